@@ -1,0 +1,1 @@
+"""Fixed formulas that score every prunable weight, one family per file; `registry.CRITERIA` is the only door."""

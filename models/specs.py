@@ -1,0 +1,217 @@
+"""Frozen specs: the complete description of a run and the identity of every result.
+
+Defaults are no-op switches only and never change, else old artifacts would answer to a new meaning. Recipes
+(`flows/recipes.py`) return whole `ExperimentSpec`s; the same type is the parameter of the Prefect flow.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from models.errors import SpecError, not_allowed
+from models.spec_fields import Known, Range, check_fields
+
+Density = Annotated[float, Range(above=0, most=1)]
+Seed = Annotated[int, Range(least=0, below=2**31)]
+Count = Annotated[int, Range(least=1)]
+OrNone = Annotated[int, Range(least=0)]
+
+SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
+DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
+
+def _criteria() -> tuple[str, ...]:
+    from models.criteria.registry import CRITERIA
+
+    return (*CRITERIA, SCORER)
+
+
+def _networks() -> tuple[str, ...]:
+    from models.networks.registry import NETWORKS
+
+    return tuple(NETWORKS)
+
+
+def _scorers() -> tuple[str, ...]:
+    from models.scorers.registry import SCORERS
+
+    return tuple(SCORERS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """Base of all specs: unknown keys are refused, each field is checked against its declaration."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpec(Spec):
+    """An image data set and how its images reach the network.
+
+    `mean` and `std` are per channel, of pixels in [0, 1]; empty = measured on the training images. `path` says where the
+    files are, not what they hold: identity comes from the content digest, which a resumed run compares.
+    """
+
+    name: str
+    path: str | None = field(default=None, metadata={"identity": False})
+    download: bool = field(default=False, metadata={"identity": False})
+    train_limit: Count | None = None  # first rows only
+    test_limit: Count | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Range(above=0)], ...] = ()
+    augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
+    pad: Annotated[int, Range(least=0, most=64)] = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkSpec(Spec):
+    """A network by registered name, `torchvision:NAME` or `package.module:factory`."""
+
+    name: Annotated[str, Known(_networks, lambda name: ":" in name, open_ended=True)]
+    width: Count | None = None  # channels of the first stage; None = the paper's
+    stem_stride: Annotated[int, Range(least=1, most=4)] = 1
+    init: Literal["kaiming_in", "kaiming_out", "own"] = "kaiming_in"  # own = what the definition's layers do by themselves
+    prune_head: bool = True  # whether the classifier is prunable
+
+    @property
+    def label(self) -> str:
+        """The name in keys, tables and plots: `resnet8-w32-s2`."""
+        parts = [re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")]
+        parts += [f"w{self.width}"] if self.width else []
+        parts += [f"s{self.stem_stride}"] if self.stem_stride != 1 else []
+        parts += [self.init.replace("_", "-")] if self.init != "kaiming_in" else []
+        return "-".join(parts + ([] if self.prune_head else ["densehead"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec(Spec):
+    """One training: SGD on cross entropy, the last short batch dropped, weight decay on every parameter.
+
+    `batch_size` counts the images of one step over all workers. `warmup` is the rising share of the one-cycle schedule
+    (other values as in torch.optim.lr_scheduler.OneCycleLR); `milestones` are epochs, each multiplies lr by `gamma`.
+    """
+
+    epochs: Count
+    batch_size: Count
+    lr: Annotated[float, Range(above=0)]
+    momentum: Annotated[float, Range(least=0, below=1)]
+    nesterov: bool
+    weight_decay: Annotated[float, Range(least=0)]
+    schedule: Literal["constant", "onecycle", "steps", "cosine"]
+    warmup: Annotated[float, Range(above=0, below=1)] = 0.3
+    milestones: tuple[Count, ...] = ()
+    gamma: Annotated[float, Range(above=0, most=1)] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec(Spec):
+    """What one Ray job occupies and how it computes. `gpus_per_worker` may be a fraction, so that small arms share one."""
+
+    workers: Count = 1
+    cpus_per_worker: Count = 1  # torch threads: part of the identity, because sums depend on it
+    gpus_per_worker: Annotated[float, Range(least=0, most=8)] = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 autocast on GPU, fp32 on CPU
+    channels_last: bool = True
+    compile: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IrpSpec(Spec):
+    """Iterative rewind pruning: per network and seed, `rounds` times train, cut, rewind.
+
+    Round r trains at density `final_density ** (r / rounds)` and then cuts to `final_density ** ((r + 1) / rounds)`.
+    """
+
+    networks: tuple[NetworkSpec, ...]
+    seeds: tuple[Seed, ...]
+    rounds: Annotated[int, Range(least=1, most=200)]
+    final_density: Density
+    criterion: Literal["magnitude", "snip"]
+    train: TrainSpec
+    rewind_step: OrNone = 0  # survivors return to their value after this many steps of round 0
+    min_per_layer: OrNone = 0  # floor of kept weights in each layer
+    job: JobSpec = JobSpec()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringSpec(Spec):
+    """The batches on which gradients at initialization are taken: training images, no augmentation, BatchNorm in train mode."""
+
+    batches: Count
+    batch_size: Count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerSpec(Spec):
+    """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training."""
+
+    kind: Annotated[str, Known(_scorers)]
+    epochs: Count
+    batch_size: Count
+    lr: Annotated[float, Range(above=0)]
+    holdout_layers: Annotated[float, Range(least=0, below=1)]
+    holdout_seeds: tuple[Seed, ...] = ()
+    hidden: tuple[Count, ...] = (32, 32)
+    seed: Seed = 0
+    job: JobSpec = JobSpec()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSpec(Spec):
+    """A network to prune at initialization; `data` None means the data of the run."""
+
+    network: NetworkSpec
+    data: DataSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FanoutSpec(Spec):
+    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them."""
+
+    targets: tuple[TargetSpec, ...]
+    methods: tuple[Annotated[str, Known(_criteria)], ...]
+    densities: tuple[Density, ...]
+    seeds: tuple[Seed, ...]
+    train: TrainSpec
+    dense: bool = True
+    ticket: bool = True
+    min_per_layer: OrNone = 0
+    job: JobSpec = JobSpec()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentSpec(Spec):
+    """A whole pipeline run: IRP, feature data set, scorer, fan-out."""
+
+    data: DataSpec
+    irp: IrpSpec
+    scoring: ScoringSpec
+    scorer: ScorerSpec
+    fanout: FanoutSpec
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, items in (
+            ("irp.networks", [network.label for network in self.irp.networks]),
+            ("irp.seeds", self.irp.seeds),
+            ("fanout.targets", [(t.network.label, t.data and t.data.name) for t in self.fanout.targets]),
+            ("fanout.methods", self.fanout.methods),
+            ("fanout.densities", self.fanout.densities),
+            ("fanout.seeds", self.fanout.seeds),
+        ):
+            if not items or len(set(items)) != len(items):
+                raise not_allowed(name, list(items), "at least one entry, no two the same")
+        self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        strangers = set(self.scorer.holdout_seeds) - set(self.irp.seeds)
+        if strangers or set(self.scorer.holdout_seeds) == set(self.irp.seeds):
+            raise not_allowed("scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}")
+        if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
+            raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
+        shared = set(self.irp.seeds) & set(self.fanout.seeds)
+        if shared and SCORER in self.fanout.methods:
+            raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")

@@ -1,0 +1,1 @@
+"""One unit of work per file: spec and addresses in, a small report out."""

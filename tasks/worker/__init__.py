@@ -1,0 +1,1 @@
+"""What runs inside Ray workers: models, storage and ray.train; never Prefect, never MLflow."""
