@@ -7,6 +7,7 @@
     |-- DivergedError        the loss became NaN or infinite
     |-- CollapseError        a layer has no weight left
     |-- ConflictError        something of that name exists with other content
+    |-- JobError             a job failed for good, after its restarts
     `-- ServiceError         a service could not be reached; the only kind that is retried
 
 Every message is one line: what, which value, what is allowed.
@@ -42,6 +43,10 @@ class CollapseError(AutosparseError):
 
 class ConflictError(AutosparseError):
     """Something of that name exists already with other content."""
+
+
+class JobError(AutosparseError):
+    """A job failed for good, after its restarts."""
 
 
 class ServiceError(AutosparseError):

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from models.errors import SpecError, not_allowed
-from models.spec_fields import Known, Range, check_fields
+from models.spec_fields import Known, Range, check_fields, fingerprint
 
 Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Count = Annotated[int, Range(least=1)]
-OrNone = Annotated[int, Range(least=0)]
+Natural = Annotated[int, Range(least=0)]
 
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
+
 
 def _criteria() -> tuple[str, ...]:
     from models.criteria.registry import CRITERIA
@@ -64,6 +65,12 @@ class DataSpec(Spec):
     std: tuple[Annotated[float, Range(above=0)], ...] = ()
     augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
     pad: Annotated[int, Range(least=0, most=64)] = 0
+
+
+    @property
+    def title(self) -> str:
+        """The name that people know: of the folder, where there is one."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1] if self.path else self.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,8 +138,8 @@ class IrpSpec(Spec):
     final_density: Density
     criterion: Literal["magnitude", "snip"]
     train: TrainSpec
-    rewind_step: OrNone = 0  # survivors return to their value after this many steps of round 0
-    min_per_layer: OrNone = 0  # floor of kept weights in each layer
+    rewind_step: Natural = 0  # survivors return to their value after this many steps of round 0
+    min_per_layer: Natural = 0  # floor of kept weights in each layer
     job: JobSpec = JobSpec()
 
 
@@ -166,6 +173,11 @@ class TargetSpec(Spec):
     network: NetworkSpec
     data: DataSpec | None = None
 
+    @property
+    def label(self) -> str:
+        """The name in keys: the network's, and the data's where it is not that of the run."""
+        return f"{self.network.label}-{fingerprint(self.data)}" if self.data else self.network.label
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FanoutSpec(Spec):
@@ -178,7 +190,7 @@ class FanoutSpec(Spec):
     train: TrainSpec
     dense: bool = True
     ticket: bool = True
-    min_per_layer: OrNone = 0
+    min_per_layer: Natural = 0
     job: JobSpec = JobSpec()
 
 
@@ -197,7 +209,7 @@ class ExperimentSpec(Spec):
         for name, items in (
             ("irp.networks", [network.label for network in self.irp.networks]),
             ("irp.seeds", self.irp.seeds),
-            ("fanout.targets", [(t.network.label, t.data and t.data.name) for t in self.fanout.targets]),
+            ("fanout.targets", [target.label for target in self.fanout.targets]),
             ("fanout.methods", self.fanout.methods),
             ("fanout.densities", self.fanout.densities),
             ("fanout.seeds", self.fanout.seeds),

@@ -1,0 +1,27 @@
+# make install | demo | test | check | bench
+.PHONY: install demo test check format bench clean
+
+VENV ?= .venv
+export OMP_NUM_THREADS ?= 2
+
+install:
+	@.ci/install
+
+demo: install
+	@$(VENV)/bin/autosparse run --recipe demo
+
+test: check
+	@$(VENV)/bin/python -m pytest -q
+
+check: install
+	@.ci/check
+
+format: install
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: install
+	@for script in benchmarks/bench_*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,75 @@
+"""The whole DAG: IRP of each source, feature data set, scorer, fan-out, summary. Start reading here."""
+
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.iterative_pruning import iterative_pruning
+from flows.recipes import recipe as recipe_spec
+from flows.scorer_training import scorer_training
+from flows.target_fanout import target_fanout
+from models.specs import ExperimentSpec
+from tasks.extract_features import extract_features
+from tasks.inspect_data import inspect_data
+from tasks.preflight import data_specs
+from tasks.run import Run, open_run, run_name
+from tasks.steps import Report
+from tasks.summarize_arms import summarize_arms
+
+RecipeName = Literal["demo", "smoke", "small_cifar", "cifar10_resnet18"]
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def flow_run_title() -> str:
+    """The run's name, or its default: from the fingerprint of the spec."""
+    given = flow_run.parameters
+    return given["name"] or run_name(given["spec"] or recipe_spec(given["recipe"]))
+
+
+@flow(name="autosparse", flow_run_name=flow_run_title)
+def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, name: RunName | None = None) -> dict[str, Any]:
+    """Run `spec`, or the recipe's spec when none is given.
+
+    The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached.
+    """
+    with open_run(spec or recipe_spec(recipe), name) as run:
+        for label, data in data_specs(run.spec):
+            inspect_data(run, data, label.replace(".", "-"), f"data {data.title}")
+        sources = [(network, seed) for network in run.spec.irp.networks for seed in run.spec.irp.seeds]
+        in_parallel(
+            run,
+            [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in sources],
+            at_once=run.cluster.slots(run.spec.irp.job),
+        )
+        dataset = extract_features(run, f"features of {len(sources)} sources")
+        scorer = scorer_training(run, dataset, run.name)
+        slots = run.cluster.slots(run.spec.fanout.job)
+        arms = target_fanout.with_options(task_runner=ThreadPoolTaskRunner(max_workers=slots))(run, run.name)
+        summary = summarize_arms(run, arms, "summary")
+        return outcome(run, dataset, scorer, summary)
+
+
+def in_parallel(run: Run, calls: list[Callable[[], Any]], *, at_once: int) -> list[Any]:
+    """Call subflows in threads that keep the parent flow's context, as many at once as there is room for."""
+    with ThreadPoolExecutor(max_workers=at_once) as pool, run.interruptible():
+        futures = [pool.submit(contextvars.copy_context().run, call) for call in calls]
+        return [future.result() for future in futures]
+
+
+def outcome(run: Run, dataset: Report, scorer: Report, summary: Report) -> dict[str, Any]:
+    """Addresses and counts: the small result of a run; `autosparse show` has the rest."""
+    return {
+        "name": run.name,
+        "storage": run.ids["storage"],
+        "dataset": dataset["uri"],
+        "scorer_version": scorer["version"],
+        "arms": summary["arms"],
+        "mlflow_url": run.ids["mlflow_url"],
+    }

@@ -1,0 +1,158 @@
+"""The command line. Each command imports what it needs, so that `--help` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from flows.recipes import RECIPES
+from models.errors import AutosparseError, not_allowed
+
+RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
+
+app = App(name="autosparse", help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets.")
+
+
+@app.command(help=f"Run the whole pipeline with embedded services, or with those that `autosparse up` started.\n\nRecipes:\n\n{RECIPE_HELP}")
+def run(
+    *,
+    recipe: str = "demo",
+    name: str | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", help="a field of the spec, e.g. irp.rounds=12; may be repeated")] = (),
+) -> None:
+    """Run a recipe.
+
+    Parameters
+    ----------
+    recipe
+        Which spec to begin from.
+    name
+        The run's name; by default made from the spec, so that the same command resumes.
+    """
+    from flows.run_command import run_pipeline
+
+    run_pipeline(recipe, name, parse_changes(set_))
+
+
+@app.command
+def recipes(name: str | None = None) -> None:
+    """List the recipes, or print one whole as JSON (a start for `-p spec=...`)."""
+    if name is None:
+        print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
+        return
+    from flows.recipes import recipe
+    from models.spec_fields import to_plain
+
+    print(json.dumps(to_plain(recipe(name)), indent=2))
+
+
+@app.command
+def show(run: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """What a run did, from its stored reports; needs no server."""
+    from flows.show_command import print_run
+    from storage.store import open_store
+    from tasks import settings
+    from tasks.run_view import view_run
+
+    found = view_run(open_store(settings.load().storage), run)
+    if json_:
+        print(json.dumps(found, indent=2))
+    else:
+        print_run(found)
+
+
+@app.command
+def prune(
+    network: str,
+    *,
+    scorer: str,
+    density: float,
+    data: str,
+    out: Path,
+    batches: int = 10,
+    batch_size: int = 256,
+    min_per_layer: int = 0,
+    seed: int = 0,
+) -> None:
+    """Prune your own torch network at initialization with a fitted scorer, outside any flow.
+
+    Parameters
+    ----------
+    network
+        `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them.
+    scorer
+        `models:/autosparse-scorer@champion`, or a folder (local or s3://) with scorer.json and scorer.safetensors.
+    density
+        Kept share of the prunable weights, in (0, 1].
+    data
+        A data set by name, or a folder (local or s3://) with train.parquet and test.parquet.
+    out
+        Where the mask goes: one bool tensor per layer, true = kept.
+    batches
+        How many batches of training images the gradients are averaged over.
+    batch_size
+        Images per batch.
+    min_per_layer
+        At least so many weights stay in each layer.
+    seed
+        Chooses the images.
+    """
+    from flows.prune_command import prune_network
+
+    prune_network(network, scorer, density, data, out, batches=batches, batch_size=batch_size, min_per_layer=min_per_layer, seed=seed)
+
+
+@app.command
+def up() -> None:
+    """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment."""
+    from flows.service_commands import start_services
+
+    start_services()
+
+
+@app.command
+def down() -> None:
+    """Stop what `autosparse up` started, and nothing else."""
+    from flows.service_commands import stop_services
+
+    stop_services()
+
+
+@app.command
+def status() -> None:
+    """The services and the last runs."""
+    from flows.service_commands import print_status
+
+    print_status()
+
+
+def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
+    """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON values where they parse, else text. Raises SpecError."""
+    changes = {}
+    for text in texts:
+        path, sign, value = text.partition("=")
+        if not sign or not path:
+            raise not_allowed("--set", text, "FIELD=VALUE, e.g. irp.rounds=12")
+        try:
+            changes[path] = json.loads(value)
+        except ValueError:
+            changes[path] = value
+    return changes
+
+
+def main() -> None:
+    """Entry point: our own errors are one line and exit status 2, Ctrl-C is 130."""
+    try:
+        app()
+    except AutosparseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last finished step", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

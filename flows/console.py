@@ -1,0 +1,118 @@
+"""Live progress in a terminal, plain lines elsewhere: rounds, arms, what runs now, estimated time left."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from models.specs import ExperimentSpec
+from tasks.progress import Event, listening
+
+
+def expected(spec: ExperimentSpec) -> dict[str, int]:
+    """How many rounds and arms a spec has."""
+    fanout, irp = spec.fanout, spec.irp
+    cells = len(fanout.targets) * len(fanout.seeds)
+    tickets = sum(irp.final_density <= density < 1 for density in fanout.densities) * len(irp.networks) * len(irp.seeds)
+    return {
+        "rounds": len(irp.networks) * len(irp.seeds) * irp.rounds,
+        "arms": cells * len(fanout.methods) * len(fanout.densities) + cells * fanout.dense + tickets * fanout.ticket,
+    }
+
+
+class RunProgress:
+    """Counts finished rounds and arms; a training counts with the share of its epochs that is done."""
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.total = expected(spec)
+        self.done = {"rounds": 0, "arms": 0}
+        self.now: dict[str, tuple[str, float]] = {}
+        self._spent = 0.0
+        self._trained = 0.0
+        self._start = time.monotonic()
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        kind = "rounds" if "/irp/" in event.step else "arms" if "/density-" in event.step else None
+        if event.kind == "started":
+            self.now[event.step] = (event.title, 0.0)
+        elif event.kind == "epoch":
+            share = event.fields["epoch"] / event.fields["epochs"]
+            self.now[event.step] = (f"{event.title}: epoch {event.fields['epoch']}/{event.fields['epochs']}, accuracy {event.fields['accuracy']:.3f}", share)
+        elif event.kind in ("finished", "cached", "failed"):
+            self.now.pop(event.step, None)
+            if kind and event.kind != "failed":
+                self.done[kind] += 1
+                self._trained += event.kind == "finished"
+
+    def seconds_left(self) -> float | None:
+        """At the pace of this process's trainings so far; None before the first has finished."""
+        if not self._trained:
+            return None
+        under_way = sum(share for _, share in self.now.values())
+        left = sum(self.total.values()) - sum(self.done.values()) - under_way
+        return max(0.0, left * (time.monotonic() - self._start) / (self._trained + under_way))
+
+
+def line(event: Event) -> str | None:
+    """An event as a plain line, None where it is not worth one."""
+    title, fields = event.title, event.fields
+    figures = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in fields.items()
+        if name in ("accuracy", "density", "rows", "status") and value is not None
+    )
+    match event.kind:
+        case "started":
+            return f"[ .. ] {title}"
+        case "finished":
+            return f"[done] {title}" + (f": {figures}" if figures else "") + f" ({fields.get('seconds', 0.0):.1f} s)"
+        case "cached":
+            return f"[cached] {title}" + (f": {figures}" if figures else "")
+        case "failed":
+            return f"[fail] {title}: {fields.get('message', '')}"
+    return None
+
+
+@contextmanager
+def shown(spec: ExperimentSpec) -> Iterator[None]:
+    """Show the events of this process inside the block."""
+    progress = RunProgress(spec)
+    console = Console()
+    if not console.is_terminal:
+        with listening(lambda event: _plain(progress, event)):
+            yield
+        return
+    bars = Progress(TextColumn("{task.description:>7}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    tasks = {kind: bars.add_task(kind, total=count) for kind, count in progress.total.items()}
+    with Live(bars, console=console, refresh_per_second=4) as live:
+
+        def take(event: Event) -> None:
+            progress.take(event)
+            if event.kind in ("finished", "cached", "failed"):
+                live.console.print(Text(line(event) or ""))
+            for kind, task in tasks.items():
+                under_way = sum(share for key, (_, share) in progress.now.items() if ("/irp/" in key) == (kind == "rounds"))
+                bars.update(task, completed=progress.done[kind] + under_way)
+            left = progress.seconds_left()
+            eta = Text(f"about {left / 60:.1f} min left" if left is not None else "", style="dim")
+            live.update(Group(bars, *(Text(f"  {title}", style="dim") for title, _ in progress.now.values()), eta))
+
+        with listening(take):
+            yield
+
+
+def _plain(progress: RunProgress, event: Event) -> None:
+    progress.take(event)
+    if text := line(event):
+        left = progress.seconds_left()
+        eta = f"  [{progress.done['rounds']}/{progress.total['rounds']} rounds, {progress.done['arms']}/{progress.total['arms']} arms" + (
+            f", about {left / 60:.1f} min left]" if left is not None else "]"
+        )
+        sys.stdout.write(text + (eta if event.kind == "finished" else "") + "\n")
+        sys.stdout.flush()

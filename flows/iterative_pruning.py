@@ -1,0 +1,20 @@
+"""Subflow: the IRP of one source network and seed, one Ray Train job per round."""
+
+from prefect import flow
+
+from models.specs import NetworkSpec
+from tasks.progress_artifact import ProgressArtifact
+from tasks.prune_round import prune_round, round_title
+from tasks.run import Run
+from tasks.steps import Report
+
+
+@flow(name="iterative-pruning", flow_run_name="IRP {title}", validate_parameters=False)
+def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> list[Report]:
+    """Train, cut, rewind for each round; the reports of all rounds."""
+    artifact = ProgressArtifact(f"{run.name}-irp-{network.label}-seed{seed}", f"IRP {title}")
+    reports = []
+    for index in range(run.spec.irp.rounds):
+        reports.append(prune_round(run, network, seed, index, round_title(run, index)))
+        artifact.update((index + 1) / run.spec.irp.rounds)
+    return reports

@@ -1,0 +1,89 @@
+"""`autosparse prune`: a person's own torch network, a fitted scorer, a mask; no flow, no Ray, no server but the registry."""
+
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from models import masks, seeding
+from models.allocation import global_topk
+from models.errors import not_allowed
+from models.images import channel_statistics, normalise
+from models.networks.registry import build_network
+from models.scorer_criterion import as_criterion
+from models.specs import NetworkSpec
+from storage.checkpoints import dump_tensors
+from storage.image_datasets import DATASETS, ImageArrays, load_images
+from storage.store import open_store
+from tasks import settings as settings_module
+from tasks.worker.scorer_files import load_scorer, read_scorer
+
+
+def prune_network(
+    network: str, scorer: str, density: float, data: str, out: Path, *, batches: int, batch_size: int, min_per_layer: int, seed: int
+) -> None:
+    """Write the mask of `network` at `density` to `out` and print what each layer keeps. Raises SpecError or DataError."""
+    if not 0 < density <= 1:
+        raise not_allowed("--density", density, "> 0 and <= 1")
+    if ":" not in network:
+        raise not_allowed("network", network, "package.module:factory")
+    if not out.parent.is_dir():
+        raise not_allowed("--out", str(out), "a file in a folder that exists")
+    sys.path.insert(0, str(Path.cwd()))  # the person's own module lies here
+    settings = settings_module.load()
+    settings_module.export(settings)
+    fitted = _scorer(scorer, settings)
+    arrays = _images(data, settings.cache)
+    spec = NetworkSpec(name=network, init="own")
+    shape = tuple(int(n) for n in arrays.train_images.shape[1:])
+    module = build_network(spec, image_shape=shape, num_classes=len(arrays.classes), seed=seed)
+    stream = seeding.generator(seed, "prune")
+    scores = as_criterion(fitted)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
+    mask = global_topk(scores, density, floor=min_per_layer)
+    out.write_bytes(dump_tensors(mask, {"density": f"{masks.density(mask):.9g}", "scorer": scorer, "network": network}))
+    _print(module, mask, out)
+
+
+def _scorer(address: str, settings: settings_module.Settings) -> nn.Module:
+    if address.startswith("models:/"):
+        from tasks.tracking import load_scorer_files
+
+        return read_scorer(*load_scorer_files(settings, address), address)[0]
+    if "://" in address and not address.startswith("s3://"):
+        raise not_allowed("--scorer", address, "models:/NAME@ALIAS, models:/NAME/VERSION, a folder or s3://bucket/folder")
+    root, _, folder = address.rstrip("/").rpartition("/")
+    return load_scorer(open_store(root or "."), folder)[0]
+
+
+def _images(data: str, cache: Path) -> ImageArrays:
+    known = data in DATASETS
+    path = None if known else data if "://" in data else str(Path(data).expanduser().resolve())
+    return load_images(
+        name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache
+    )
+
+
+def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
+    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
+    return [
+        (
+            normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True),
+            torch.from_numpy(arrays.train_labels[rows]),
+        )
+        for rows in (order[start : start + size] for start in range(0, min(count * size, len(order)), size))
+    ]
+
+
+def _print(module: nn.Module, mask: dict[str, Tensor], out: Path) -> None:
+    table = Table("layer", "shape", "kept", "density")
+    for name, keep in mask.items():
+        table.add_row(name, "x".join(map(str, keep.shape)), f"{int(keep.sum()):,}", f"{float(keep.float().mean()):.4g}")
+    console = Console()
+    console.print(table)
+    console.print(f"kept {masks.kept(mask):,} of {masks.total(mask):,} weights (density {masks.density(mask):.6g}) -> {out}", highlight=False)
+    if empty := masks.collapsed_layers(mask):
+        console.print(f"warning: no weight left in {', '.join(empty)}; --min-per-layer keeps some")

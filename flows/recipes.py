@@ -1,0 +1,145 @@
+"""Recipes: functions that return one complete spec each. A variant calls its base and replaces what differs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from models.errors import unknown_name
+from models.specs import (
+    DataSpec,
+    ExperimentSpec,
+    FanoutSpec,
+    IrpSpec,
+    JobSpec,
+    NetworkSpec,
+    ScorerSpec,
+    ScoringSpec,
+    TargetSpec,
+    TrainSpec,
+)
+
+
+def demo() -> ExperimentSpec:
+    """The whole pipeline on 1,797 bundled digit images in a few minutes on two cores."""
+    train = TrainSpec(
+        epochs=6, batch_size=32, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2
+    )
+    source = NetworkSpec(name="resnet8", width=16)
+    job = JobSpec(cpus_per_worker=1)
+    return ExperimentSpec(
+        data=DataSpec(name="digits", augment="shift", pad=1),
+        irp=IrpSpec(networks=(source,), seeds=(0, 1), rounds=5, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job),
+        scoring=ScoringSpec(batches=5, batch_size=256),
+        scorer=ScorerSpec(kind="mlp", epochs=8, batch_size=512, lr=0.01, holdout_layers=0.2, holdout_seeds=(1,), job=job),
+        fanout=FanoutSpec(
+            targets=(TargetSpec(network=source),),
+            methods=("random", "magnitude", "snip", "synflow", "scorer"),
+            densities=(0.1, 0.02),
+            seeds=(10,),
+            train=train,
+            job=job,
+        ),
+    )
+
+
+def smoke() -> ExperimentSpec:
+    """Every step once, as small as it goes: for tests."""
+    base = demo()
+    train = replace(base.irp.train, epochs=1, batch_size=128)
+    network = NetworkSpec(name="lenet300-100")
+    return replace(
+        base,
+        data=DataSpec(name="digits", train_limit=512, test_limit=128),
+        irp=replace(base.irp, networks=(network,), seeds=(0,), rounds=2, final_density=0.1, train=train),
+        scoring=ScoringSpec(batches=1, batch_size=128),
+        scorer=replace(base.scorer, epochs=1, batch_size=4096, holdout_layers=0.3, holdout_seeds=()),
+        fanout=replace(
+            base.fanout,
+            targets=(TargetSpec(network=network),),
+            methods=("snip", "scorer"),
+            densities=(0.1,),
+            train=train,
+            ticket=False,
+        ),
+    )
+
+
+def small_cifar() -> ExperimentSpec:
+    """A scale model on real CIFAR-10: a ResNet-8 on 20,000 images, 10 magnitude rounds, six criteria on a new seed."""
+    train = TrainSpec(
+        epochs=6, batch_size=128, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2
+    )
+    network = NetworkSpec(name="resnet8", width=32, stem_stride=2)
+    return ExperimentSpec(
+        data=DataSpec(
+            name="parquet",
+            train_limit=20_000,
+            test_limit=5_000,
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.247, 0.243, 0.262),
+            augment="shift_flip",
+            pad=2,
+        ),
+        irp=IrpSpec(
+            networks=(network,), seeds=(0,), rounds=10, final_density=0.02, criterion="magnitude", train=train, job=JobSpec(cpus_per_worker=2)
+        ),
+        scoring=ScoringSpec(batches=10, batch_size=256),
+        scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=4096, lr=0.01, holdout_layers=0.2, job=JobSpec(cpus_per_worker=2)),
+        fanout=FanoutSpec(
+            targets=(TargetSpec(network=network),),
+            methods=("random", "magnitude", "snip", "grasp", "synflow", "scorer"),
+            densities=(0.05, 0.02),
+            seeds=(1,),
+            train=train,
+            job=JobSpec(cpus_per_worker=1),
+        ),
+    )
+
+
+def cifar10_resnet18() -> ExperimentSpec:
+    """The published protocol: ResNet-18 on all of CIFAR-10, 160 epochs, 20 rounds to 1 %; for a GPU cluster."""
+    train = TrainSpec(
+        epochs=160,
+        batch_size=128,
+        lr=0.01,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="steps",
+        milestones=(60, 120),
+        gamma=0.2,
+    )
+    network = NetworkSpec(name="resnet18", init="kaiming_out")
+    job = JobSpec(cpus_per_worker=4, gpus_per_worker=1.0)
+    return ExperimentSpec(
+        data=DataSpec(
+            name="cifar10", download=True, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="crop_flip", pad=4
+        ),
+        irp=IrpSpec(
+            networks=(network,), seeds=(0, 1, 2), rounds=20, final_density=0.01, criterion="magnitude", train=train, min_per_layer=16, job=job
+        ),
+        scoring=ScoringSpec(batches=20, batch_size=256),
+        scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=16_384, lr=0.01, holdout_layers=0.2, holdout_seeds=(2,), job=job),
+        fanout=FanoutSpec(
+            targets=(TargetSpec(network=network), TargetSpec(network=NetworkSpec(name="vgg16"))),
+            methods=("random", "erk", "magnitude", "snip", "grasp", "synflow", "scorer"),
+            densities=(0.5, 0.1, 0.05, 0.02, 0.01),
+            seeds=(10, 11, 12),
+            train=train,
+            job=replace(job, gpus_per_worker=0.5),
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
+    "demo": demo,
+    "smoke": smoke,
+    "small_cifar": small_cifar,
+    "cifar10_resnet18": cifar10_resnet18,
+}
+
+
+def recipe(name: str) -> ExperimentSpec:
+    """The spec of a recipe. Raises SpecError with a did-you-mean."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    return RECIPES[name]()

@@ -1,0 +1,62 @@
+"""`autosparse run`: a recipe and its changes, checked here before any service starts, then the flow in this process."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flows.recipes import recipe as recipe_spec
+from flows.show_command import print_addresses, print_results
+from models.spec_fields import override
+from models.specs import ExperimentSpec
+from storage.paths import check_name
+from storage.store import open_store
+from tasks import settings as settings_module
+from tasks.preflight import check_local_data, check_spec, data_specs
+
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "RAY_DEDUP_LOGS": "1", "GRPC_VERBOSITY": "NONE"}  # our own lines tell it
+
+
+def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:
+    """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
+    settings = settings_module.load()
+    spec = absolute_paths(override(recipe_spec(recipe), changes))
+    if name is not None:
+        check_name("name", name)
+    check_spec(spec)
+    if settings.ray_address is None:
+        _check_fits_here(spec)
+        check_local_data(spec, settings.cache)
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    settings_module.export(settings)
+
+    from flows.autosparse_pipeline import autosparse  # only now: Prefect and Ray read the environment when imported
+    from flows.console import shown
+    from tasks.run_view import view_run
+
+    with shown(spec):
+        result = autosparse(recipe=recipe, spec=spec, name=name)
+    found = view_run(open_store(settings.storage), result["name"])
+    print_results(found)
+    print_addresses(found)
+
+
+def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
+    """Relative paths of data sets as seen from the current directory, which workers do not share."""
+    changes = {
+        f"{field}.path": str(Path(data.path).expanduser().resolve()) for field, data in data_specs(spec) if data.path and "://" not in data.path
+    }
+    return override(spec, changes)
+
+
+def _check_fits_here(spec: ExperimentSpec) -> None:
+    import torch
+
+    from tasks.cluster import check_capacity
+
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):
+        try:
+            check_capacity(job, cpus, gpus)
+        except Exception as error:
+            raise type(error)(f"{field}.{error}") from None

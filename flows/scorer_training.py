@@ -1,0 +1,15 @@
+"""Subflow: fit the scorer on the feature data set, evaluate it on held-out seeds and layers, register it."""
+
+from prefect import flow
+
+from tasks.fit_scorer import fit_scorer
+from tasks.register_scorer import register_scorer
+from tasks.run import Run
+from tasks.steps import Report
+
+
+@flow(name="scorer-training", flow_run_name="scorer {title}", validate_parameters=False)
+def scorer_training(run: Run, dataset: Report, title: str) -> Report:
+    """The report of the registration: held-out metrics and the version in the model registry."""
+    fitted = fit_scorer(run, dataset, f"fit scorer {run.spec.scorer.kind}")
+    return register_scorer(run, dataset, fitted, "register scorer")

@@ -1,0 +1,76 @@
+"""Subflow: prune every target at initialization by every method and density, retrain each arm."""
+
+from prefect import flow
+from prefect.futures import PrefectFuture, wait
+
+from models.specs import DENSE, TICKET, TargetSpec
+from storage import paths
+from tasks.progress_artifact import ProgressArtifact
+from tasks.retrain_arm import Arm, retrain_arm
+from tasks.run import Run
+from tasks.score_target import score_target
+from tasks.steps import Report
+
+
+@flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)
+def target_fanout(run: Run, title: str) -> list[Report]:
+    """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
+    fanout = run.spec.fanout
+    arms = [retrain_arm.submit(run, arm, arm.title) for arm in (*_dense(run), *_tickets(run))]
+    scores = {
+        (target.label, seed, method): score_target.submit(run, target, seed, method, f"score {target.label} {method} seed {seed}")
+        for target in fanout.targets
+        for seed in fanout.seeds
+        for method in fanout.methods
+    }
+    with run.interruptible():
+        for target in fanout.targets:
+            for seed in fanout.seeds:
+                for method in fanout.methods:
+                    cuts = scores[target.label, seed, method].result()["cuts"]
+                    masked = [_masked(run, target, seed, method, density, cuts[f"{density:g}"]) for density in fanout.densities]
+                    arms += [retrain_arm.submit(run, arm, arm.title) for arm in masked]
+        return _collect(run, arms)
+
+
+def _collect(run: Run, arms: list[PrefectFuture]) -> list[Report]:
+    bar = ProgressArtifact(f"{run.name}-fanout", "arms retrained")
+    for number, future in enumerate(arms):
+        future.wait()
+        bar.update((number + 1) / len(arms))
+    wait(arms)
+    return [future.result() for future in arms]
+
+
+def _dense(run: Run) -> list[Arm]:
+    fanout = run.spec.fanout
+    if not fanout.dense:
+        return []
+    return [_arm(run, target, seed, DENSE, 1.0) for target in fanout.targets for seed in fanout.seeds]
+
+
+def _tickets(run: Run) -> list[Arm]:
+    """The ticket keeps its own initialization: the state its IRP rewound to."""
+    spec, fanout = run.spec, run.spec.fanout
+    if not fanout.ticket:
+        return []
+    tickets = []
+    for network in spec.irp.networks:
+        for seed in spec.irp.seeds:
+            source = run.paths.source(network.label, seed)
+            for density in fanout.densities:
+                extra = {"mask": paths.ticket(source, density), "state": paths.rewind_state(source), "start_step": spec.irp.rewind_step}
+                if density >= spec.irp.final_density and density < 1:
+                    tickets.append(_arm(run, TargetSpec(network=network), seed, TICKET, density, kept_density=density, **extra))
+    return tickets
+
+
+def _masked(run: Run, target: TargetSpec, seed: int, method: str, density: float, cut: Report) -> Arm:
+    extra = {"mask": cut["mask"], "collapsed": tuple(cut["collapsed"]), "kept_density": cut["density"]}
+    return _arm(run, target, seed, method, density, **extra)
+
+
+def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float, **extra: object) -> Arm:
+    data = target.data or run.spec.data
+    identity = {"target": target.label, "dataset": data.title, "method": method, "density": density, "seed": seed}
+    return Arm(**identity, network=target.network, data=data, **extra)  # type: ignore[arg-type]

@@ -1,0 +1,72 @@
+"""SynFlow: iterative pruning by synaptic flow, without data (Tanaka et al. 2020, arXiv 2006.05467)."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from models.allocation import global_topk
+from models.errors import DivergedError
+from models.gradients import Batches
+from models.masks import Scores, apply_, full, prunable
+from models.schedules import density_after
+
+ITERATIONS = 100
+
+
+def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+    """Rank of each weight's death on the exponential schedule to `density` in 100 iterations; ranks 0 to N - 1, float64.
+
+    Iteration k scores the surviving network by `flow` and keeps its best `density ** (k / 100)`. A weight ranks by the
+    iteration that removed it, then by its flow there, so the top k of this one vector are the masks of the whole schedule:
+    at `density` the mask of the paper's algorithm, at a larger one that of the same schedule stopped on its way (a run to
+    density d takes `100 * log(d) / log(density)` iterations instead of 100). Of `batches` only the image shape counts.
+
+    Raises DivergedError when the flow is beyond float64.
+    """
+    linear = linearised(network)
+    params = prunable(linear, head=head)
+    ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
+    alive = full(params)
+    deaths = []
+    for iteration in range(ITERATIONS):
+        scores = flow(linear, params, ones)
+        kept = global_topk(scores, density_after(iteration, ITERATIONS, density), alive=alive)
+        deaths.append(_worst_first(scores, {name: alive[name] & ~kept[name] for name in kept}))
+        apply_(linear, kept)
+        alive = kept
+    deaths.append(_worst_first(scores, alive))
+    order = torch.cat(deaths)
+    ranks = torch.empty(len(order), dtype=torch.float64, device=order.device)
+    ranks[order] = torch.arange(len(order), dtype=torch.float64, device=order.device)
+    parts = ranks.split([param.numel() for param in params.values()])
+    return {name: part.clone().view(param.shape) for part, (name, param) in zip(parts, params.items(), strict=True)}
+
+
+def linearised(network: nn.Module) -> nn.Module:
+    """A float64 copy whose parameters and buffers are absolute values, in eval mode, so that an input of ones stays positive.
+
+    BatchNorm thereby acts by its running statistics; at initialization (mean 0, variance 1) it is the identity up to its eps.
+    """
+    linear = deepcopy(network).double().eval()
+    with torch.no_grad():
+        for tensor in (*linear.parameters(), *linear.buffers()):
+            if tensor.is_floating_point():
+                tensor.abs_()
+    return linear
+
+
+def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor) -> Scores:
+    """w * dR/dw with R the sum of the outputs for the input `ones`: the strength of all paths through each weight (equation 2)."""
+    total = linear(ones).sum()
+    if not total.isfinite():
+        raise DivergedError(f"synflow: a flow of {float(total)} is not allowed; allowed: within float64")
+    slopes = torch.autograd.grad(total, list(params.values()), materialize_grads=True)
+    return {name: slope * param.detach() for slope, (name, param) in zip(slopes, params.items(), strict=True)}
+
+
+def _worst_first(scores: Scores, chosen: dict[str, Tensor]) -> Tensor:
+    """Flat indices of the chosen weights, the one to go first in front; of equals the higher index goes first."""
+    flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    indices = torch.cat([mask.reshape(-1) for mask in chosen.values()]).nonzero().squeeze(1)
+    return indices[flat[indices].sort(descending=True, stable=True).indices].flip(0)

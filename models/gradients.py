@@ -1,0 +1,86 @@
+"""Derivatives of the loss at the current weights, averaged over batches, without leaving a trace in the network.
+
+The network runs on its own weights but on copies of its buffers. BatchNorm uses batch statistics; everything else is in
+eval mode, so that dropout draws nothing and two passes over a batch see the same function.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.errors import not_allowed
+
+Batches = Sequence[tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_gradients(network: nn.Module, batches: Batches, params: Mapping[str, Tensor], *, loss: Loss = cross_entropy) -> dict[str, Tensor]:
+    """Mean over batches of dL/dw, L being each batch's mean loss; every batch counts the same, in the weights' own precision.
+
+    `params` holds weights of the network by parameter name. Raises SpecError without a batch.
+    """
+
+    def gradient(value: Tensor, leaves: list[Tensor]) -> Sequence[Tensor]:
+        return torch.autograd.grad(value, leaves, materialize_grads=True)
+
+    return _mean(network, batches, params, loss, gradient)
+
+
+def mean_hessian_products(
+    network: nn.Module,
+    batches: Batches,
+    params: Mapping[str, Tensor],
+    vectors: Mapping[str, Tensor],
+    *,
+    loss: Loss = cross_entropy,
+) -> dict[str, Tensor]:
+    """H v with H the Hessian of the mean loss over batches with respect to `params`, by double backward (Pearlmutter 1994).
+
+    H = 1/K sum_k H_k is linear in the batches, so the mean of the per-batch products d(v . g_k)/dw, with v held fixed, is
+    H v exactly, and only one batch's graph is in memory at a time. Raises SpecError without a batch.
+    """
+
+    def product(value: Tensor, leaves: list[Tensor]) -> Sequence[Tensor]:
+        slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+        along = torch.stack([(slope * vectors[name]).sum() for name, slope in zip(params, slopes, strict=True)]).sum()
+        return torch.autograd.grad(along, leaves, materialize_grads=True)
+
+    return _mean(network, batches, params, loss, product)
+
+
+def _mean(
+    network: nn.Module,
+    batches: Batches,
+    params: Mapping[str, Tensor],
+    loss: Loss,
+    derivative: Callable[[Tensor, list[Tensor]], Sequence[Tensor]],
+) -> dict[str, Tensor]:
+    if not batches:
+        raise not_allowed("batches", len(batches), ">= 1")
+    # Detached leaves share the weights' memory, keep `.grad` and `requires_grad` of the network out of it.
+    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    totals = [torch.zeros_like(leaf, requires_grad=False) for leaf in leaves.values()]
+    with _batch_statistics(network), torch.enable_grad():
+        for images, labels in batches:
+            value = loss(functional_call(network, {**leaves, **buffers}, (images,)), labels)
+            for total, part in zip(totals, derivative(value, list(leaves.values())), strict=True):
+                total += part
+    return {name: total / len(batches) for name, total in zip(leaves, totals, strict=True)}
+
+
+@contextmanager
+def _batch_statistics(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        for module, _ in modes:
+            module.training = isinstance(module, _BatchNorm)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

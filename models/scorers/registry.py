@@ -1,0 +1,61 @@
+"""All kinds of scorers, and the card that together with a state dict rebuilds one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from models.errors import DataError, unknown_name
+from models.features import FEATURE_NAMES, FEATURES_VERSION
+from models.scorers.binned_table import BinnedTable
+from models.scorers.mlp import MlpScorer
+from models.scorers.resnet_lift import ResNetScorer
+
+
+@dataclass(frozen=True)
+class ScorerKind:
+    """A kind of scorer: its module, and how one is begun from the widths of hidden layers (where it has such) and a seed.
+
+    A module maps features (n, F) to scores (n,), higher = keep, and has `kind`, `fields` (its constructor's arguments) and
+    `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see models.scorer_fit.
+    """
+
+    module: type[nn.Module]
+    begin: Callable[[tuple[int, ...], int], nn.Module]
+
+
+SCORERS: dict[str, ScorerKind] = {
+    MlpScorer.kind: ScorerKind(MlpScorer, lambda hidden, seed: MlpScorer(hidden=hidden, seed=seed)),
+    ResNetScorer.kind: ScorerKind(ResNetScorer, lambda hidden, seed: ResNetScorer(seed=seed)),
+    BinnedTable.kind: ScorerKind(BinnedTable, lambda hidden, seed: BinnedTable()),
+}
+
+
+def build_scorer(kind: str, *, hidden: tuple[int, ...], seed: int) -> nn.Module:
+    """A scorer before its fit. `hidden` counts for the mlp only. Raises SpecError on an unknown kind."""
+    if kind not in SCORERS:
+        raise unknown_name("scorer.kind", kind, SCORERS)
+    return SCORERS[kind].begin(hidden, seed)
+
+
+def scorer_config(scorer: nn.Module) -> dict[str, Any]:
+    """The card: JSON-like data that rebuilds the module and names the features it expects."""
+    return {"kind": scorer.kind, "fields": scorer.fields, "features_version": FEATURES_VERSION, "features": list(FEATURE_NAMES)}
+
+
+def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
+    """The module of a card, in eval mode, to be filled by `load_state_dict`.
+
+    Raises DataError where the card asks for features of another version, or for a kind or field that is not known.
+    """
+    version, kind = config.get("features_version"), config.get("kind")
+    if version != FEATURES_VERSION:
+        raise DataError(f"scorer.features_version: {version!r} is not allowed; allowed: {FEATURES_VERSION} (fit the scorer again)")
+    if kind not in SCORERS:
+        raise DataError(str(unknown_name("scorer.kind", str(kind), SCORERS)))
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.get("fields", {}).items()}
+    try:
+        return SCORERS[kind].module(**fields).eval()
+    except TypeError as error:
+        raise DataError(f"scorer.fields: {fields} are not allowed; allowed: the fields of {kind!r} ({error})") from None

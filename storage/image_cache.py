@@ -1,0 +1,81 @@
+"""Decoded images on disk, so that a data set is decoded once per machine: uncompressed .npy files that are memory-mapped.
+
+    <cache>/<source key>/train-20000/images.npy, labels.npy, split.json
+
+An entry is staged beside its place and renamed, under a lock, so that of several workers one decodes and none sees half an
+entry. An entry that cannot be read is made again; deleting any of it is always safe.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from filelock import FileLock
+
+from storage.image_sources.source import ImageSource, Split
+
+LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
+IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"
+
+
+class Decoded(NamedTuple):
+    """A split and the sha256 of its decoded content."""
+
+    split: Split
+    digest: str
+
+
+def cached(source: ImageSource, split: str, limit: int | None, cache: Path | None) -> Decoded:
+    """The split from the cache, read from its source and put there when it is not in it. `cache` None means always read.
+
+    Arrays that come from the cache are read-only memory maps. Raises DataError when the source cannot be used.
+    """
+    if cache is None:
+        return _decode(source, split, limit)
+    key = hashlib.sha256(f"{LAYOUT} Pillow {PIL.__version__} {source.key(split)}".encode()).hexdigest()[:32]
+    entry = cache / key / f"{split}-{'all' if limit is None else limit}"
+    if (found := _load(entry)) is not None:
+        return found
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(entry.with_suffix(".lock")):
+        if (found := _load(entry)) is not None:
+            return found
+        made = _decode(source, split, limit)
+        _publish(entry, made)
+        return _load(entry) or made
+
+
+def _decode(source: ImageSource, split: str, limit: int | None) -> Decoded:
+    read = source.read(split, limit)
+    digest = hashlib.sha256(f"{read.images.shape}".encode())
+    digest.update(np.ascontiguousarray(read.images).data)
+    digest.update(np.ascontiguousarray(read.labels, dtype="<i8").data)
+    return Decoded(read, digest.hexdigest())
+
+
+def _load(entry: Path) -> Decoded | None:
+    try:
+        facts = json.loads((entry / FACTS).read_text())
+        images, labels = (np.load(entry / name, mmap_mode="r", allow_pickle=False) for name in (IMAGES, LABELS))
+        return Decoded(Split(images, labels, tuple(facts["classes"])), facts["digest"])
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _publish(entry: Path, made: Decoded) -> None:
+    staging = entry.with_suffix(".partial")
+    for left_over in (staging, entry):  # of a killed process, or unreadable
+        shutil.rmtree(left_over, ignore_errors=True)
+    staging.mkdir()
+    for name, array in ((IMAGES, made.split.images), (LABELS, made.split.labels)):
+        with (staging / name).open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    (staging / FACTS).write_text(json.dumps({"classes": list(made.split.classes), "digest": made.digest}))
+    staging.rename(entry)

@@ -1,0 +1,1 @@
+"""Readers of image data sets, one kind of source per file."""

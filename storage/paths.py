@@ -1,0 +1,121 @@
+"""Where everything of a run lives: the only place where a key is spelled, and the one validator of names."""
+
+import re
+from dataclasses import dataclass
+
+from models.errors import not_allowed
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+RUNS = "runs"
+
+
+def check_name(field: str, value: str) -> str:
+    """The name itself, or SpecError: lower-case letters, digits, `_` and `-`, at most 63, first a letter or digit."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise not_allowed(field, value, "[a-z0-9][a-z0-9_-]{0,62}")
+    return value
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Keys below the storage root for the run called `name`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+
+    @property
+    def root(self) -> str:
+        """Everything of the run."""
+        return f"{RUNS}/{self.name}"
+
+    @property
+    def spec(self) -> str:
+        """The spec, written first."""
+        return f"{self.root}/spec.json"
+
+    @property
+    def run(self) -> str:
+        """Ids of the run in Prefect, MLflow and Ray."""
+        return f"{self.root}/run.json"
+
+    def data(self, label: str) -> str:
+        """What an image data set held when the run first saw it."""
+        return f"{self.root}/data/{label}.json"
+
+    def source(self, network: str, seed: int) -> str:
+        """The IRP of one source network and seed."""
+        return f"{self.root}/irp/{network}-seed{seed}"
+
+    def round(self, network: str, seed: int, index: int) -> str:
+        """One IRP round."""
+        return f"{self.source(network, seed)}/round-{index:03d}"
+
+    @property
+    def features(self) -> str:
+        """Feature data sets by digest."""
+        return f"{self.root}/features"
+
+    @property
+    def scorer(self) -> str:
+        """The fitted scorer."""
+        return f"{self.root}/scorer"
+
+    def scores(self, target: str, seed: int, method: str) -> str:
+        """Scores and masks of one target, seed and method, at every density."""
+        return f"{self.root}/fanout/{target}/seed{seed}/{method}"
+
+    def arm(self, target: str, seed: int, method: str, density: float) -> str:
+        """One arm of the fan-out."""
+        return f"{self.scores(target, seed, method)}/density-{density:g}"
+
+    @property
+    def summary(self) -> str:
+        """The results table and plots."""
+        return f"{self.root}/summary"
+
+    @property
+    def training(self) -> str:
+        """Where Ray Train keeps the checkpoints of jobs that are under way."""
+        return f"{self.root}/training"
+
+
+def report(step: str) -> str:
+    """The report of a step, written last: a step is done when it is there."""
+    return f"{step}/report.json"
+
+
+def mask(step: str) -> str:
+    """The mask that a step made."""
+    return f"{step}/mask.safetensors"
+
+
+def ticket(source: str, density: float) -> str:
+    """The mask of an IRP cut to a density that lies between two rounds."""
+    return f"{source}/ticket-{density:g}.safetensors"
+
+
+def initial_state(source: str) -> str:
+    """Weights and buffers before the first step."""
+    return f"{source}/initial.safetensors"
+
+
+def rewind_state(source: str) -> str:
+    """Weights and buffers that survivors return to."""
+    return f"{source}/rewind.safetensors"
+
+
+def weights(step: str) -> str:
+    """Weights and buffers after training."""
+    return f"{step}/weights.safetensors"
+
+
+def scorer_card(scorer: str) -> str:
+    """What the scorer is: architecture, feature version, training data, metrics."""
+    return f"{scorer}/scorer.json"
+
+
+def scorer_weights(scorer: str) -> str:
+    """The scorer's tensors."""
+    return f"{scorer}/scorer.safetensors"

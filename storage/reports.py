@@ -1,0 +1,52 @@
+"""Reports of finished steps as JSON, with where and by what they were made."""
+
+import functools
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from storage import paths
+from storage.store import Store
+
+
+def find(store: Store, step: str) -> dict[str, Any] | None:
+    """The report of a step, or None when the step is not done. Raises DataError when the report is not JSON."""
+    key = paths.report(step)
+    return store.read_json(key) if store.exists(key) else None
+
+
+def save(store: Store, step: str, report: dict[str, Any]) -> dict[str, Any]:
+    """Write a step's report, which marks the step as done; everything it names must be in place already."""
+    stored = {**report, "made_by": provenance()}
+    store.write_json(paths.report(step), stored)
+    return stored
+
+
+@functools.cache
+def provenance() -> dict[str, str]:
+    """Versions, commit and machine, so that a mix of code or hardware is visible in any report."""
+    return {
+        "autosparse": _version("autosparse"),
+        "commit": _commit(),
+        "torch": _version("torch"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parent.parent
+    try:
+        found = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,210 @@
+"""The door to Ray: connects once per run, starts one job at a time for its caller, and leaves nothing behind.
+
+Only this file calls `ray.init` and builds a TorchTrainer. `fit()` runs in the calling task's thread; the flow enters
+`connected()` in its main thread before any task is submitted and leaves it before the engine joins its threads.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.train
+import ray.util.queue
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from models import errors
+from models.spec_fields import to_plain
+from models.specs import JobSpec
+from storage.store import Store
+from tasks.settings import Settings
+
+Event = dict[str, Any]
+Loop = Callable[[dict[str, Any]], dict[str, Any]]
+
+MAX_RESTARTS = 3  # of one job after lost workers
+START_FAILURES = 5
+COLLECTIVE_TIMEOUT_S = 300
+OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
+LAST_EVENT_S = 10
+
+
+@dataclass
+class Cluster:
+    """A connected Ray: what it has in all, and the queue on which workers tell what they do."""
+
+    cpus: float
+    gpus: float
+    remote: bool
+    address: str
+    events: ray.util.queue.Queue
+    _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
+    _done: dict[str, threading.Event] = field(default_factory=dict)
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def slots(self, job: JobSpec) -> int:
+        """How many such jobs fit at once. Raises CapacityError when not even one does."""
+        check_capacity(job, self.cpus, self.gpus)
+        by_gpu = self.gpus // (job.workers * job.gpus_per_worker) if job.gpus_per_worker else float("inf")
+        return int(min(self.cpus // (job.workers * job.cpus_per_worker), by_gpu))
+
+    def stop(self) -> None:
+        """End every job of this driver now; the threads that wait for them get an error."""
+        self._closed.set()
+        ray.shutdown()
+
+
+def check_capacity(job: JobSpec, cpus: float, gpus: float) -> None:
+    """Raise CapacityError when one job of this shape can never be placed on a cluster of that size."""
+    for name, asked, has in (
+        ("cpus_per_worker", job.workers * job.cpus_per_worker, cpus),
+        ("gpus_per_worker", job.workers * job.gpus_per_worker, gpus),
+    ):
+        if asked > has:
+            value = f"{job.workers} workers x {getattr(job, name):g}"
+            raise errors.CapacityError(f"job.{name}: {value} = {asked:g} is not allowed; allowed: at most the {has:g} of the cluster")
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Cluster]:
+    """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached."""
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    _init(settings)
+    if on_main_thread:
+        signal.signal(signal.SIGTERM, before)  # ray.init replaced Prefect's handler: a cancelled run would end as crashed
+    cluster = None
+    try:
+        total = ray.cluster_resources()
+        context = ray.get_runtime_context()
+        cluster = Cluster(
+            cpus=total.get("CPU", 0),
+            gpus=total.get("GPU", 0),
+            remote=settings.ray_address is not None,
+            address=context.gcs_address,
+            events=ray.util.queue.Queue(actor_options={"num_cpus": 0}),
+        )
+        threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True).start()
+        yield cluster
+    finally:
+        if cluster:
+            cluster._closed.set()
+        ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
+
+
+def job_id() -> str:
+    """Ray's id of this driver."""
+    return ray.get_runtime_context().get_job_id()
+
+
+def _init(settings: Settings) -> None:
+    common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if settings.ray_address:
+            ray.init(address=settings.ray_address, **common)
+        else:
+            ray.init(
+                address="local",  # never a cluster that nobody asked for
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
+                dashboard_host="127.0.0.1",
+                **common,
+            )
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        where = settings.ray_address or "a local Ray"
+        raise errors.ServiceError(f"ray: {where} could not be reached ({str(error).splitlines()[0]})") from error
+
+
+def _deliver(cluster: Cluster) -> None:
+    while not cluster._closed.is_set():
+        try:
+            event = cluster.events.get(timeout=1)
+        except ray.util.queue.Empty:
+            continue
+        except Exception:  # Ray is going away: nobody is left to tell
+            return
+        if event["kind"] == "end":
+            cluster._done[event["job"]].set()
+        elif listener := cluster._listeners.get(event["job"]):
+            listener(event)
+
+
+def run_training_job(
+    cluster: Cluster, store: Store, *, name: str, folder: str, loop: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
+) -> dict[str, Any]:
+    """Run `loop(config)` as one Ray Train job called `name`, checkpoints below `folder` of the store; return rank 0's report.
+
+    The same name takes up the checkpoints of a broken attempt. Events of the workers reach `on_event` in order. Raises
+    CapacityError at once when the job can never be placed, the loop's own AutosparseErrors without a restart, and
+    JobError when workers were lost more than MAX_RESTARTS times.
+    """
+    check_capacity(job, cluster.cpus, cluster.gpus)
+    filesystem, base = store.arrow()
+    for attempt in ("", "-b", "-c"):
+        done = _listen(cluster, name, on_event)
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config={**config, "job": name, "events": cluster.events, "resources": to_plain(job)},
+            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=job.workers,
+                use_gpu=job.gpus_per_worker > 0,
+                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
+            ),
+            run_config=ray.train.RunConfig(
+                name=name + attempt,
+                storage_path=f"{base}/{folder}",
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=START_FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        try:
+            value = trainer.fit().return_value
+        except ray.train.TrainingFailedError as error:
+            if "CheckpointManagerInitializationError" in repr(error) + repr(error.__cause__):
+                continue  # the file that Ray Train resumes from was cut short by a kill; this job starts again under a new name
+            raise errors.JobError(f"job {name}: {_reason(error)}") from error
+        finally:
+            cluster._listeners.pop(name, None)
+        done.wait(LAST_EVENT_S)
+        return _value_or_raise(value)
+    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
+
+
+def run_remote(cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]) -> dict[str, Any]:
+    """Run `body(config)` once on the cluster, outside Ray Train: for work without epochs. Errors as in `run_training_job`."""
+    single = JobSpec(cpus_per_worker=job.cpus_per_worker, gpus_per_worker=job.gpus_per_worker, precision=job.precision)
+    check_capacity(single, cluster.cpus, cluster.gpus)
+    done = _listen(cluster, name, on_event)
+    options = {"num_cpus": job.cpus_per_worker, "num_gpus": job.gpus_per_worker, "max_retries": MAX_RESTARTS, "name": name}
+    try:
+        remote = ray.remote(**options)(body)
+        value = ray.get(remote.remote({**config, "job": name, "events": cluster.events, "resources": to_plain(single)}))
+    except ray.exceptions.RayError as error:
+        raise errors.JobError(f"job {name}: {_reason(error)}") from error
+    finally:
+        cluster._listeners.pop(name, None)
+    done.wait(LAST_EVENT_S)
+    return _value_or_raise(value)
+
+
+def _listen(cluster: Cluster, name: str, on_event: Callable[[Event], None]) -> threading.Event:
+    done = cluster._done[name] = threading.Event()
+    cluster._listeners[name] = on_event
+    return done
+
+
+def _value_or_raise(value: dict[str, Any]) -> dict[str, Any]:
+    """Workers hand our own errors back as values: raised inside a worker they would count as lost workers and be retried."""
+    if failure := value.get("error"):
+        raise getattr(errors, failure["type"])(failure["message"])
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,30 @@
+"""The task that joins initial state and survival of all sources into one feature data set."""
+
+from prefect import task
+from prefect.states import State
+
+from models.spec_fields import fingerprint, to_plain
+from tasks.cluster import run_remote
+from tasks.run import Run
+from tasks.steps import TASK, Report, Step, run_step
+from tasks.worker import extract_features as worker
+
+
+@task(**TASK, tags=["features"])
+def extract_features(run: Run, title: str) -> State[Report]:
+    """Write the feature data set of the run: uri, digest and rows in the report, lineage in MLflow."""
+    spec = run.spec
+    sources = [
+        {"network": to_plain(network), "seed": seed, "source": run.paths.source(network.label, seed)}
+        for network in spec.irp.networks
+        for seed in spec.irp.seeds
+    ]
+
+    def work(step: Step) -> Report:
+        config = run.config(irp=to_plain(spec.irp), data=to_plain(spec.data), sources=sources, fingerprint=fingerprint(spec))
+        report = run_remote(run.cluster, name=step.job_name, body=worker.extract_features, config=config, job=spec.irp.job, on_event=step.on_event)
+        run.tracker.metrics(step.mlflow_run, {"rows": report["rows"]})
+        run.tracker.lineage(step.mlflow_run, uri=report["uri"], name="features", dataset_digest=report["digest"], context="written")
+        return report
+
+    return run_step(run, run.paths.features, title, work)

@@ -1,0 +1,59 @@
+"""The task that fits the scorer: one Ray Train job that streams the feature data set."""
+
+import json
+
+from prefect import task
+from prefect.states import State
+
+from models.spec_fields import to_plain
+from storage import paths
+from tasks.cluster import run_training_job
+from tasks.run import Run
+from tasks.steps import TASK, Report, Step, run_step, table_artifact
+from tasks.summarize_arms import artifact_key
+from tasks.worker import fit_scorer as worker
+
+
+@task(**TASK, tags=["scorer"])
+def fit_scorer(run: Run, dataset: Report, title: str) -> State[Report]:
+    """The fitted scorer's held-out metrics; its files lie beside the report."""
+    scorer = run.spec.scorer
+
+    def work(step: Step) -> Report:
+        config = run.config(scorer=to_plain(scorer), dataset=dataset["uri"], folder=run.paths.scorer)
+        report = run_training_job(
+            run.cluster,
+            run.store,
+            name=step.job_name,
+            folder=run.paths.training,
+            loop=worker.fit,
+            config=config,
+            job=scorer.job,
+            on_event=step.on_event,
+        )
+        run.tracker.lineage(step.mlflow_run, uri=dataset["uri"], name="features", dataset_digest=dataset["digest"], context="scorer-train")
+        for group, metrics in report["metrics"].items():
+            values = {f"held_out_{group}/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
+            run.tracker.metrics(step.mlflow_run, values)
+        run.tracker.file(step.mlflow_run, "scorer.safetensors", run.store.read(paths.scorer_weights(run.paths.scorer)))
+        run.tracker.file(step.mlflow_run, "scorer.json", run.store.read(paths.scorer_card(run.paths.scorer)))
+        run.tracker.file(step.mlflow_run, "metrics.json", json.dumps(report["metrics"], indent=2).encode())
+        table_artifact(f"{artifact_key(run)}-scorer", comparison(report), "Held-out figures of the scorer and of plain formulas")
+        return {**report, "dataset": dataset["digest"]}
+
+    return run_step(run, run.paths.scorer, title, work, parameters=to_plain(scorer))
+
+
+def comparison(report: Report) -> list[dict[str, object]]:
+    """Rows of held-out group x scorer or baseline: Spearman pooled and within layer, mse against label variance."""
+    names = ("spearman_pooled", "spearman_within_layer", "mse", "label_variance")
+    return [
+        {"held_out": group, "scored_by": who, **{name: round(figures[name], 4) for name in names}}
+        for group, metrics in report["metrics"].items()
+        for who, figures in {run_kind(report): metrics, **metrics["baselines"]}.items()
+    ]
+
+
+def run_kind(report: Report) -> str:
+    """The scorer's kind, as a row's name."""
+    return f"scorer ({report['kind']})"

@@ -1,0 +1,71 @@
+"""Pictures as bytes, the same for storage, MLflow and the README. Colours can be told apart by colour-blind readers."""
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from models.specs import DENSE, SCORER, TICKET
+
+# Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")
+MARKERS = "osD^vPX*"
+matplotlib.rcParams["svg.hashsalt"] = "autosparse"  # the same numbers give the same file
+
+
+def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
+    """Mean test accuracy over density, a panel per target and data set, a line per method, error bars of one std."""
+    panels = list(dict.fromkeys((row["target"], row["dataset"]) for row in rows))
+    figure = Figure(figsize=(6.4 * len(panels), 4.6), layout="constrained")
+    for number, panel in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        _panel(axes, [row for row in rows if (row["target"], row["dataset"]) == panel and row["mean"] is not None])
+        axes.set_title(f"{panel[0]} on {panel[1]}")
+        axes.set_ylabel("test accuracy, last epoch")
+    return _bytes(figure, kind)
+
+
+def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER})
+    styles = {method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)}
+    styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
+    for method in (*methods, SCORER, TICKET):
+        points = sorted((row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method)
+        if points:
+            color, marker, line, width = styles[method]
+            x, y, error = zip(*points, strict=True)
+            axes.errorbar(x, y, yerr=error, color=color, marker=marker, linestyle=line, linewidth=width, capsize=3, label=method)
+    for row in rows:
+        if row["method"] == DENSE:
+            axes.axhline(row["mean"], color="gray", linestyle=":", label="dense")
+    densities = sorted({row["density"] for row in rows if row["method"] != DENSE})
+    axes.set_xscale("log")
+    axes.set_xticks(densities, [f"{density:g}" for density in densities])
+    axes.minorticks_off()
+    axes.set_xlabel("density (kept / prunable weights)")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize="small", ncols=2)
+
+
+def layer_density_plot(densities: dict[str, float], title: str) -> bytes:
+    """Density of each layer after a cut, in the order of the network, logarithmic."""
+    figure = Figure(figsize=(max(5.0, 0.22 * len(densities) + 2), 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    place = np.arange(len(densities))
+    axes.bar(place, list(densities.values()), color=COLORS[0])
+    axes.set_yscale("log")
+    axes.set_xticks(place, [name.removesuffix(".weight") for name in densities], rotation=90, fontsize="x-small")
+    axes.set_ylabel("density after the cut")
+    axes.set_title(title, fontsize="small")
+    return _bytes(figure, "png")
+
+
+def _bytes(figure: Figure, kind: str) -> bytes:
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()

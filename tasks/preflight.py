@@ -1,0 +1,63 @@
+"""Checks of a whole spec before anything starts; each error is one line: field, value, what is allowed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.errors import DataError, not_allowed, unknown_name
+from models.networks.registry import build_network
+from models.specs import DataSpec, ExperimentSpec, NetworkSpec, TrainSpec
+from storage.image_datasets import DATASETS
+
+
+def check_spec(spec: ExperimentSpec) -> None:
+    """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out."""
+    for field, data in data_specs(spec):
+        if data.name not in DATASETS:
+            raise unknown_name(f"{field}.name", data.name, DATASETS)
+        if data.path and "://" not in data.path and not Path(data.path).is_absolute():
+            raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
+    for field, network in _networks(spec):
+        _check_builds(field, network)
+    for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
+        _check_train(f"{field}.train", train, workers)
+
+
+def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:
+    """Every data set of a spec with the path of its field."""
+    yield "data", spec.data
+    for index, target in enumerate(spec.fanout.targets):
+        if target.data:
+            yield f"fanout.targets.{index}.data", target.data
+
+
+def check_local_data(spec: ExperimentSpec, cache: Path) -> None:
+    """Open every local data set of the spec here, which decodes it once; raise DataError or SpecError when one cannot be read."""
+    from storage.image_datasets import load_images
+
+    for _, data in data_specs(spec):
+        arrays = load_images(
+            name=data.name, path=data.path, download=data.download, train_limit=data.train_limit, test_limit=data.test_limit, cache=cache
+        )
+        if not len(arrays.train_labels) or not len(arrays.test_labels):
+            raise DataError(f"data: {data.title} has no images")
+
+
+def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec]]:
+    for index, network in enumerate(spec.irp.networks):
+        yield f"irp.networks.{index}", network
+    for index, target in enumerate(spec.fanout.targets):
+        yield f"fanout.targets.{index}.network", target.network
+
+
+def _check_builds(field: str, network: NetworkSpec) -> None:
+    try:
+        build_network(network, image_shape=(3, 32, 32), num_classes=10, seed=0)
+    except ValueError as error:
+        raise type(error)(f"{field}: {error}") from None
+
+
+def _check_train(field: str, train: TrainSpec, workers: int) -> None:
+    if train.batch_size % workers:
+        raise not_allowed(f"{field}.batch_size", train.batch_size, f"a multiple of the {workers} workers")
+    if any(mark >= train.epochs for mark in train.milestones):
+        raise not_allowed(f"{field}.milestones", list(train.milestones), f"below the {train.epochs} epochs")

@@ -1,0 +1,67 @@
+"""The task of one IRP round: one Ray Train job that trains, scores and cuts."""
+
+from typing import Any
+
+from prefect import task
+from prefect.states import State
+
+from models.schedules import density_before
+from models.spec_fields import to_plain
+from models.specs import NetworkSpec
+from storage import paths
+from tasks.cluster import run_training_job
+from tasks.plots import layer_density_plot
+from tasks.run import Run
+from tasks.steps import TASK, Report, Step, run_step
+from tasks.worker.irp_round import run_round
+
+
+def round_title(run: Run, index: int) -> str:
+    """`round 3, density 0.41`: what the round trains at."""
+    irp = run.spec.irp
+    return f"round {index}, density {density_before(index, irp.rounds, irp.final_density):.3g}"
+
+
+@task(**TASK, tags=["irp"])
+def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: str) -> State[Report]:
+    """Round `index` of a source network and seed; its report has density and accuracy of the network trained in it."""
+    irp, source = run.spec.irp, run.paths.source(network.label, seed)
+    key = run.paths.round(network.label, seed, index)
+    densities = run.spec.fanout.densities if run.spec.fanout.ticket else ()
+
+    def work(step: Step) -> Report:
+        config = run.config(
+            irp=to_plain(irp),
+            train=to_plain(irp.train),
+            network=to_plain(network),
+            data=to_plain(run.spec.data),
+            seed=seed,
+            round=index,
+            source=source,
+            step=key,
+            step_before=run.paths.round(network.label, seed, index - 1) if index else None,
+            ticket_densities=list(densities),
+        )
+        report = run_training_job(
+            run.cluster,
+            run.store,
+            name=step.job_name,
+            folder=run.paths.training,
+            loop=run_round,
+            config=config,
+            job=irp.job,
+            on_event=step.on_event,
+        )
+        _track(step, report)
+        run.store.delete(f"{run.paths.training}/{step.job_name}")
+        return report
+
+    parameters = {"source": network.label, "seed": seed, "round": index, "density": density_before(index, irp.rounds, irp.final_density)}
+    return run_step(run, key, f"{network.label} seed {seed} {title}", work, parameters=parameters)
+
+
+def _track(step: Step, report: dict[str, Any]) -> None:
+    tracker = step.run.tracker
+    tracker.metrics(step.mlflow_run, {"density": report["density"], "density_after": report["density_after"], "final_accuracy": report["accuracy"]})
+    tracker.file(step.mlflow_run, "mask.safetensors", step.run.store.read(paths.mask(step.key)))
+    tracker.file(step.mlflow_run, "layer_densities.png", layer_density_plot(report["layer_densities"], step.title))

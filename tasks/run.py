@@ -1,0 +1,131 @@
+"""A pipeline run in this process: its spec, and the open doors to storage, Ray and MLflow."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.context import get_run_context
+from prefect.logging import get_run_logger
+
+from models.errors import ConflictError
+from models.spec_fields import fingerprint, to_plain
+from models.specs import ExperimentSpec
+from storage.paths import RunPaths
+from storage.store import Store, open_store
+from tasks import settings as settings_module
+from tasks.cluster import Cluster, connected, job_id
+from tasks.preflight import check_spec
+from tasks.settings import Settings
+from tasks.tracking import Tracker
+
+
+class Run:
+    """What the tasks of one pipeline run share. A plain class: Prefect would walk through a dataclass in search of futures."""
+
+    def __init__(self, *, spec: ExperimentSpec, paths: RunPaths, store: Store, cluster: Cluster, tracker: Tracker, ids: dict[str, Any]) -> None:
+        self.spec = spec
+        self.paths = paths
+        self.store = store
+        self.cluster = cluster
+        self.tracker = tracker
+        self.ids = ids
+        self.mlflow_run = ids["mlflow_run_id"]
+
+    @property
+    def name(self) -> str:
+        """The name of the run, unique in its storage."""
+        return self.paths.name
+
+    def config(self, **extra: Any) -> dict[str, Any]:
+        """What every job is told."""
+        return {"storage": self.store.root, "run": self.name, "scoring": to_plain(self.spec.scoring), **extra}
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around a flow's waiting for its tasks: a cancellation ends the Ray jobs first, because the engine joins their threads."""
+        try:
+            yield
+        except BaseException as signal:
+            if not isinstance(signal, Exception):
+                self.cluster.stop()
+            raise
+
+
+def run_name(spec: ExperimentSpec) -> str:
+    """The default name: the same spec finds the same run again."""
+    return f"run-{fingerprint(spec)}"
+
+
+@contextmanager
+def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
+    """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
+
+    Raises SpecError or CapacityError before anything is stored, ConflictError when another spec has that name.
+    """
+    settings = settings_module.load()
+    settings_module.export(settings)
+    paths = RunPaths(name or run_name(spec))
+    check_spec(spec)
+    store = open_store(settings.storage)
+    _check_same_spec(store, paths, spec)
+    with connected(settings) as cluster:
+        _check_capacity(spec, cluster)
+        flow_run = get_run_context().flow_run  # type: ignore[union-attr]
+        tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
+        tracker = Tracker(settings, tags)
+        store.write_json(paths.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name})
+        ids = _record(settings, store, paths, tracker, flow_run)
+        run = Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
+        tracker.parameters(run.mlflow_run, to_plain(spec))
+        tracker.file(run.mlflow_run, "spec.json", store.read(paths.spec))
+        status = "KILLED"
+        try:
+            yield run
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            tracker.close_all(status)
+
+
+def log() -> logging.Logger | logging.LoggerAdapter[Any]:
+    """The logger of the flow or task that runs here."""
+    return get_run_logger()
+
+
+def _check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
+    if store.exists(paths.spec):
+        there = store.read_json(paths.spec)["fingerprint"]
+        if there != fingerprint(spec):
+            raise ConflictError(f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name")
+
+
+def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:
+    for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):
+        try:
+            cluster.slots(job)
+        except Exception as error:
+            raise type(error)(f"{field}.{error}") from None
+
+
+def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker, flow_run: Any) -> dict[str, Any]:
+    page = f"{settings.prefect_api_url.removesuffix('/api')}/runs/flow-run/{flow_run.id}" if settings.prefect_api_url else None
+    tags = {"prefect.url": page} if page else {}
+    mlflow_run = tracker.open("run", paths.name, tags=tags)
+    ids = {
+        "name": paths.name,
+        "prefect_flow_run_id": str(flow_run.id),
+        "prefect_flow_run_name": flow_run.name,
+        "prefect_url": page,
+        "mlflow_uri": tracker.uri,
+        "mlflow_run_id": mlflow_run,
+        "mlflow_url": tracker.address(mlflow_run),
+        "ray_job_id": job_id(),
+        "storage": store.uri(paths.root),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    store.write_json(paths.run, ids)
+    return ids

@@ -1,0 +1,75 @@
+"""A run as one JSON-like object, put together from its stored reports; needs storage and nothing else."""
+
+from typing import Any
+
+from models.errors import DataError
+from models.spec_fields import from_plain
+from models.specs import DENSE, TICKET, ExperimentSpec
+from storage import paths, reports
+from storage.paths import RunPaths
+from storage.store import Store
+
+ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
+ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "seed", "accuracy", "seconds", "status")
+
+
+def view_run(store: Store, name: str) -> dict[str, Any]:
+    """Spec, fingerprint, rounds, dataset, scorer, arms, summary, ids. Unfinished parts are empty. Raises DataError."""
+    run = RunPaths(name)
+    if not store.exists(run.spec):
+        known = last_runs(store)
+        raise DataError(f"run: {name!r} is not in {store.uri(paths.RUNS)}; there are: {', '.join(known) or 'none'}")
+    stored = store.read_json(run.spec)
+    spec = from_plain(ExperimentSpec, stored["spec"])
+    ids = store.read_json(run.run) if store.exists(run.run) else {}
+    dataset = reports.find(store, run.features)
+    summary = reports.find(store, run.summary)
+    return {
+        "name": name,
+        "spec": stored["spec"],
+        "fingerprint": stored["fingerprint"],
+        "rounds": _rounds(store, run, spec),
+        "dataset": {key: dataset[key] for key in ("uri", "digest", "rows")} if dataset else None,
+        "scorer": _scorer(store, run),
+        "arms": _arms(store, run),
+        "summary": summary["rows"] if summary else [],
+        "ids": ids,
+        "addresses": {
+            "results": store.uri(run.summary),
+            "picture": store.uri(f"{run.summary}/accuracy_density.png") if summary else None,
+            "features": dataset["uri"] if dataset else None,
+            "scorer": store.uri(run.scorer),
+            "MLflow": ids.get("mlflow_url"),
+            "Prefect": ids.get("prefect_url"),
+        },
+    }
+
+
+def last_runs(store: Store, count: int = 10) -> list[str]:
+    """Names of runs in the store, the last begun first."""
+    names = {key.split("/")[1] for key in store.list(paths.RUNS) if key.endswith("/run.json")}
+    begun = {name: store.read_json(RunPaths(name).run).get("started", "") for name in names}
+    return sorted(names, key=lambda name: begun[name], reverse=True)[:count]
+
+
+def _rounds(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[dict[str, Any]]:
+    keys = (
+        run.round(network.label, seed, index) for network in spec.irp.networks for seed in spec.irp.seeds for index in range(spec.irp.rounds)
+    )
+    found = (reports.find(store, key) for key in keys)
+    return [{field: report[field] for field in ROUND_FIELDS} for report in found if report]
+
+
+def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
+    fitted, registered = reports.find(store, run.scorer), reports.find(store, f"{run.scorer}/registration")
+    if not fitted:
+        return None
+    version = {key: registered[key] for key in ("version", "champion", "held_out")} if registered else {}
+    return {"metrics": fitted["metrics"], "kind": fitted["kind"], "trained_on": fitted["trained_on"], **version}
+
+
+def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
+    keys = [key for key in store.list(f"{run.root}/fanout") if key.endswith("/report.json") and "/density-" in key]
+    arms = [{field: report.get(field) for field in ARM_FIELDS} for report in map(store.read_json, keys)]
+    ends = {DENSE: 0, TICKET: 1}
+    return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -arm["density"], arm["seed"]))

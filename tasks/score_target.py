@@ -1,0 +1,33 @@
+"""The task that scores one target by one method and cuts it at every density."""
+
+from prefect import task
+from prefect.states import State
+
+from models.spec_fields import to_plain
+from models.specs import SCORER, TargetSpec
+from tasks.cluster import run_remote
+from tasks.run import Run
+from tasks.steps import TASK, Report, Step, run_step
+from tasks.worker import score_target as worker
+
+
+@task(**TASK, tags=["scores"])
+def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: str) -> State[Report]:
+    """Scores once, masks at every density; the report names each mask, what it keeps and which layers it collapses."""
+    fanout = run.spec.fanout
+    key = run.paths.scores(target.label, seed, method)
+
+    def work(step: Step) -> Report:
+        config = run.config(
+            target=to_plain(target),
+            data=to_plain(target.data or run.spec.data),
+            seed=seed,
+            method=method,
+            densities=list(fanout.densities),
+            min_per_layer=fanout.min_per_layer,
+            scorer=run.paths.scorer if method == SCORER else None,
+            step=key,
+        )
+        return run_remote(run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event)
+
+    return run_step(run, key, title, work, parameters={"target": target.label, "seed": seed, "method": method})

@@ -1,0 +1,91 @@
+"""Where the services are, from the environment: growing out of the laptop is a matter of settings.
+
+    AUTOSPARSE_HOME         embedded databases, caches and state of `autosparse up` (default ~/.autosparse)
+    AUTOSPARSE_STORAGE      local folder or s3://bucket/prefix (default <home>/storage)
+    AUTOSPARSE_RAY_ADDRESS  a Ray cluster; without it a local Ray is started for the run
+    MLFLOW_TRACKING_URI     an MLflow server; without it SQLite in <home>
+    PREFECT_API_URL         a Prefect server; without it an embedded one on <home>'s database
+
+What `autosparse up` started stands in between: it is used unless the environment says otherwise.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = {
+    # nobody phones home
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DO_NOT_TRACK": "1",
+    # the only model format we load is safetensors
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # the controller takes one report per poll, and polls every 2 s unless told otherwise
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # a restart of the Prefect server takes longer than the client's usual minute
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Addresses of one process; `ray_address` and `prefect_api_url` None mean embedded."""
+
+    home: Path
+    storage: str
+    ray_address: str | None
+    mlflow_uri: str
+    prefect_api_url: str | None
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images, safe to delete at any time."""
+        return self.home / "cache"
+
+    @property
+    def services_file(self) -> Path:
+        """What `autosparse up` started."""
+        return self.home / "services.json"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Artifacts of the embedded MLflow."""
+        return self.home / "mlflow-artifacts"
+
+
+def load() -> Settings:
+    """Read the settings now: environment first, then what `autosparse up` started, then embedded defaults."""
+    home = Path(os.environ.get("AUTOSPARSE_HOME", "~/.autosparse")).expanduser().absolute()
+    storage = os.environ.get("AUTOSPARSE_STORAGE", str(home / "storage"))
+    started = _services(home / "services.json")
+    return Settings(
+        home=home,
+        storage=storage if "://" in storage else str(Path(storage).expanduser().absolute()),
+        ray_address=os.environ.get("AUTOSPARSE_RAY_ADDRESS") or started.get("ray"),
+        mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
+        prefect_api_url=os.environ.get("PREFECT_API_URL") or started.get("prefect"),
+    )
+
+
+def export(settings: Settings) -> None:
+    """Put defaults for Prefect, Ray and MLflow into the environment; what is set already stays. Call before importing them."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
+    if settings.prefect_api_url:
+        os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+
+
+def _services(path: Path) -> dict[str, str]:
+    try:
+        return json.loads(path.read_text()).get("addresses", {})
+    except (OSError, ValueError, AttributeError):
+        return {}

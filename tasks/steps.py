@@ -1,0 +1,110 @@
+"""How every step runs: look for its report, else do the work, tell MLflow, the log and the progress, write the report last."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect.artifacts import create_table_artifact
+from prefect.states import Completed, State
+from prefect.tasks import exponential_backoff
+
+from models.errors import ServiceError
+from storage import reports
+from tasks import progress
+from tasks.cluster import Event
+from tasks.run import Run, log
+
+Report = dict[str, Any]
+Work = Callable[["Step"], Report]
+
+
+def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Whether a failed task is worth another try: only when a service was away."""
+    try:
+        state.result()
+    except ServiceError:
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+# What all tasks of the pipeline have in common: storage remembers what is done, so Prefect's own cache stays out of it.
+TASK: dict[str, Any] = {
+    "task_run_name": "{title}",
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(2),
+    "retry_condition_fn": is_transient,
+    "cache_policy": None,
+    "persist_result": False,
+}
+
+
+class Step:
+    """A step under way: its key, its MLflow run, and a listener for the events of its job."""
+
+    def __init__(self, run: Run, key: str, title: str, mlflow_run: str) -> None:
+        self.run = run
+        self.key = key
+        self.title = title
+        self.mlflow_run = mlflow_run
+        self._log = log()
+
+    @property
+    def job_name(self) -> str:
+        """The name of the step's Ray job: its key within the run."""
+        return self.key.removeprefix(f"{self.run.paths.root}/").replace("/", "-")
+
+    def on_event(self, event: Event) -> None:
+        """Pass on what a worker tells. Never raises: a lost line must not end a training."""
+        if event["kind"] == "epoch":
+            line = f"{self.title}: epoch {event['epoch'] + 1}/{event['epochs']}, loss {event['loss']:.4f}, accuracy {event['accuracy']:.4f}"
+            progress.emit("epoch", self.key, self.title, epoch=event["epoch"] + 1, epochs=event["epochs"], accuracy=event["accuracy"])
+            values = {name: event[name] for name in ("loss", "accuracy", "lr", "seconds")}
+            try:
+                self.run.tracker.metrics(self.mlflow_run, values, step=event["epoch"] + 1)
+            except Exception as error:
+                self._log.warning("%s: MLflow did not take epoch %d (%s)", self.title, event["epoch"] + 1, error)
+        else:
+            line = f"{self.title}: {event.get('message', event['kind'])}"
+            progress.emit("note", self.key, line)
+        self._log.info(line)
+
+
+def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[str, Any] | None = None) -> State[Report]:
+    """The report of a step as a state: `Cached` when storage has it already, else the result of `work(step)`.
+
+    `seconds` in the report is the wall time of the step with all its overhead.
+    """
+    if done := reports.find(run.store, key):
+        progress.emit("cached", key, title, **_figures(done))
+        return Completed(name="Cached", message=f"found {run.store.uri(key)}", data=done)
+    start = time.monotonic()
+    mlflow_run = run.tracker.open(key, title, parent=run.mlflow_run)
+    progress.emit("started", key, title)
+    step = Step(run, key, title, mlflow_run)
+    try:
+        run.tracker.parameters(mlflow_run, dict(parameters or {}))
+        report = work(step)
+        report = reports.save(run.store, key, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": mlflow_run})
+        run.tracker.metrics(mlflow_run, {"step_seconds": report["seconds"]})
+    except BaseException as error:
+        progress.emit("failed", key, title, message=str(error))
+        run.tracker.close(mlflow_run, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    run.tracker.close(mlflow_run)
+    progress.emit("finished", key, title, **_figures(report))
+    return Completed(data=report)
+
+
+def table_artifact(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """A table in the Prefect UI; best effort, because the numbers are in storage and MLflow as well."""
+    try:
+        create_table_artifact(rows, key=key, description=description)
+    except Exception as error:
+        log().warning("Prefect did not take the table %s (%s)", key, error)
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    names = ("accuracy", "density", "seconds", "status", "rows", "metrics")
+    return {name: report[name] for name in names if name in report}

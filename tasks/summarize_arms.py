@@ -1,0 +1,53 @@
+"""The task that turns arm reports into the results table and the accuracy-density plot."""
+
+import json
+
+from prefect import task
+from prefect.artifacts import create_image_artifact, create_link_artifact
+from prefect.states import State
+
+from models.specs import DENSE
+from tasks.plots import accuracy_density_plot
+from tasks.result_rows import Row, markdown_table, summarize
+from tasks.run import Run, log
+from tasks.steps import TASK, Report, Step, run_step, table_artifact
+
+@task(**TASK, tags=["summary"])
+def summarize_arms(run: Run, arms: list[Report], title: str) -> State[Report]:
+    """Write summary.json, the table and the plots to storage, MLflow and the Prefect UI."""
+
+    def work(step: Step) -> Report:
+        rows = summarize(arms)
+        _store(run, "summary.json", json.dumps(rows, indent=2).encode())
+        _store(run, "summary.md", markdown_table(rows).encode())
+        for kind in ("png", "svg"):
+            _store(run, f"accuracy_density.{kind}", accuracy_density_plot(rows, kind))
+        for row in rows:
+            if row["mean"] is not None:
+                name = f"accuracy/{row['target']}/{row['method']}" + ("" if row["method"] == DENSE else f"/density-{row['density']:g}")
+                run.tracker.metrics(run.mlflow_run, {name: row["mean"]})
+        _show(run, rows)
+        return {"rows": rows, "arms": len(arms)}
+
+    return run_step(run, run.paths.summary, title, work)
+
+
+def _store(run: Run, name: str, content: bytes) -> None:
+    run.store.write(f"{run.paths.summary}/{name}", content)
+    run.tracker.file(run.mlflow_run, f"summary/{name}", content)
+
+
+def _show(run: Run, rows: list[Row]) -> None:
+    table_artifact(f"{artifact_key(run)}-summary", rows, f"Test accuracy of the arms of {run.name}")
+    try:
+        if run.tracker.uri.startswith("http"):
+            create_link_artifact(run.tracker.address(run.mlflow_run), link_text="MLflow run", key=f"{artifact_key(run)}-mlflow")
+        if url := run.tracker.picture_url(run.mlflow_run, "summary/accuracy_density.png"):
+            create_image_artifact(url, key=f"{artifact_key(run)}-plot", description="Accuracy over density, one line per method")
+    except Exception as error:
+        log().warning("Prefect did not take the artifacts of the summary (%s)", error)
+
+
+def artifact_key(run: Run) -> str:
+    """The run's name as Prefect allows it in artifact keys."""
+    return run.name.replace("_", "-")

@@ -1,0 +1,66 @@
+"""The feature data set on Ray: what each prunable weight was at initialization, and how many rounds it survived."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.features import FEATURES_VERSION, layer_facts
+from models.gradients import mean_gradients
+from models.labels import rounds_survived
+from models.masks import prunable
+from models.specs import DataSpec, IrpSpec, NetworkSpec
+from models.spec_fields import from_plain
+from storage import paths
+from storage.feature_table import Part, commit_dataset, write_shard
+from storage.image_datasets import ImageArrays
+from storage.mask_files import load_mask
+from tasks.worker.job import Job, body, images
+from tasks.worker.scoring_batches import scoring_batches
+from tasks.worker.train_network import initial_network, load_state, read_state
+
+
+@body
+def extract_features(job: Job) -> dict[str, Any]:
+    """One Parquet part per source of the config, committed as one data set; returns its uri, digest and rows."""
+    arrays = images(job.spec("data", DataSpec))
+    irp = job.spec("irp", IrpSpec)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = []
+        for number, source in enumerate(job.config["sources"]):
+            parts.append(_part(job, arrays, irp, source, Path(folder) / f"part-{number:05d}.parquet"))
+            job.tell("log", message=f"features of {source['network']['name']} seed {source['seed']}: {parts[-1].rows:,} rows")
+        metadata = {
+            "features_version": FEATURES_VERSION,
+            "rounds": irp.rounds,
+            "final_density": irp.final_density,
+            "criterion": irp.criterion,
+            "data_digest": arrays.digest,
+            "fingerprint": job.config["fingerprint"],
+        }
+        dataset = commit_dataset(job.store, paths.RunPaths(job.config["run"]).features, parts, metadata)
+    return {"uri": dataset.uri, "digest": dataset.digest, "rows": dataset.rows, "sources": len(parts), **metadata}
+
+
+def _part(job: Job, arrays: ImageArrays, irp: IrpSpec, source: dict[str, Any], path: Path) -> Part:
+    spec = from_plain(NetworkSpec, source["network"])
+    run = paths.RunPaths(job.config["run"])
+    network = initial_network(spec, arrays, source["seed"])
+    load_state(network, read_state(job, paths.initial_state(source["source"])))
+    network.to(job.device)
+    params = prunable(network, head=spec.prune_head)
+    gradients = mean_gradients(network, scoring_batches(job, arrays, source["seed"]), params)
+    cuts = (paths.mask(run.round(spec.label, source["seed"], index)) for index in range(irp.rounds))
+    survived = rounds_survived([load_mask(job.store.read(key)) for key in cuts])
+    facts = layer_facts(params, gradients)
+    metadata = {
+        "source": spec.label,
+        "seed": source["seed"],
+        "rounds": irp.rounds,
+        "features_version": FEATURES_VERSION,
+        "layers": [fact.to_plain() for fact in facts],
+    }
+    with write_shard(path, metadata) as writer:
+        for number, name in enumerate(params):
+            columns = (params[name].detach(), gradients[name], survived[name])
+            writer.add(number, *(column.cpu().contiguous().reshape(-1).numpy() for column in columns))
+    return writer.part

@@ -1,0 +1,33 @@
+"""One arm of the fan-out inside a Ray Train job: the initial weights under a mask, trained, tested."""
+
+from typing import Any
+
+from models import masks
+from models.specs import DataSpec, NetworkSpec
+from storage import paths
+from storage.mask_files import load_mask
+from tasks.worker.job import Job, body, images
+from tasks.worker.train_network import dump_state, initial_network, load_state, read_state, train_network
+
+
+@body
+def retrain_arm(job: Job) -> dict[str, Any]:
+    """Train the network from its initial weights, or from `state`, under `mask`; no mask is the dense end of the scale."""
+    spec, seed, key = job.spec("network", NetworkSpec), job.config["seed"], job.config["mask"]
+    arrays = images(job.spec("data", DataSpec))
+    network = initial_network(spec, arrays, seed)
+    if job.config["state"]:
+        load_state(network, read_state(job, job.config["state"]))
+    mask = load_mask(job.store.read(key)) if key else masks.full(masks.prunable(network, head=spec.prune_head))
+    history = train_network(job, network, arrays, mask=mask, seed=seed, start_step=job.config["start_step"])
+    if job.rank.index == 0:
+        job.store.write(paths.weights(job.config["step"]), dump_state(network))
+    return {
+        "accuracy": history[-1]["accuracy"],
+        "loss": history[-1]["loss"],
+        "epochs": history,
+        "kept": masks.kept(mask),
+        "weights": masks.total(mask),
+        "kept_density": masks.density(mask),
+        "data_digest": arrays.digest,
+    }

@@ -1,0 +1,140 @@
+"""A training inside a Ray Train job: takes up the last checkpoint, reports each epoch, hands back the history.
+
+Shared by IRP rounds and arms, so that both are the same training under the same protocol.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from models import masks
+from models.errors import AutosparseError
+from models.images import channel_statistics, to_images
+from models.masks import Mask
+from models.networks.registry import build_network
+from models.specs import DataSpec, NetworkSpec, TrainSpec
+from models.training import EpochReport, Trainer, fit
+from storage.checkpoints import dump_tensors, load_tensors, load_training_state, save_training_state
+from storage.image_datasets import ImageArrays
+from tasks.worker.job import Job
+
+
+def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:
+    """The network of a spec at step 0: a function of spec, image shape, classes and seed alone."""
+    shape = arrays.train_images.shape[1:]
+    return build_network(network, image_shape=tuple(int(n) for n in shape), num_classes=len(arrays.classes), seed=seed)
+
+
+def with_statistics(data: DataSpec, arrays: ImageArrays) -> DataSpec:
+    """The data spec with mean and std filled in, measured on the training images where the spec leaves them out."""
+    if data.mean and data.std:
+        return data
+    mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
+    return dataclasses.replace(data, mean=tuple(mean), std=tuple(std))
+
+
+def train_network(
+    job: Job,
+    network: nn.Module,
+    arrays: ImageArrays,
+    *,
+    mask: Mask | None,
+    seed: int,
+    start_step: int = 0,
+    after_step: Callable[[Trainer], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Train `network` (in place) from `start_step` or this job's last checkpoint; return one record per epoch.
+
+    Each epoch ends with `ray.train.report`: metrics and, from rank 0, a checkpoint of everything that the next epoch needs.
+    """
+    _assert_same_mask(job, mask)
+    layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
+    network.to(job.device, memory_format=layout)  # type: ignore[call-overload]
+    trainer = Trainer(
+        network=network,
+        forward=_wrap(job, network),
+        spec=job.spec("train", TrainSpec),
+        data=with_statistics(job.spec("data", DataSpec), arrays),
+        job=job.resources,
+        train=to_images(arrays.train_images, arrays.train_labels, job.device),
+        test=to_images(arrays.test_images, arrays.test_labels, job.device),
+        seed=seed,
+        rank=job.rank,
+        mask={name: keep.to(job.device) for name, keep in mask.items()} if mask else None,
+        step=start_step,
+    )
+    history = _take_up(trainer)
+    clock = [time.monotonic()]
+
+    def on_epoch(report: EpochReport) -> None:
+        record = {**dataclasses.asdict(report), "seconds": time.monotonic() - clock[0]}
+        history.append(record)
+        job.tell("epoch", **record, epochs=trainer.spec.epochs)
+        _report(job, trainer, record, history)
+        clock[0] = time.monotonic()
+
+    fit(trainer, on_epoch=on_epoch, after_step=after_step)
+    return history
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back weights, BatchNorm affine and statistics, biases: everything, bit for bit."""
+    network.load_state_dict(state, strict=True)
+
+
+def dump_state(network: nn.Module) -> bytes:
+    """Weights and buffers as safetensors."""
+    return dump_tensors({name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
+
+
+def read_state(job: Job, key: str) -> dict[str, Tensor]:
+    """Weights and buffers from the store."""
+    return load_tensors(job.store.read(key))
+
+
+def _wrap(job: Job, network: nn.Module) -> nn.Module:
+    forward = torch.compile(network) if job.resources.compile else network
+    if job.rank.count == 1:
+        return forward  # type: ignore[return-value]
+    devices = [job.device.index] if job.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(forward, device_ids=devices)  # type: ignore[arg-type]
+
+
+def _assert_same_mask(job: Job, mask: Mask | None) -> None:
+    if job.rank.count > 1:
+        sums: list[Any] = [None] * job.rank.count
+        dist.all_gather_object(sums, masks.checksum(mask) if mask else None)
+        if len(set(sums)) > 1:
+            raise AutosparseError(f"mask: ranks hold different masks {sums}; allowed: one and the same")
+
+
+def _take_up(trainer: Trainer) -> list[dict[str, Any]]:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return []
+    with checkpoint.as_directory() as folder:
+        network_state, optimizer_state, progress = load_training_state(Path(folder))
+    trainer.network.load_state_dict(network_state)
+    trainer.optimizer.load_state_dict(optimizer_state)
+    trainer.step = progress["step"]
+    return progress["history"]
+
+
+def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    metrics = {name: record[name] for name in ("epoch", "step", "loss", "accuracy", "lr")}
+    if job.rank.index:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        progress = {"step": trainer.step, "history": history}
+        save_training_state(Path(folder), trainer.network.state_dict(), trainer.optimizer.state_dict(), progress)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
