@@ -2,7 +2,6 @@
 .PHONY: install demo test check format bench clean
 
 VENV ?= .venv
-export OMP_NUM_THREADS ?= 2
 
 install:
 	@.ci/install

@@ -20,7 +20,7 @@ def run(
     *,
     recipe: str = "demo",
     name: str | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", help="a field of the spec, e.g. irp.rounds=12; may be repeated")] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")] = (),
 ) -> None:
     """Run a recipe.
 

@@ -37,7 +37,7 @@ def global_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask |
 
 
 def erk_densities(shapes: Mapping[str, Sequence[int]], density: float) -> dict[str, float]:
-    """Erdos-Renyi-kernel densities of layers with these weight shapes (Evci et al. 2020, arXiv 1911.11134, section 3).
+    """Erdos-Renyi-kernel densities of layers with these weight shapes (Evci et al. 2020, arXiv 1911.11134).
 
     A layer's density is proportional to (in + out + kh + kw) / (in * out * kh * kw), so its kept weights to the sum of its
     dimensions. Layers that reach density 1 stay there and the others take what they cannot hold.

@@ -62,21 +62,19 @@ def normalise(batch: Tensor, mean: tuple[float, ...], std: tuple[float, ...], *,
             raise not_allowed(name, list(values), f"one value per channel ({channels})")
     laid_out = batch.permute(0, 2, 3, 1) if channels_last else batch
     # Flat rows against one row of constants: broadcasting over three interleaved channels would run at a third of the speed.
-    centre, spread = _constants(mean, std, channels, height * width, channels_last, batch.device)
-    flat = laid_out.reshape(count, -1).to(torch.float32).sub_(centre).div_(spread)
+    centre, spread = _constants(mean, std, height * width, channels_last, batch.device)
+    flat = laid_out.flatten(1).to(torch.float32).sub_(centre).div_(spread)
     return flat.view(count, height, width, channels).permute(0, 3, 1, 2) if channels_last else flat.view(batch.shape)
 
 
 @lru_cache(maxsize=32)
 def _constants(
-    mean: tuple[float, ...], std: tuple[float, ...], channels: int, pixels: int, channels_last: bool, device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], pixels: int, channels_last: bool, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """255 * mean and 255 * std for each element of an image, kept on the device because copying them there every step would wait for it."""
-    with torch.inference_mode(False):  # the first caller may be an evaluation, later ones train
-        rows = [255 * torch.tensor(values, dtype=torch.float64) for values in (mean, std)]
-        flat = [row.repeat(pixels) if channels_last else row.repeat_interleave(pixels) for row in rows]
-        centre, spread = (row.to(device, torch.float32) for row in flat)
-        return centre, spread
+    rows = [255 * torch.tensor(values, dtype=torch.float64) for values in (mean, std)]
+    flat = [row.repeat(pixels) if channels_last else row.repeat_interleave(pixels) for row in rows]
+    return flat[0].to(device, torch.float32), flat[1].to(device, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,9 @@ class Augmentation:
 def _crops(images: Tensor, offsets: Tensor, pad: int) -> Tensor:
     """One window of the original size per zero-padded image, at its own offset."""
     height, width = images.shape[-2:]
-    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     windows = functional.pad(images, (pad,) * 4).permute(0, 2, 3, 1).unfold(1, height, 1).unfold(2, width, 1)
     every = torch.arange(len(images), device=images.device)
-    return windows[every, offsets[:, 0], offsets[:, 1]].contiguous(memory_format=layout)
+    return windows[every, offsets[:, 0], offsets[:, 1]]
 
 
 def draw(kind: str, batch: int, pad: int, generator: torch.Generator) -> Augmentation:

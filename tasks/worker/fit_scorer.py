@@ -18,6 +18,7 @@ from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
 from models.labels import label_target
 from models.metrics import evaluate_scorer
+from models.scorer_criterion import score_weights
 from models.scorer_fit import Rows, fit_scorer, minibatches
 from models.scorers.registry import build_scorer
 from models.specs import ScorerSpec
@@ -166,7 +167,7 @@ def _compare(
         weight, gradient = torch.from_numpy(columns["weight"]), torch.from_numpy(columns["gradient"])
         survived[name] = torch.from_numpy(columns["rounds_survived"])
         for key, module in (("scorer", scorer), ("table", table)):
-            scores[key][name] = score_weights(module, weight, gradient, facts, device)
+            scores[key][name] = score_weights(module, weight.to(device), gradient.to(device), facts).cpu()
         scores["abs_weight"][name], scores["abs_gradient"][name] = weight.abs(), gradient.abs()
         scores["abs_weight_gradient"][name] = (weight * gradient).abs()
     reports = {key: evaluate_scorer(values, survived, rounds) for key, values in scores.items()}

@@ -14,7 +14,7 @@ from models.specs import DataSpec, JobSpec
 from models.training import Rank
 from storage.image_datasets import ImageArrays, load_images
 from storage.store import Store, open_store
-from tasks import settings
+from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
 
@@ -79,6 +79,6 @@ def images(data: DataSpec) -> ImageArrays:
         download=data.download,
         train_limit=data.train_limit,
         test_limit=data.test_limit,
-        cache=settings.load().cache,
+        cache=load_settings().cache,
     )
 

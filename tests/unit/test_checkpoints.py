@@ -51,7 +51,13 @@ def test_files_of_other_programs_are_read():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x02\0\0\0\0\0\0\0[]", b"\x80\x04pickle", dump_tensors({"a": torch.ones(9)})[:-1], save({"a": torch.ones(1)}, {"autosparse": "7"})],
+    [
+        b"",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x80\x04pickle",
+        dump_tensors({"a": torch.ones(9)})[:-1],
+        save({"a": torch.ones(1)}, {"autosparse": "7"}),
+    ],
     ids=["empty", "no object", "pickle", "cut", "foreign header"],
 )
 def test_corrupt_bytes_are_a_data_error_that_names_the_file(data: bytes):

@@ -95,7 +95,7 @@ def test_offsets_reach_every_place_and_about_half_of_the_images_flip():
     drawn = draw("crop_flip", 10_000, 1, generator(2, "uniform"))
     assert drawn.offsets is not None and drawn.flips is not None
     places = torch.bincount(drawn.offsets[:, 0] * 3 + drawn.offsets[:, 1], minlength=9)
-    assert places.numel() == 9 and 1000 < places.min() and places.max() < 1230  # 1,111 expected, deviation 31
+    assert places.numel() == 9 and places.min() > 1000 and places.max() < 1230  # 1,111 expected, deviation 31
     assert 4800 < drawn.flips.sum() < 5200  # deviation 50
     shifts = {draw("shift", 2, 1, generator(3, index)).offset for index in range(100)}
     assert shifts == {(row, column) for row in range(3) for column in range(3)}

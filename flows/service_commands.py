@@ -1,0 +1,47 @@
+"""`autosparse up`, `down` and `status`: the services and the last runs, printed."""
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks import services, settings
+
+console = Console(soft_wrap=True)
+
+
+def start_services() -> None:
+    """Start what is not running yet and print the addresses."""
+    here = settings.load()
+    settings.export(here)
+    with console.status("starting services"):
+        services.up(here)
+    _print_services(here)
+    console.print("run:  prefect deployment run autosparse/irp --watch")
+    console.print(f"with: export PREFECT_API_URL={settings.load().prefect_api_url}", highlight=False)
+
+
+def stop_services() -> None:
+    """Stop what `up` started."""
+    stopped = services.down(settings.load())
+    console.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def print_status() -> None:
+    """Services and the last runs in the storage."""
+    from storage.store import open_store
+    from tasks.run_view import last_runs, view_run
+
+    here = settings.load()
+    _print_services(here)
+    store = open_store(here.storage)
+    table = Table("run", "fingerprint", "rounds", "arms", "summary", title=f"last runs in {here.storage}")
+    for name in last_runs(store):
+        found = view_run(store, name)
+        table.add_row(name, found["fingerprint"], str(len(found["rounds"])), str(len(found["arms"])), "yes" if found["summary"] else "no")
+    console.print(table)
+
+
+def _print_services(here: settings.Settings) -> None:
+    table = Table("service", "address", "process", "answers")
+    for one in services.status(here):
+        table.add_row(one.name, one.address or "-", str(one.pid or "-"), "yes" if one.answering else "no")
+    console.print(table)

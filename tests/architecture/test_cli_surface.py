@@ -1,0 +1,85 @@
+"""Commands and options of `autosparse` are pinned: people's scripts depend on them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
+
+SURFACE = {
+    "run": {"--recipe", "--name", "--set"},
+    "recipes": set(),
+    "show": {"--json"},
+    "prune": {"--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"},
+    "up": set(),
+    "down": set(),
+    "status": set(),
+}
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_commands() -> None:
+    listed = cli("--help").stdout
+    assert all(f" {command} " in listed for command in SURFACE)
+
+
+@pytest.mark.parametrize("command", ["run", "show", "prune"])
+def test_options(command: str) -> None:
+    shown = cli(command, "--help").stdout
+    assert all(option in shown for option in SURFACE[command])
+
+
+def test_run_help_lists_the_recipes() -> None:
+    shown = cli("run", "--help").stdout
+    assert all(name in shown for name in ("demo", "smoke", "small_cifar", "cifar10_resnet18"))
+
+
+def test_help_imports_no_large_package() -> None:
+    probe = "import sys, flows.cli; print(sorted({'torch', 'prefect', 'ray', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
+
+
+def test_help_is_quick() -> None:
+    start = time.monotonic()
+    cli("--help")
+    assert time.monotonic() - start < 3
+
+
+def test_a_recipe_prints_as_a_whole_spec() -> None:
+    spec = json.loads(cli("recipes", "small_cifar").stdout)
+    assert spec["irp"]["rounds"] == 10
+    assert spec["fanout"]["densities"] == [0.05, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--recipe", "dmeo"), "recipe: 'dmeo' is not known; did you mean 'demo'?"),
+        (("run", "--recipe", "smoke", "--set", "irp.rounds=0"), "irp.rounds: 0 is not allowed; allowed: >= 1"),
+        (("run", "--recipe", "smoke", "--set", "irp.roundz=3"), "did you mean 'rounds'?"),
+        (("run", "--recipe", "smoke", "--set", "irp.final_density=1.7"), "irp.final_density: 1.7 is not allowed; allowed: > 0 and <= 1"),
+        (("run", "--recipe", "smoke", "--set", 'fanout.methods=["sinp"]'), "'sinp' is not known; did you mean 'snip'?"),
+        (("run", "--recipe", "smoke", "--set", "data.name=digitz"), "data.name: 'digitz' is not known; did you mean 'digits'?"),
+        (("run", "--recipe", "smoke", "--set", "irp.networks.0.name=lenet"), "'lenet' is not known"),
+        (("run", "--recipe", "smoke", "--set", "irp.job.workers=64"), "irp.job.cpus_per_worker"),
+        (("run", "--recipe", "smoke", "--set", "irp.job.gpus_per_worker=4"), "irp.job.gpus_per_worker"),
+        (("run", "--recipe", "smoke", "--name", "../x"), "name: '../x' is not allowed"),
+        (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
+        (("show", "nothing"), "run: 'nothing' is not in"),
+        (("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"), "--density: 2.0 is not allowed"),
+        (("prune", "m:f", "--scorer", "http://x", "--density", ".2", "--data", "digits", "--out", "m.safetensors"), "--scorer: 'http://x'"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(arguments: tuple[str, ...], message: str, clean_settings: Path) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (clean_settings / "storage").exists()

@@ -1,0 +1,43 @@
+"""What prefect.yaml names can be loaded, and its flow takes the parameters that it sets."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.autosparse_pipeline import RecipeName, autosparse
+from flows.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["name"])
+def test_module_entrypoint_loads_the_flow(deployment: dict) -> None:
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    assert flow.name == "autosparse"
+    assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+
+
+def test_there_is_a_deployment_irp() -> None:
+    assert "irp" in [deployment["name"] for deployment in DEPLOYMENTS]
+
+
+def test_path_entrypoint_loads_the_same_flow() -> None:
+    flow = load_flow_from_entrypoint(str(ROOT / "flows/autosparse_pipeline.py") + ":autosparse")
+    assert flow.name == "autosparse"
+
+
+def test_recipes_of_the_flow_parameter_are_the_registered_ones() -> None:
+    assert set(get_args(RecipeName)) == set(RECIPES)
+
+
+def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> None:
+    schema = autosparse.parameters.model_dump()
+    definitions = schema["definitions"]
+    assert all(definitions[name]["additionalProperties"] is False for name in ("ExperimentSpec", "IrpSpec", "TrainSpec", "FanoutSpec"))
+    assert definitions["IrpSpec"]["properties"]["rounds"] | {"title": ""} == {"minimum": 1, "maximum": 200, "type": "integer", "title": ""}
+    methods = definitions["FanoutSpec"]["properties"]["methods"]["items"]["enum"]
+    assert {"random", "snip", "scorer"} <= set(methods)

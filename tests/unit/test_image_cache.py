@@ -1,0 +1,92 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.image_cache import cached
+from storage.image_sources.source import Split
+
+
+def counting_source(images: np.ndarray, key: str = "k") -> Any:
+    """A source that says how often it was read."""
+    source = SimpleNamespace(reads=0, key=lambda split: key)
+
+    def read(split: str, limit: int | None) -> Split:
+        source.reads += 1
+        return Split(images[:limit], np.arange(len(images))[:limit], tuple("abc"))
+
+    source.read = read
+    return source
+
+
+def test_the_cache_decodes_once_per_split_limit_and_content(tmp_path: Path):
+    source = counting_source(np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
+    first, again = (cached(source, "train", 2, tmp_path) for _ in range(2))
+    assert source.reads == 1 and first.digest == again.digest and again.split.images.tolist() == first.split.images.tolist()
+    assert isinstance(again.split.images, np.memmap) and not again.split.images.flags.writeable and again.split.classes == ("a", "b", "c")
+    cached(source, "train", None, tmp_path)
+    cached(source, "test", 2, tmp_path)
+    assert source.reads == 3
+    source.key = lambda split: "other content"
+    cached(source, "train", 2, tmp_path)
+    cached(source, "train", 2, None)
+    assert source.reads == 5
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.json"])
+def test_a_broken_entry_and_the_left_overs_of_a_killed_process_are_replaced(tmp_path: Path, name: str):
+    source = counting_source(np.zeros((3, 1, 2, 2), np.uint8))
+    whole = cached(source, "train", None, tmp_path)
+    (file,) = tmp_path.glob(f"*/train-all/{name}")
+    shutil.copytree(file.parent, file.parent.with_name("train-all.partial"))
+    for broken in (file.read_bytes()[:-9], b""):
+        file.unlink()
+        file.write_bytes(broken)
+        assert cached(source, "train", None, tmp_path).digest == whole.digest
+    assert source.reads == 3 and not list(tmp_path.glob("*/*.partial"))
+    assert cached(source, "train", None, tmp_path).digest == whole.digest and source.reads == 3
+
+
+WORKER = """
+import sys
+from pathlib import Path
+import numpy as np
+from storage.image_cache import cached
+from storage.image_sources.source import Split
+
+folder, me, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+class Source:
+    def key(self, split):
+        (folder / f"started-{me}").touch()
+        return "k"
+
+    def read(self, split, limit):
+        (folder / f"read-{me}").touch()
+        while len(list(folder.glob("started-*"))) < count:
+            pass
+        return Split(np.full((100, 3, 8, 8), 7, np.uint8), np.zeros(100, np.int64), ("a",))
+
+found = cached(Source(), "train", None, folder / "cache")
+assert (found.split.images == 7).all() and isinstance(found.split.images, np.memmap)
+print(found.digest)
+"""
+
+
+def test_of_several_processes_that_start_at_once_one_decodes(tmp_path: Path):
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    workers = [subprocess.Popen([*command, str(index), "3"], stdout=subprocess.PIPE, text=True, env=environment) for index in range(3)]
+    try:
+        printed = [worker.communicate(timeout=60)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0, 0] and len(set(printed)) == 1
+    assert len(list(tmp_path.glob("read-*"))) == 1 and not list(tmp_path.glob("cache/*/*.partial"))

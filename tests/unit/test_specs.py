@@ -1,0 +1,95 @@
+"""Specs: allowed values, paths in errors, overrides, fingerprints, what cannot be combined."""
+
+import dataclasses
+import json
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from flows.recipes import RECIPES, demo, recipe, small_cifar, smoke
+from models.errors import SpecError
+from models.spec_fields import fingerprint, from_plain, override, to_plain
+from models.specs import ExperimentSpec, JobSpec, NetworkSpec
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name: str) -> None:
+    spec = recipe(name)
+    again = from_plain(ExperimentSpec, json.loads(json.dumps(to_plain(spec))))
+    assert again == spec
+    assert fingerprint(again) == fingerprint(spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"irp.rounds": 0}, "irp.rounds: 0 is not allowed; allowed: >= 1"),
+        ({"irp.rounds": 2.5}, "irp.rounds: 2.5 is not allowed; allowed: a value of type int"),
+        ({"irp.rounds": True}, "irp.rounds: True is not allowed"),
+        ({"irp.final_density": 0}, "irp.final_density: 0.0 is not allowed; allowed: > 0 and <= 1"),
+        ({"irp.final_density": 1.01}, "irp.final_density: 1.01 is not allowed"),
+        ({"irp.final_density": float("nan")}, "irp.final_density: nan is not allowed"),
+        ({"irp.criterion": "synflow"}, "irp.criterion: 'synflow' is not allowed; allowed: magnitude | snip"),
+        ({"irp.train.lr": -1}, "irp.train.lr: -1.0 is not allowed; allowed: > 0"),
+        ({"irp.networks": []}, "irp.networks: [] is not allowed; allowed: at least one entry"),
+        ({"irp.seeds": [1, 1]}, "irp.seeds: [1, 1] is not allowed; allowed: at least one entry, no two the same"),
+        ({"irp.networks.0.name": "resnet9"}, "irp.networks.0.name: 'resnet9' is not known; did you mean"),
+        ({"irp.networks.3.name": "resnet8"}, "irp.networks.3.name: '3' is not known"),
+        ({"fanout.methods": ["sinp"]}, "did you mean 'snip'?"),
+        ({"fanout.densities": [0.1, 2]}, "fanout.densities[1]: 2.0 is not allowed"),
+        ({"fanout.seeds": [0]}, "fanout.seeds: [0] is not allowed; allowed: seeds the scorer has not seen"),
+        ({"scorer.holdout_seeds": [9]}, "scorer.holdout_seeds: [9] is not allowed"),
+        ({"scorer.kind": "forest"}, "scorer.kind: 'forest' is not known"),
+        ({"irp.roundz": 3}, "did you mean 'rounds'?"),
+        ({"irp.rounds.deep": 3}, "irp.rounds.deep: 'deep' is not known"),
+        ({"data.augment": "mixup"}, "data.augment: 'mixup' is not allowed; allowed: none | shift_flip | crop_flip | shift"),
+    ],
+)
+def test_bad_values_name_field_value_and_what_is_allowed(changes: dict, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        override(smoke(), changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_unknown_keys_name_their_path() -> None:
+    plain = to_plain(smoke())
+    del plain["irp"]["rounds"]
+    with pytest.raises(SpecError, match=r"irp\.rounds: missing"):
+        from_plain(ExperimentSpec, plain)
+    with pytest.raises(SpecError, match=r"irp\.job\.field: 'wokers' is not known; did you mean 'workers'"):
+        from_plain(ExperimentSpec, to_plain(smoke()) | {"irp": {**to_plain(smoke())["irp"], "job": {"wokers": 2}}})
+
+
+def test_override_changes_what_it_names_and_nothing_else() -> None:
+    base = smoke()
+    changed = override(base, {"irp.rounds": 7, "irp.networks.0.prune_head": False})
+    assert changed.irp.rounds == 7
+    assert changed.irp.networks[0] == dataclasses.replace(base.irp.networks[0], prune_head=False)
+    assert dataclasses.replace(changed, irp=base.irp) == base
+
+
+def test_fingerprint_ignores_where_and_how_fast_but_not_what() -> None:
+    base = small_cifar()
+    assert fingerprint(override(base, {"data.path": "/somewhere"})) == fingerprint(base)
+    assert fingerprint(override(base, {"data.train_limit": 100})) != fingerprint(base)
+    assert fingerprint(override(base, {"irp.job.cpus_per_worker": 1})) != fingerprint(base)  # sums depend on the threads
+    assert fingerprint(override(base, {"irp.train.lr": 1})) == fingerprint(override(base, {"irp.train.lr": 1.0}))
+
+
+def test_pydantic_refuses_what_the_spec_refuses() -> None:
+    adapter = TypeAdapter(ExperimentSpec)
+    assert adapter.validate_python(to_plain(demo())) == demo()
+    with pytest.raises(ValidationError, match="rounds: 0 is not allowed"):
+        adapter.validate_python(to_plain(demo()) | {"irp": {**to_plain(demo().irp), "rounds": 0}})
+    with pytest.raises(ValidationError, match="epohcs"):
+        adapter.validate_python(to_plain(demo()) | {"epohcs": 3})
+
+
+def test_network_labels() -> None:
+    assert NetworkSpec(name="resnet8", width=32, stem_stride=2).label == "resnet8-w32-s2"
+    assert NetworkSpec(name="torchvision:resnet18", init="own").label == "torchvision-resnet18-own"
+
+
+def test_fractions_of_a_gpu_are_allowed() -> None:
+    assert JobSpec(gpus_per_worker=0.25).gpus_per_worker == 0.25
