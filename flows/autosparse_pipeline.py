@@ -39,20 +39,20 @@ def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, 
 
     The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached.
     """
-    with open_run(spec or recipe_spec(recipe), name) as run:
+    with open_run(spec or recipe_spec(recipe), name) as run, run.interruptible():
         for label, data in data_specs(run.spec):
-            inspect_data(run, data, label.replace(".", "-"), f"data {data.title}")
+            inspect_data.submit(run, data, label.replace(".", "-"), f"data {data.title}").result()
         sources = [(network, seed) for network in run.spec.irp.networks for seed in run.spec.irp.seeds]
         in_parallel(
             run,
             [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in sources],
             at_once=run.cluster.slots(run.spec.irp.job),
         )
-        dataset = extract_features(run, f"features of {len(sources)} sources")
+        dataset = extract_features.submit(run, f"features of {len(sources)} sources").result()
         scorer = scorer_training(run, dataset, run.name)
         slots = run.cluster.slots(run.spec.fanout.job)
         arms = target_fanout.with_options(task_runner=ThreadPoolTaskRunner(max_workers=slots))(run, run.name)
-        summary = summarize_arms(run, arms, "summary")
+        summary = summarize_arms.submit(run, arms, "summary").result()
         return outcome(run, dataset, scorer, summary)
 
 

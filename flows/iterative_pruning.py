@@ -15,6 +15,6 @@ def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> 
     artifact = ProgressArtifact(f"{run.name}-irp-{network.label}-seed{seed}", f"IRP {title}")
     reports = []
     for index in range(run.spec.irp.rounds):
-        reports.append(prune_round(run, network, seed, index, round_title(run, index)))
+        reports.append(prune_round.submit(run, network, seed, index, round_title(run, index)).result())
         artifact.update((index + 1) / run.spec.irp.rounds)
     return reports

@@ -11,5 +11,6 @@ from tasks.steps import Report
 @flow(name="scorer-training", flow_run_name="scorer {title}", validate_parameters=False)
 def scorer_training(run: Run, dataset: Report, title: str) -> Report:
     """The report of the registration: held-out metrics and the version in the model registry."""
-    fitted = fit_scorer(run, dataset, f"fit scorer {run.spec.scorer.kind}")
-    return register_scorer(run, dataset, fitted, "register scorer")
+    with run.interruptible():
+        fitted = fit_scorer.submit(run, dataset, f"fit scorer {run.spec.scorer.kind}").result()
+        return register_scorer.submit(run, dataset, fitted, "register scorer").result()

@@ -1,7 +1,6 @@
 """The task that joins initial state and survival of all sources into one feature data set."""
 
 from prefect import task
-from prefect.states import State
 
 from models.spec_fields import fingerprint, to_plain
 from tasks.cluster import run_remote
@@ -11,7 +10,7 @@ from tasks.worker import extract_features as worker
 
 
 @task(**TASK, tags=["features"])
-def extract_features(run: Run, title: str) -> State[Report]:
+def extract_features(run: Run, title: str) -> Report:
     """Write the feature data set of the run: uri, digest and rows in the report, lineage in MLflow."""
     spec = run.spec
     sources = [

@@ -3,7 +3,6 @@
 import json
 
 from prefect import task
-from prefect.states import State
 
 from models.spec_fields import to_plain
 from storage import paths
@@ -15,7 +14,7 @@ from tasks.worker import fit_scorer as worker
 
 
 @task(**TASK, tags=["scorer"])
-def fit_scorer(run: Run, dataset: Report, title: str) -> State[Report]:
+def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
     """The fitted scorer's held-out metrics; its files lie beside the report."""
     scorer = run.spec.scorer
 

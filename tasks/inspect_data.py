@@ -1,7 +1,6 @@
 """The task that opens a data set before anything is trained, and holds a resumed run to the same content."""
 
 from prefect import task
-from prefect.states import State
 
 from models.errors import ConflictError
 from models.spec_fields import to_plain
@@ -14,7 +13,7 @@ from tasks.worker import inspect_data as worker
 
 
 @task(**TASK, tags=["data"])
-def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> State[Report]:
+def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> Report:
     """Counts, shape, classes and content digest. Raises ConflictError when the run was begun on other content."""
     key = run.paths.data(label)
 

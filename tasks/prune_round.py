@@ -3,7 +3,6 @@
 from typing import Any
 
 from prefect import task
-from prefect.states import State
 
 from models.schedules import density_before
 from models.spec_fields import to_plain
@@ -23,7 +22,7 @@ def round_title(run: Run, index: int) -> str:
 
 
 @task(**TASK, tags=["irp"])
-def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: str) -> State[Report]:
+def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: str) -> Report:
     """Round `index` of a source network and seed; its report has density and accuracy of the network trained in it."""
     irp, source = run.spec.irp, run.paths.source(network.label, seed)
     key = run.paths.round(network.label, seed, index)

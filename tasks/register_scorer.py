@@ -2,7 +2,6 @@
 
 import torch
 from prefect import task
-from prefect.states import State
 
 from models.features import FEATURE_NAMES
 from tasks.run import Run, log
@@ -18,7 +17,7 @@ def held_out(metrics: Report) -> float:
 
 
 @task(**TASK, tags=["scorer"])
-def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> State[Report]:
+def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Report:
     """One version of `autosparse-scorer`; the alias `champion` moves only when the held-out metric improves."""
 
     def work(step: Step) -> Report:

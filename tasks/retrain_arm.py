@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from prefect import task
-from prefect.states import State
 
 from models.errors import DivergedError
 from models.spec_fields import to_plain
@@ -41,7 +40,7 @@ class Arm:
 
 
 @task(**TASK, tags=["arm"])
-def retrain_arm(run: Run, arm: Arm, title: str) -> State[Report]:
+def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
     """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged."""
     fanout = run.spec.fanout
     key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density)

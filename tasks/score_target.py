@@ -1,7 +1,6 @@
 """The task that scores one target by one method and cuts it at every density."""
 
 from prefect import task
-from prefect.states import State
 
 from models.spec_fields import to_plain
 from models.specs import SCORER, TargetSpec
@@ -12,7 +11,7 @@ from tasks.worker import score_target as worker
 
 
 @task(**TASK, tags=["scores"])
-def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: str) -> State[Report]:
+def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: str) -> Report:
     """Scores once, masks at every density; the report names each mask, what it keeps and which layers it collapses."""
     fanout = run.spec.fanout
     key = run.paths.scores(target.label, seed, method)

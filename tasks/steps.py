@@ -71,8 +71,10 @@ class Step:
         self._log.info(line)
 
 
-def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[str, Any] | None = None) -> State[Report]:
-    """The report of a step as a state: `Cached` when storage has it already, else the result of `work(step)`.
+def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[str, Any] | None = None) -> Any:
+    """The report of a step as the task's state: `Cached` when storage has it already, else the result of `work(step)`.
+
+    Callers take the report out of the future (`task.submit(...).result()`): a direct call of a task would hand them the state.
 
     `seconds` in the report is the wall time of the step with all its overhead.
     """

@@ -4,7 +4,6 @@ import json
 
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_link_artifact
-from prefect.states import State
 
 from models.specs import DENSE
 from tasks.plots import accuracy_density_plot
@@ -13,7 +12,7 @@ from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step, table_artifact
 
 @task(**TASK, tags=["summary"])
-def summarize_arms(run: Run, arms: list[Report], title: str) -> State[Report]:
+def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
     """Write summary.json, the table and the plots to storage, MLflow and the Prefect UI."""
 
     def work(step: Step) -> Report:

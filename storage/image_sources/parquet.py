@@ -26,9 +26,8 @@ class ParquetImages:
     """`path` holds `train.parquet` and `test.parquet`, or shards `train-*.parquet`; the test images may be called `validation`."""
 
     def __init__(self, path: str | None, download: bool) -> None:
-        if path is None:
+        if not path or ("://" in path and not path.startswith("s3://")):
             raise not_allowed("data.path", path, "a folder or s3:// address with train.parquet and test.parquet")
-        self.path = path.rstrip("/")
         self.store = open_store(path)
 
     def key(self, split: str) -> str:
@@ -45,7 +44,7 @@ class ParquetImages:
             missing = None if limit is None else limit - len(labels)
             if missing == 0:
                 break
-            table = _Table(f"{self.path}/{name}", self.store.read(name))
+            table = self._table(name)
             classes = classes or table.class_names
             for row, (data, label) in enumerate(table.rows(missing)):
                 encoded.append((f"{table.name} row {row}", data))
@@ -53,16 +52,18 @@ class ParquetImages:
         return Split(decode(encoded, len(encoded)), np.array(labels, np.int64), classes or self._numbers())
 
     def _files(self, split: str) -> list[str]:
-        names = sorted(self.store.list(""))
+        names = [name for name in self.store.list() if "/" not in name]
         for word in SPLIT_NAMES[split]:
             found = [name for name in names if name == f"{word}.parquet" or (name.startswith(f"{word}-") and name.endswith(".parquet"))]
             if found:
                 return found
-        raise DataError(f"data.path: {self.path} has no {split}.parquet and no {split}-*.parquet")
+        raise DataError(f"data.path: {self.store.root} has no {split}.parquet and no {split}-*.parquet")
 
     def _numbers(self) -> tuple[str, ...]:
-        files = (_Table(f"{self.path}/{name}", self.store.read(name)) for name in self._files("train"))
-        return tuple(map(str, range(1 + max(table.largest_label() for table in files))))
+        return tuple(map(str, range(1 + max(self._table(name).largest_label() for name in self._files("train")))))
+
+    def _table(self, name: str) -> "_Table":
+        return _Table(self.store.uri(name), self.store.read(name))
 
 
 class _Table:
@@ -71,7 +72,7 @@ class _Table:
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
         try:
-            self.file = pq.ParquetFile(pa.BufferReader(data))
+            self.file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise self._corrupt(error) from error
         schema = self.file.schema_arrow

@@ -37,9 +37,9 @@ class ImageSource(Protocol):
 
 def local_folder(path: str | None) -> Path:
     """`path` as a folder on this machine. Raises SpecError when it is none, DataError when it is not there."""
-    if path is None or "://" in path:
+    if not path or "://" in path:
         raise not_allowed("data.path", path, "a local folder")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 def decode(files: Iterable[tuple[str, bytes | None]], count: int) -> np.ndarray:

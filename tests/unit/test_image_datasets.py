@@ -155,8 +155,9 @@ def test_train_and_test_of_other_sizes_are_refused(tmp_path: Path):
 
 
 def test_missing_and_corrupt_parquet_files_are_named(tmp_path: Path):
-    with pytest.raises(SpecError, match=r"^data.path: None is not allowed; allowed: a folder or s3:// address"):
-        load("parquet", None)
+    for path in (None, "gs://bucket/set"):
+        with pytest.raises(SpecError, match=r"^data.path: .* is not allowed; allowed: a folder or s3:// address"):
+            load("parquet", path)
     with pytest.raises(DataError, match=r"^data.path: /not/there has no train.parquet"):
         load("parquet", "/not/there")
     write_pair(tmp_path)
@@ -167,6 +168,16 @@ def test_missing_and_corrupt_parquet_files_are_named(tmp_path: Path):
             load("parquet", tmp_path)
     (tmp_path / "test.parquet").unlink()
     with pytest.raises(DataError, match=rf"^data.path: {tmp_path} has no test.parquet and no test-\*.parquet$"):
+        load("parquet", tmp_path)
+
+
+def test_page_checksums_are_checked_where_there_are_any(tmp_path: Path):
+    table, path = pq.read_table(write_pair(tmp_path) / "test.parquet"), tmp_path / "test.parquet"
+    pq.write_table(table, path, write_page_checksum=True, compression="none", use_dictionary=False)
+    assert load("parquet", tmp_path).test_labels.tolist() == [0]
+    end = encoded(DARK)[-12:]  # the last chunk of a PNG; Pillow does not need it
+    path.write_bytes(path.read_bytes().replace(end, b"\0" * 12))
+    with pytest.raises(DataError, match=rf"^{path}: not a complete Parquet file \(.*CRC"):
         load("parquet", tmp_path)
 
 

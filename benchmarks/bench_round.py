@@ -1,0 +1,84 @@
+"""What an IRP round costs beyond its training: start of the Ray Train job, data, checkpoints, scores, cut, mask, report.
+
+Overhead = wall time of the round's job minus the seconds its epochs took. Target: median of 5 at most 7 s on two cores.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from reporting import arguments, report
+
+from flows.recipes import small_cifar
+from models.spec_fields import override, to_plain
+from storage import paths
+from storage.store import open_store
+from tasks import settings
+from tasks.cluster import connected, run_training_job
+from tasks.worker.irp_round import run_round
+
+
+def main() -> None:
+    """Rounds one after another on one Ray, as the flow runs them."""
+    options = arguments(__doc__, _add)
+    spec = override(
+        small_cifar(), {"data.path": str(Path(options.data).resolve()), "irp.train.epochs": 1, "irp.rounds": options.repeat + 1}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AUTOSPARSE_HOME"] = folder
+        here = settings.load()
+        settings.export(here)
+        store, run, network = open_store(here.storage), paths.RunPaths("bench"), spec.irp.networks[0]
+        overheads, walls = [], []
+        with connected(here) as cluster:
+            for index in range(options.repeat + 1):
+                config = {
+                    "storage": store.root,
+                    "run": "bench",
+                    "scoring": to_plain(spec.scoring),
+                    "irp": to_plain(spec.irp),
+                    "train": to_plain(spec.irp.train),
+                    "network": to_plain(network),
+                    "data": to_plain(spec.data),
+                    "seed": 0,
+                    "round": index,
+                    "source": run.source(network.label, 0),
+                    "step": run.round(network.label, 0, index),
+                    "step_before": run.round(network.label, 0, index - 1) if index else None,
+                    "ticket_densities": [],
+                }
+                start = time.monotonic()
+                done = run_training_job(
+                    cluster,
+                    store,
+                    name=f"round-{index}",
+                    folder="training",
+                    loop=run_round,
+                    config=config,
+                    job=spec.irp.job,
+                    on_event=lambda event: None,
+                )
+                walls.append(time.monotonic() - start)
+                overheads.append(walls[-1] - sum(epoch["seconds"] for epoch in done["epochs"]))
+    rows = [
+        {
+            "overhead_s_median": round(statistics.median(overheads[1:]), 2),
+            "overhead_s_min": round(min(overheads[1:]), 2),
+            "overhead_s_max": round(max(overheads[1:]), 2),
+            "first_round_s": round(overheads[0], 2),
+            "n": options.repeat,
+        }
+    ]
+    report("IRP round", rows, options)
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="folder with CIFAR-10 as Parquet")
+    parser.add_argument("--repeat", type=int, default=5)
+
+
+if __name__ == "__main__":
+    main()

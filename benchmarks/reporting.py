@@ -1,0 +1,88 @@
+"""What all benchmarks share: options, the line that says where a figure was measured, the table and the JSON file."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = ("measure", "median", "unit", "least", "most", "n", "target")
+
+
+def options(description: str, *, repeat: int) -> ArgumentParser:
+    """A parser with the options of every benchmark: `--repeat` and `--json`."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--repeat", type=int, default=repeat, help="measurements of each figure (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    return parser
+
+
+def figure(measure: str, unit: str, values: list[float], target: str = "") -> dict[str, Any]:
+    """One row of a report: median, least, most and number of `values`."""
+    return {
+        "measure": measure,
+        "median": statistics.median(values),
+        "unit": unit,
+        "least": min(values),
+        "most": max(values),
+        "n": len(values),
+        "target": target,
+    }
+
+
+def report(name: str, rows: list[dict[str, Any]], args: Namespace) -> None:
+    """Print `rows` (see `figure`) as a table under the line of the machine; write them to `args.json` where that is given."""
+    header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
+    print(f"{name} ({header['machine']}; commit {header['commit']}; {header['date']})")
+    cells = [COLUMNS, *([_shown(row[column]) for column in COLUMNS] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(COLUMNS))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if args.json:
+        settings = {key: value for key, value in vars(args).items() if key != "json"}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({**header, "settings": settings, "figures": rows}, indent=1, default=str) + "\n")
+
+
+def machine() -> str:
+    """Processor, usable cores, memory, GPU, Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    parts = [_processor(), f"{cores} cores", f"{memory:.0f} GiB"]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        parts += [f"torch {torch.__version__}"]
+        parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
+
+
+def commit() -> str:
+    """The commit that was measured; `-dirty` where the checkout differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def peak_mib() -> float:
+    """The most memory this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # KiB but on macOS
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,168 @@
+"""A store on S3 or on a server that speaks its protocol.
+
+Endpoint, credentials and region come from where s3fs and AWS name them: AWS_ENDPOINT_URL(_S3), AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_REGION or AWS_DEFAULT_REGION, AWS profiles, FSSPEC_S3_*.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import s3fs
+from aiohttp import ClientError as TransferError
+from botocore.exceptions import (
+    BotoCoreError,
+    CredentialRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+from pyarrow import fs
+
+from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed
+from storage.store import DISK_FULL, Store, check_key, disk_error, is_hidden
+
+BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+RETRIES = 4  # waits of at most 1, 2, 4 and 8 s, random below that: about 10 s in all
+CONNECT_S, READ_S = 3, 15
+PART_BYTES, PARTS_AT_ONCE = 8 * 2**20, 4  # of a multipart upload: what an upload holds in memory
+NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    NoAuthTokenError,
+    TokenRetrievalError,
+    ProfileNotFound,
+)
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
+
+@dataclass(frozen=True)
+class S3Store(Store):
+    """A bucket, or a prefix in one. An object is there whole or not at all, so there is nothing to move into place.
+
+    An endpoint that cannot be reached is given up after about 10 s, 25 s where packets vanish without an answer.
+    """
+
+    failures: ClassVar[tuple[type[Exception], ...]] = (OSError, BotoCoreError, TransferError)
+
+    def __post_init__(self) -> None:
+        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
+        if not BUCKET.fullmatch(bucket):
+            raise not_allowed("storage", self.root, "s3://bucket/prefix, bucket 3 to 63 of [a-z0-9.-]")
+        if prefix:
+            check_key(prefix)
+
+    def exists(self, key: str) -> bool:
+        with self.reporting("look-up", key):
+            try:
+                return self._files.info(self._path(key))["type"] == "file"
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return False
+
+    def read(self, key: str) -> bytes:
+        with self.reporting("read", key):
+            return self._files.cat_file(self._path(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        with self.reporting("write", key):
+            self._files.pipe_file(self._path(key), data)
+
+    def create(self, key: str, data: bytes) -> None:
+        # a conditional PUT decides; looking first covers servers that ignore the condition (rclone serve s3 1.75), but for a moment
+        if self.exists(key):
+            raise ConflictError(f"{self.uri(key)}: exists already")
+        with self.reporting("write", key):
+            try:
+                self._files.pipe_file(self._path(key), data, mode="create")
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _code(error) in TAKEN:
+                    raise ConflictError(f"{self.uri(key)}: exists already") from None
+                raise
+
+    def upload(self, local: Path, key: str) -> None:
+        with self.reporting("write", key):
+            self._files.put_file(str(local), self._path(key), chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+
+    def delete(self, prefix: str) -> None:
+        with self.reporting("delete", prefix):
+            found = self._files.find(self._path(prefix))
+            if found:
+                self._files.rm(found)
+
+    def open(self, key: str) -> Any:
+        with self.reporting("read", key):
+            return self._files.open(self._path(key), "rb", cache_type="none")
+
+    def local_path(self, key: str) -> None:
+        return None
+
+    def arrow(self) -> tuple[fs.FileSystem, str]:
+        # not pyarrow's own S3 client: the empty objects it makes for folders, and its uploads without a length, are refused by
+        # servers that keep objects as files
+        return fs.PyFileSystem(fs.FSSpecHandler(self._files)), self.root.removeprefix("s3://")
+
+    def list(self, prefix: str = "") -> list[str]:
+        folder = self._path(prefix) if prefix else self.root.removeprefix("s3://")
+        with self.reporting("listing", prefix):
+            found = self._files.find(folder)
+        keys = (path.removeprefix(self.root.removeprefix("s3://") + "/") for path in found if path.startswith(folder + "/"))
+        return sorted(key for key in keys if not is_hidden(key) and not key.endswith("/"))
+
+    @cached_property
+    def _files(self) -> Any:
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second only
+        files = s3fs.S3FileSystem(
+            client_kwargs={"region_name": region} if region else {},
+            config_kwargs={
+                "connect_timeout": CONNECT_S,
+                "read_timeout": READ_S,
+                "retries": {"mode": "adaptive", "max_attempts": RETRIES},
+                "response_checksum_validation": "when_required",  # some servers send the whole object's checksum with a range
+            },
+            default_block_size=PART_BYTES,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        files.retries = 1  # botocore's retries are enough: these would multiply them by five
+        return files
+
+    @cached_property
+    def _endpoint(self) -> str:
+        try:
+            address = urlsplit(self._files.s3.meta.endpoint_url)
+        except BotoCoreError:  # a configuration that gives no client
+            return "S3"
+        return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{check_key(key)}".removeprefix("s3://")
+
+    def _download(self, key: str, target: Path) -> None:
+        self._files.get_file(self._path(key), str(target), chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+
+    def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
+        uri, code = f"{self.root}/{key}".rstrip("/"), _code(error) or type(error).__name__
+        if isinstance(error, OSError) and (os.path.isabs(str(error.filename)) or error.errno in DISK_FULL):
+            return disk_error(error.filename or "the local disk", error, needed)
+        if code == "NoSuchBucket":
+            return DataError(f"{uri}: there is no such bucket at {self._endpoint}")
+        if isinstance(error, FileNotFoundError):
+            return DataError(f"{uri}: not found")
+        if isinstance(error, (PermissionError, *NO_CREDENTIALS)):
+            return DataError(f"{uri}: access denied by {self._endpoint} ({code})")
+        return ServiceError(f"S3: {operation} of {uri} at {self._endpoint} failed after {seconds:.0f} s of trying ({code})")
+
+
+def _code(error: Exception) -> str:
+    """The code in the server's answer, where there was one."""
+    answer: Any = getattr(error.__cause__, "response", None) or {}
+    return answer.get("Error", {}).get("Code", "")
