@@ -20,7 +20,7 @@ format: install
 	@$(VENV)/bin/ruff format .
 
 bench: install
-	@for script in benchmarks/bench_*.py; do $(VENV)/bin/python $$script || exit 1; done
+	@for name in feature_table scoring training round; do $(VENV)/bin/python -m benchmarks.bench_$$name || exit 1; done
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

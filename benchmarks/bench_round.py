@@ -10,8 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from reporting import arguments, report
-
+from benchmarks.reporting import arguments, report
 from flows.recipes import small_cifar
 from models.spec_fields import override, to_plain
 from storage import paths
@@ -24,9 +23,7 @@ from tasks.worker.irp_round import run_round
 def main() -> None:
     """Rounds one after another on one Ray, as the flow runs them."""
     options = arguments(__doc__, _add)
-    spec = override(
-        small_cifar(), {"data.path": str(Path(options.data).resolve()), "irp.train.epochs": 1, "irp.rounds": options.repeat + 1}
-    )
+    spec = override(small_cifar(), {**_data(options.data), "irp.train.epochs": 1, "irp.rounds": options.repeat + 1})
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTOSPARSE_HOME"] = folder
         here = settings.load()
@@ -75,8 +72,14 @@ def main() -> None:
     report("IRP round", rows, options)
 
 
+def _data(folder: str | None) -> dict[str, object]:
+    if folder:
+        return {"data.path": str(Path(folder).resolve())}
+    return {"data.name": "digits", "data.train_limit": None, "data.test_limit": None, "data.mean": [], "data.std": []}
+
+
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="folder with CIFAR-10 as Parquet")
+    parser.add_argument("--data", help="folder with CIFAR-10 as Parquet (default: the bundled digits)")
     parser.add_argument("--repeat", type=int, default=5)
 
 

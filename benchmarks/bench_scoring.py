@@ -1,9 +1,8 @@
 """Weights scored per second by every kind of scorer, features included, and the memory a pass takes.
 
-    python benchmarks/bench_scoring.py [--layers 8] [--threads 2] [--repeat 5] [--json FILE]
-
-Synthetic layers of 2.36 million weights each, as in the last stage of a ResNet-18. Memory (Linux only) is the peak beyond what
-the process held before the first pass, that is beside weights, gradients and the result.
+Run with `python -m benchmarks.bench_scoring`. Synthetic layers of 2.36 million weights each, as in the last stage of a ResNet-18.
+Memory (Linux only) is the peak beyond what the process held before the first pass, that is beside weights, gradients and the result.
+On a machine that is busy otherwise, two threads wait for each other and the speed falls tenfold and more: look at `least`.
 """
 
 import time
@@ -36,8 +35,8 @@ def main() -> None:
     weights = torch.randn(args.layers, *LAYER, generator=stream) * 0.02
     gradients = torch.randn(args.layers, *LAYER, generator=stream) * 1e-3
     rows = [row for kind in ("mlp", "table") for row in measure(kind, weights, gradients, args.repeat)]
-    few = [values.flatten()[:FEW].view(1, 16, -1) for values in (weights, gradients)]
-    report("scoring", rows + measure("resnet18", *few, args.repeat), args)
+    few, of_few = (values.flatten()[:FEW].view(1, 16, -1) for values in (weights, gradients))
+    report("scoring", rows + measure("resnet18", few, of_few, args.repeat), args)
 
 
 def measure(kind: str, weights: Tensor, gradients: Tensor, repeat: int) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import statistics
 import time
 
 import torch
-from reporting import arguments, report
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.reporting import arguments, report
 from models import masks
 from models.allocation import global_topk
 from models.images import ImageSet
@@ -51,7 +51,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace, density: float) -> tuple[list[float], list[float], list[float]]:
     """Ratios pair by pair, and images per second of each loop; the first pair warms up."""
-    stream = torch.Generator().manual_seed(0)  # noqa: TID251
+    stream = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (options.images, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.randint(0, 10, (options.images,), generator=stream)
     ours, bare = [], []
@@ -72,7 +72,7 @@ def prepared(density: float) -> tuple[nn.Module, masks.Mask]:
     """The scale model's network and a random mask."""
     network = build_network(NetworkSpec(name="resnet8", width=32, stem_stride=2), image_shape=(3, 32, 32), num_classes=10, seed=0)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stream = torch.Generator().manual_seed(1)  # noqa: TID251
+    stream = torch.Generator().manual_seed(1)
     scores = {name: torch.rand(p.shape, generator=stream) for name, p in masks.prunable(network).items()}
     return network, global_topk(scores, density)
 

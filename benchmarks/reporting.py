@@ -7,21 +7,29 @@ import resource
 import statistics
 import subprocess
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("measure", "median", "unit", "least", "most", "n", "target")
 
 
-def options(description: str, *, repeat: int) -> ArgumentParser:
-    """A parser with the options of every benchmark: `--repeat` and `--json`."""
-    parser = ArgumentParser(description=description)
-    parser.add_argument("--repeat", type=int, default=repeat, help="measurements of each figure (default %(default)s)")
+def options(description: str | None, *, repeat: int | None = None) -> ArgumentParser:
+    """A parser with the options of every benchmark: `--json`, and `--repeat` where a default is given for it."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    if repeat is not None:
+        parser.add_argument("--repeat", type=int, default=repeat, help="measurements of each figure (default %(default)s)")
     return parser
+
+
+def arguments(description: str | None, add: Callable[[ArgumentParser], None]) -> Namespace:
+    """The parsed command line of a benchmark that adds its own options by `add(parser)`."""
+    parser = options(description)
+    add(parser)
+    return parser.parse_args()
 
 
 def figure(measure: str, unit: str, values: list[float], target: str = "") -> dict[str, Any]:
@@ -38,11 +46,12 @@ def figure(measure: str, unit: str, values: list[float], target: str = "") -> di
 
 
 def report(name: str, rows: list[dict[str, Any]], args: Namespace) -> None:
-    """Print `rows` (see `figure`) as a table under the line of the machine; write them to `args.json` where that is given."""
+    """Print `rows` as a table with their keys as columns, under a line that says where; write them to `args.json` if given."""
     header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
     print(f"{name} ({header['machine']}; commit {header['commit']}; {header['date']})")
-    cells = [COLUMNS, *([_shown(row[column]) for column in COLUMNS] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(COLUMNS))]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([_shown(row.get(column, "")) for column in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if args.json:

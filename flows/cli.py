@@ -12,15 +12,21 @@ from models.errors import AutosparseError, not_allowed
 
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
 
-app = App(name="autosparse", help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets.")
+app = App(
+    name="autosparse", help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets."
+)
 
 
-@app.command(help=f"Run the whole pipeline with embedded services, or with those that `autosparse up` started.\n\nRecipes:\n\n{RECIPE_HELP}")
+@app.command(
+    help=f"Run the whole pipeline with embedded services, or with those that `autosparse up` started.\n\nRecipes:\n\n{RECIPE_HELP}"
+)
 def run(
     *,
     recipe: str = "demo",
     name: str | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")] = (),
+    set_: Annotated[
+        tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
+    ] = (),
 ) -> None:
     """Run a recipe.
 

@@ -43,7 +43,10 @@ class RunProgress:
             self.now[event.step] = (event.title, 0.0)
         elif event.kind == "epoch":
             share = event.fields["epoch"] / event.fields["epochs"]
-            self.now[event.step] = (f"{event.title}: epoch {event.fields['epoch']}/{event.fields['epochs']}, accuracy {event.fields['accuracy']:.3f}", share)
+            self.now[event.step] = (
+                f"{event.title}: epoch {event.fields['epoch']}/{event.fields['epochs']}, accuracy {event.fields['accuracy']:.3f}",
+                share,
+            )
         elif event.kind in ("finished", "cached", "failed"):
             self.now.pop(event.step, None)
             if kind and event.kind != "failed":
@@ -65,7 +68,7 @@ def line(event: Event) -> str | None:
     figures = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in fields.items()
-        if name in ("accuracy", "density", "rows", "status") and value is not None
+        if name in ("accuracy", "density", "status") and value is not None
     )
     match event.kind:
         case "started":

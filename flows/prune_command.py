@@ -38,8 +38,7 @@ def prune_network(
     fitted = _scorer(scorer, settings)
     arrays = _images(data, settings.cache)
     spec = NetworkSpec(name=network, init="own")
-    shape = tuple(int(n) for n in arrays.train_images.shape[1:])
-    module = build_network(spec, image_shape=shape, num_classes=len(arrays.classes), seed=seed)
+    module = build_network(spec, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
     stream = seeding.generator(seed, "prune")
     scores = as_criterion(fitted)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
     mask = global_topk(scores, density, floor=min_per_layer)
@@ -61,9 +60,7 @@ def _scorer(address: str, settings: settings_module.Settings) -> nn.Module:
 def _images(data: str, cache: Path) -> ImageArrays:
     known = data in DATASETS
     path = None if known else data if "://" in data else str(Path(data).expanduser().resolve())
-    return load_images(
-        name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache
-    )
+    return load_images(name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache)
 
 
 def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -84,6 +81,8 @@ def _print(module: nn.Module, mask: dict[str, Tensor], out: Path) -> None:
         table.add_row(name, "x".join(map(str, keep.shape)), f"{int(keep.sum()):,}", f"{float(keep.float().mean()):.4g}")
     console = Console()
     console.print(table)
-    console.print(f"kept {masks.kept(mask):,} of {masks.total(mask):,} weights (density {masks.density(mask):.6g}) -> {out}", highlight=False)
+    console.print(
+        f"kept {masks.kept(mask):,} of {masks.total(mask):,} weights (density {masks.density(mask):.6g}) -> {out}", highlight=False
+    )
     if empty := masks.collapsed_layers(mask):
         console.print(f"warning: no weight left in {', '.join(empty)}; --min-per-layer keeps some")

@@ -20,14 +20,14 @@ from models.specs import (
 
 def demo() -> ExperimentSpec:
     """The whole pipeline on 1,797 bundled digit images in a few minutes on two cores."""
-    train = TrainSpec(
-        epochs=6, batch_size=32, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2
-    )
+    train = TrainSpec(epochs=6, batch_size=32, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2)
     source = NetworkSpec(name="resnet8", width=16)
     job = JobSpec(cpus_per_worker=1)
     return ExperimentSpec(
         data=DataSpec(name="digits", augment="shift", pad=1),
-        irp=IrpSpec(networks=(source,), seeds=(0, 1), rounds=5, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job),
+        irp=IrpSpec(
+            networks=(source,), seeds=(0, 1), rounds=5, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job
+        ),
         scoring=ScoringSpec(batches=5, batch_size=256),
         scorer=ScorerSpec(kind="mlp", epochs=8, batch_size=512, lr=0.01, holdout_layers=0.2, holdout_seeds=(1,), job=job),
         fanout=FanoutSpec(
@@ -65,9 +65,7 @@ def smoke() -> ExperimentSpec:
 
 def small_cifar() -> ExperimentSpec:
     """A scale model on real CIFAR-10: a ResNet-8 on 20,000 images, 10 magnitude rounds, six criteria on a new seed."""
-    train = TrainSpec(
-        epochs=6, batch_size=128, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2
-    )
+    train = TrainSpec(epochs=6, batch_size=128, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2)
     network = NetworkSpec(name="resnet8", width=32, stem_stride=2)
     return ExperimentSpec(
         data=DataSpec(
@@ -80,7 +78,13 @@ def small_cifar() -> ExperimentSpec:
             pad=2,
         ),
         irp=IrpSpec(
-            networks=(network,), seeds=(0,), rounds=10, final_density=0.02, criterion="magnitude", train=train, job=JobSpec(cpus_per_worker=2)
+            networks=(network,),
+            seeds=(0,),
+            rounds=10,
+            final_density=0.02,
+            criterion="magnitude",
+            train=train,
+            job=JobSpec(cpus_per_worker=2),
         ),
         scoring=ScoringSpec(batches=10, batch_size=256),
         scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=4096, lr=0.01, holdout_layers=0.2, job=JobSpec(cpus_per_worker=2)),
@@ -111,11 +115,16 @@ def cifar10_resnet18() -> ExperimentSpec:
     network = NetworkSpec(name="resnet18", init="kaiming_out")
     job = JobSpec(cpus_per_worker=4, gpus_per_worker=1.0)
     return ExperimentSpec(
-        data=DataSpec(
-            name="cifar10", download=True, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="crop_flip", pad=4
-        ),
+        data=DataSpec(name="cifar10", download=True, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="crop_flip", pad=4),
         irp=IrpSpec(
-            networks=(network,), seeds=(0, 1, 2), rounds=20, final_density=0.01, criterion="magnitude", train=train, min_per_layer=16, job=job
+            networks=(network,),
+            seeds=(0, 1, 2),
+            rounds=20,
+            final_density=0.01,
+            criterion="magnitude",
+            train=train,
+            min_per_layer=16,
+            job=job,
         ),
         scoring=ScoringSpec(batches=20, batch_size=256),
         scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=16_384, lr=0.01, holdout_layers=0.2, holdout_seeds=(2,), job=job),

@@ -35,7 +35,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     from tasks.run_view import view_run
 
     with shown(spec):
-        result = autosparse(recipe=recipe, spec=spec, name=name)
+        result = autosparse(spec=spec, name=name)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_addresses(found)
@@ -44,7 +44,9 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
 def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
     """Relative paths of data sets as seen from the current directory, which workers do not share."""
     changes = {
-        f"{field}.path": str(Path(data.path).expanduser().resolve()) for field, data in data_specs(spec) if data.path and "://" not in data.path
+        f"{field}.path": str(Path(data.path).expanduser().resolve())
+        for field, data in data_specs(spec)
+        if data.path and "://" not in data.path
     }
     return override(spec, changes)
 

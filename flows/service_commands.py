@@ -41,7 +41,7 @@ def print_status() -> None:
 
 
 def _print_services(here: settings.Settings) -> None:
-    table = Table("service", "address", "process", "answers")
+    table = Table("service", "state", "address", "process")
     for one in services.status(here):
-        table.add_row(one.name, one.address or "-", str(one.pid or "-"), "yes" if one.answering else "no")
+        table.add_row(one.name, one.state, one.page or one.address or "-", str(one.pid or "-"))
     console.print(table)

@@ -26,7 +26,10 @@ def print_results(found: Found) -> None:
     """Scorer and arms."""
     if found["scorer"]:
         metrics = found["scorer"]["metrics"]
-        figures = ", ".join(f"{group}: Spearman {values['spearman_pooled']:.3f} pooled, {values['spearman_within_layer']:.3f} within layers" for group, values in metrics.items())
+        figures = ", ".join(
+            f"{group}: Spearman {values['spearman_pooled']:.3f} pooled, {values['spearman_within_layer']:.3f} within layers"
+            for group, values in metrics.items()
+        )
         console.print(f"scorer version {found['scorer'].get('version', '-')}, held-out {figures}")
     if not found["summary"]:
         return
@@ -35,7 +38,11 @@ def print_results(found: Found) -> None:
     densities = sorted({row["density"] for row in found["summary"] if row["method"] != "dense"}, reverse=True)
     table = Table("target", "dataset", "method", *(f"density {density:g}" for density in densities), title="test accuracy, last epoch")
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in found["summary"]):
-        mine = {row["density"]: cell(row) for row in found["summary"] if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
+        mine = {
+            row["density"]: cell(row)
+            for row in found["summary"]
+            if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)
+        }
         shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]
         table.add_row(target, dataset, method, *shown)
     console.print(table)

@@ -66,7 +66,6 @@ class DataSpec(Spec):
     augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
     pad: Annotated[int, Range(least=0, most=64)] = 0
 
-
     @property
     def title(self) -> str:
         """The name that people know: of the folder, where there is one."""
@@ -221,7 +220,9 @@ class ExperimentSpec(Spec):
     def _check_seeds(self) -> None:
         strangers = set(self.scorer.holdout_seeds) - set(self.irp.seeds)
         if strangers or set(self.scorer.holdout_seeds) == set(self.irp.seeds):
-            raise not_allowed("scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}")
+            raise not_allowed(
+                "scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}"
+            )
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)

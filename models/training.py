@@ -163,7 +163,7 @@ def _step(trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[float, 
         loss = functional.cross_entropy(trainer.forward(images), labels)
     loss.backward()
     if held:
-        torch._foreach_mul_([parameter.grad for parameter, _ in held], [keep for _, keep in held])
+        torch._foreach_mul_([parameter.grad for parameter, _ in held], [keep for _, keep in held])  # type: ignore
     loss = loss.detach().float()
     if trainer.rank.count > 1:
         dist.all_reduce(loss)

@@ -174,9 +174,7 @@ def _staged(part: Part, file: str) -> StoredPart:
         raise (_damaged(part.path, error) if _is_damage(error) else disk_error(part.path, error)) from error
     if footer.num_rows != part.rows or not schema.equals(SCHEMA) or _metadata(schema) != part.metadata:
         raise DataError(f"{part.path}: not what was staged ({footer.num_rows} rows, staged {part.rows})")
-    return StoredPart(
-        file=file, size=size, sha256=sha256, rows=part.rows, row_groups=footer.num_row_groups, metadata=part.metadata
-    )
+    return StoredPart(file=file, size=size, sha256=sha256, rows=part.rows, row_groups=footer.num_row_groups, metadata=part.metadata)
 
 
 def _publish(store: Store, key: str, manifest: Manifest) -> None:

@@ -42,6 +42,12 @@ class ImageArrays:
     classes: tuple[str, ...]
     digest: str
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.train_images.shape[1:]
+        return int(channels), int(height), int(width)
+
 
 def load_images(
     *, name: str, path: str | None, download: bool, train_limit: int | None, test_limit: int | None, cache: Path | None

@@ -42,7 +42,7 @@ class RunPaths:
 
     def data(self, label: str) -> str:
         """What an image data set held when the run first saw it."""
-        return f"{self.root}/data/{label}.json"
+        return f"{self.root}/data/{label}"
 
     def source(self, network: str, seed: int) -> str:
         """The IRP of one source network and seed."""

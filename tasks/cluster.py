@@ -14,6 +14,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
+from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from models import errors
@@ -133,7 +134,15 @@ def _deliver(cluster: Cluster) -> None:
 
 
 def run_training_job(
-    cluster: Cluster, store: Store, *, name: str, folder: str, loop: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
+    cluster: Cluster,
+    store: Store,
+    *,
+    name: str,
+    folder: str,
+    loop: Loop,
+    config: dict[str, Any],
+    job: JobSpec,
+    on_event: Callable[[Event], None],
 ) -> dict[str, Any]:
     """Run `loop(config)` as one Ray Train job called `name`, checkpoints below `folder` of the store; return rank 0's report.
 
@@ -175,7 +184,9 @@ def run_training_job(
     raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
 
 
-def run_remote(cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]) -> dict[str, Any]:
+def run_remote(
+    cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
+) -> dict[str, Any]:
     """Run `body(config)` once on the cluster, outside Ray Train: for work without epochs. Errors as in `run_training_job`."""
     single = JobSpec(cpus_per_worker=job.cpus_per_worker, gpus_per_worker=job.gpus_per_worker, precision=job.precision)
     check_capacity(single, cluster.cpus, cluster.gpus)
@@ -184,7 +195,7 @@ def run_remote(cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any
     try:
         remote = ray.remote(**options)(body)
         value = ray.get(remote.remote({**config, "job": name, "events": cluster.events, "resources": to_plain(single)}))
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         raise errors.JobError(f"job {name}: {_reason(error)}") from error
     finally:
         cluster._listeners.pop(name, None)
@@ -198,7 +209,7 @@ def _listen(cluster: Cluster, name: str, on_event: Callable[[Event], None]) -> t
     return done
 
 
-def _value_or_raise(value: dict[str, Any]) -> dict[str, Any]:
+def _value_or_raise(value: Any) -> dict[str, Any]:
     """Workers hand our own errors back as values: raised inside a worker they would count as lost workers and be retried."""
     if failure := value.get("error"):
         raise getattr(errors, failure["type"])(failure["message"])

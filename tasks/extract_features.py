@@ -21,7 +21,9 @@ def extract_features(run: Run, title: str) -> Report:
 
     def work(step: Step) -> Report:
         config = run.config(irp=to_plain(spec.irp), data=to_plain(spec.data), sources=sources, fingerprint=fingerprint(spec))
-        report = run_remote(run.cluster, name=step.job_name, body=worker.extract_features, config=config, job=spec.irp.job, on_event=step.on_event)
+        report = run_remote(
+            run.cluster, name=step.job_name, body=worker.extract_features, config=config, job=spec.irp.job, on_event=step.on_event
+        )
         run.tracker.metrics(step.mlflow_run, {"rows": report["rows"]})
         run.tracker.lineage(step.mlflow_run, uri=report["uri"], name="features", dataset_digest=report["digest"], context="written")
         return report

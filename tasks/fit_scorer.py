@@ -32,7 +32,7 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
         )
         run.tracker.lineage(step.mlflow_run, uri=dataset["uri"], name="features", dataset_digest=dataset["digest"], context="scorer-train")
         for group, metrics in report["metrics"].items():
-            values = {f"held_out_{group}/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
+            values = {f"held_out_{group}/{name}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}
             run.tracker.metrics(step.mlflow_run, values)
         run.tracker.file(step.mlflow_run, "scorer.safetensors", run.store.read(paths.scorer_weights(run.paths.scorer)))
         run.tracker.file(step.mlflow_run, "scorer.json", run.store.read(paths.scorer_card(run.paths.scorer)))

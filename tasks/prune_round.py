@@ -61,6 +61,8 @@ def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: st
 
 def _track(step: Step, report: dict[str, Any]) -> None:
     tracker = step.run.tracker
-    tracker.metrics(step.mlflow_run, {"density": report["density"], "density_after": report["density_after"], "final_accuracy": report["accuracy"]})
+    tracker.metrics(
+        step.mlflow_run, {"density": report["density"], "density_after": report["density_after"], "final_accuracy": report["accuracy"]}
+    )
     tracker.file(step.mlflow_run, "mask.safetensors", step.run.store.read(paths.mask(step.key)))
     tracker.file(step.mlflow_run, "layer_densities.png", layer_density_plot(report["layer_densities"], step.title))

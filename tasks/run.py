@@ -24,7 +24,9 @@ from tasks.tracking import Tracker
 class Run:
     """What the tasks of one pipeline run share. A plain class: Prefect would walk through a dataclass in search of futures."""
 
-    def __init__(self, *, spec: ExperimentSpec, paths: RunPaths, store: Store, cluster: Cluster, tracker: Tracker, ids: dict[str, Any]) -> None:
+    def __init__(
+        self, *, spec: ExperimentSpec, paths: RunPaths, store: Store, cluster: Cluster, tracker: Tracker, ids: dict[str, Any]
+    ) -> None:
         self.spec = spec
         self.paths = paths
         self.store = store
@@ -72,7 +74,7 @@ def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
     _check_same_spec(store, paths, spec)
     with connected(settings) as cluster:
         _check_capacity(spec, cluster)
-        flow_run = get_run_context().flow_run  # type: ignore[union-attr]
+        flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
         tracker = Tracker(settings, tags)
         store.write_json(paths.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name})
@@ -100,7 +102,9 @@ def _check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> Non
     if store.exists(paths.spec):
         there = store.read_json(paths.spec)["fingerprint"]
         if there != fingerprint(spec):
-            raise ConflictError(f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name")
+            raise ConflictError(
+                f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
+            )
 
 
 def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:

@@ -54,7 +54,10 @@ def last_runs(store: Store, count: int = 10) -> list[str]:
 
 def _rounds(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[dict[str, Any]]:
     keys = (
-        run.round(network.label, seed, index) for network in spec.irp.networks for seed in spec.irp.seeds for index in range(spec.irp.rounds)
+        run.round(network.label, seed, index)
+        for network in spec.irp.networks
+        for seed in spec.irp.seeds
+        for index in range(spec.irp.rounds)
     )
     found = (reports.find(store, key) for key in keys)
     return [{field: report[field] for field in ROUND_FIELDS} for report in found if report]

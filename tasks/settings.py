@@ -11,7 +11,8 @@ What `autosparse up` started stands in between: it is used unless the environmen
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENT = {
@@ -43,6 +44,7 @@ class Settings:
     ray_address: str | None
     mlflow_uri: str
     prefect_api_url: str | None
+    environment: Mapping[str, str] = field(default_factory=dict)  # what the services of `up` ask of their users
 
     @property
     def cache(self) -> Path:
@@ -64,28 +66,30 @@ def load() -> Settings:
     """Read the settings now: environment first, then what `autosparse up` started, then embedded defaults."""
     home = Path(os.environ.get("AUTOSPARSE_HOME", "~/.autosparse")).expanduser().absolute()
     storage = os.environ.get("AUTOSPARSE_STORAGE", str(home / "storage"))
-    started = _services(home / "services.json")
+    services = _services(home / "services.json")
+    started, ray_address = services.get("addresses", {}), os.environ.get("AUTOSPARSE_RAY_ADDRESS")
     return Settings(
         home=home,
         storage=storage if "://" in storage else str(Path(storage).expanduser().absolute()),
-        ray_address=os.environ.get("AUTOSPARSE_RAY_ADDRESS") or started.get("ray"),
+        ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
         prefect_api_url=os.environ.get("PREFECT_API_URL") or started.get("prefect"),
+        environment={} if ray_address else services.get("environment", {}),
     )
 
 
 def export(settings: Settings) -> None:
     """Put defaults for Prefect, Ray and MLflow into the environment; what is set already stays. Call before importing them."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    for name, value in ENVIRONMENT.items():
+    for name, value in {**ENVIRONMENT, **settings.environment}.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
 
 
-def _services(path: Path) -> dict[str, str]:
+def _services(path: Path) -> dict[str, dict[str, str]]:
     try:
-        return json.loads(path.read_text()).get("addresses", {})
-    except (OSError, ValueError, AttributeError):
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
         return {}

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from models.errors import ServiceError
@@ -108,5 +109,5 @@ def table_artifact(key: str, rows: list[dict[str, Any]], description: str) -> No
 
 
 def _figures(report: Report) -> dict[str, Any]:
-    names = ("accuracy", "density", "seconds", "status", "rows", "metrics")
+    names = ("accuracy", "density", "seconds", "status")
     return {name: report[name] for name in names if name in report}

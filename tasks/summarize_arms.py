@@ -11,6 +11,7 @@ from tasks.result_rows import Row, markdown_table, summarize
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step, table_artifact
 
+
 @task(**TASK, tags=["summary"])
 def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
     """Write summary.json, the table and the plots to storage, MLflow and the Prefect UI."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import mlflow.pytorch
 import torch
+from mlflow import pytorch as mlflow_pytorch
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
@@ -127,7 +127,7 @@ class Tracker:
         info = Model.log(
             artifact_path=None,
             name="scorer",
-            flavor=mlflow.pytorch,
+            flavor=mlflow_pytorch,
             run_id=run_id,
             pytorch_model=scorer,
             input_example=example.numpy(),

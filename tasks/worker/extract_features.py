@@ -8,8 +8,8 @@ from models.features import FEATURES_VERSION, layer_facts
 from models.gradients import mean_gradients
 from models.labels import rounds_survived
 from models.masks import prunable
-from models.specs import DataSpec, IrpSpec, NetworkSpec
 from models.spec_fields import from_plain
+from models.specs import DataSpec, IrpSpec, NetworkSpec
 from storage import paths
 from storage.feature_table import Part, commit_dataset, write_shard
 from storage.image_datasets import ImageArrays

@@ -38,8 +38,10 @@ def fit(job: Job) -> dict[str, Any]:
     """Fit, evaluate on what was held out beside the table and plain formulas, write safetensors and card."""
     spec = job.spec("scorer", ScorerSpec)
     dataset = open_dataset(job.config["dataset"])
-    if dataset.metadata["features_version"] != FEATURES_VERSION:
-        raise DataError(f"features_version: {dataset.metadata['features_version']} of {job.config['dataset']} is not allowed; allowed: {FEATURES_VERSION}")
+    if (version := dataset.metadata["features_version"]) != FEATURES_VERSION:
+        raise DataError(
+            f"features_version: {version} of {dataset.uri} is not allowed; allowed: {FEATURES_VERSION} (extract the features again)"
+        )
     split = Split(dataset, spec)
     scorer = build_scorer(spec.kind, hidden=spec.hidden, seed=spec.seed).to(job.device)
     losses = _fit(job, spec, scorer, split)
@@ -47,7 +49,9 @@ def fit(job: Job) -> dict[str, Any]:
         return {}
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
-    metrics = {group: _compare(scorer, table, split.held_out(group), split.rounds, job.device) for group in ("seeds", "layers") if split.has(group)}
+    metrics = {
+        group: _compare(scorer, table, split.held_out(group), split.rounds, job.device) for group in ("seeds", "layers") if split.has(group)
+    }
     card = {
         "dataset": {"uri": job.config["dataset"], "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
@@ -80,7 +84,8 @@ class Split:
             "sources": sorted({part.metadata["source"] for part in parts}),
             "held_out_seeds": sorted({parts[n].metadata["seed"] for n in self.held_parts}),
             "held_out_layers": {
-                part.metadata["source"]: [self.facts[n][layer].name for layer in sorted(self.held_layers[n])] for n, part in enumerate(parts)
+                part.metadata["source"]: [self.facts[n][layer].name for layer in sorted(self.held_layers[n])]
+                for n, part in enumerate(parts)
             },
         }
 

@@ -14,6 +14,6 @@ def inspect_data(job: Job) -> dict[str, Any]:
         "digest": arrays.digest,
         "train": len(arrays.train_labels),
         "test": len(arrays.test_labels),
-        "shape": [int(n) for n in arrays.train_images.shape[1:]],
+        "shape": list(arrays.image_shape),
         "classes": list(arrays.classes),
     }

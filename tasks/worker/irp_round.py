@@ -62,7 +62,9 @@ def _cut(job: Job, network: nn.Module, arrays: ImageArrays, before: Mask, irp: I
     after = density_after(index, irp.rounds, irp.final_density)
     mask = global_topk(scores, after, floor=irp.min_per_layer, alive=before)
     if collapsed := masks.collapsed_layers(mask):
-        raise CollapseError(f"irp.final_density: round {index} leaves no weight in {', '.join(collapsed)}; allowed: irp.min_per_layer >= 1 keeps some")
+        raise CollapseError(
+            f"irp.final_density: round {index} leaves no weight in {', '.join(collapsed)}; allowed: irp.min_per_layer >= 1 keeps some"
+        )
     job.store.write(paths.weights(step), dump_state(network))
     for density in job.config["ticket_densities"]:
         if after <= density < density_before(index, irp.rounds, irp.final_density):

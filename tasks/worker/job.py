@@ -7,6 +7,7 @@ from typing import Any
 
 import ray.train
 import torch
+from ray.train.torch import get_device
 
 from models import errors
 from models.spec_fields import from_plain
@@ -62,7 +63,7 @@ def _open(config: dict[str, Any]) -> Job:
     try:
         context = ray.train.get_context()
         rank = Rank(context.get_world_rank(), context.get_world_size())
-        device = ray.train.torch.get_device()
+        device = get_device()
     except RuntimeError:  # not a Ray Train job
         rank, device = Rank(), torch.device("cuda" if resources.gpus_per_worker else "cpu")
     if device.type == "cuda":
@@ -81,4 +82,3 @@ def images(data: DataSpec) -> ImageArrays:
         test_limit=data.test_limit,
         cache=load_settings().cache,
     )
-

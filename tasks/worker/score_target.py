@@ -49,5 +49,3 @@ def _method(job: Job, name: str) -> Criterion:
         return CRITERIA[name]
     scorer, _ = load_scorer(job.store, job.config["scorer"])
     return Criterion(score=as_criterion(scorer.to(job.device)))
-
-

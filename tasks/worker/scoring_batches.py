@@ -1,7 +1,6 @@
 """The batches on which networks are scored: the same for criteria, the scorer and the feature data set."""
 
 import torch
-from torch import Tensor
 
 from models import seeding
 from models.images import normalise

@@ -30,8 +30,7 @@ from tasks.worker.job import Job
 
 def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:
     """The network of a spec at step 0: a function of spec, image shape, classes and seed alone."""
-    shape = arrays.train_images.shape[1:]
-    return build_network(network, image_shape=tuple(int(n) for n in shape), num_classes=len(arrays.classes), seed=seed)
+    return build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
 
 
 def with_statistics(data: DataSpec, arrays: ImageArrays) -> DataSpec:

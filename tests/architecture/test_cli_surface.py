@@ -73,7 +73,10 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "smoke", "--name", "../x"), "name: '../x' is not allowed"),
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
-        (("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"), "--density: 2.0 is not allowed"),
+        (
+            ("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"),
+            "--density: 2.0 is not allowed",
+        ),
         (("prune", "m:f", "--scorer", "http://x", "--density", ".2", "--data", "digits", "--out", "m.safetensors"), "--scorer: 'http://x'"),
     ],
 )

@@ -46,7 +46,9 @@ def spec() -> ExperimentSpec:
     return override(smoke(), {"irp.train.epochs": 2, "irp.rounds": 2})
 
 
-def run(cluster: Cluster, store: Store, one: ExperimentSpec, index: int, *, job: JobSpec | None = None, events: list | None = None) -> dict[str, Any]:
+def run(
+    cluster: Cluster, store: Store, one: ExperimentSpec, index: int, *, job: JobSpec | None = None, events: list | None = None
+) -> dict[str, Any]:
     run_paths, network = paths.RunPaths("test"), one.irp.networks[0]
     config = {
         "storage": store.root,
@@ -117,7 +119,9 @@ def test_a_late_rewind_returns_to_the_state_of_that_step(cluster: Cluster, store
     run(cluster, store, one, 0)
     source = paths.RunPaths("test").source("lenet300-100", 0)
     initial, rewound = (load_tensors(store.read(key)) for key in (paths.initial_state(source), paths.rewind_state(source)))
-    assert not torch.equal(initial["body.0.weight"] if "body.0.weight" in initial else next(iter(initial.values())), next(iter(rewound.values())))
+    assert not torch.equal(
+        initial["body.0.weight"] if "body.0.weight" in initial else next(iter(initial.values())), next(iter(rewound.values()))
+    )
     second = run(cluster, store, one, 1)
     per_epoch = 512 // 128
     assert second["epochs"][0]["step"] == per_epoch

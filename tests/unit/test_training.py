@@ -18,7 +18,7 @@ DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", p
 
 
 def images(count: int = 40) -> ImageSet:
-    stream = torch.Generator().manual_seed(1)  # noqa: TID251
+    stream = torch.Generator().manual_seed(1)
     return ImageSet(torch.randint(0, 256, (count, 1, 4, 4), generator=stream, dtype=torch.uint8), torch.arange(count) % 3)
 
 

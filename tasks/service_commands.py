@@ -1,0 +1,123 @@
+"""How each service of `autosparse up` is started: its command, environment and addresses. Everything listens on loopback only."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+PREFECT, MLFLOW, RAY, WORKER = "prefect", "mlflow", "ray", "worker"
+POOL = "autosparse"
+PORTS = {PREFECT: 4200, MLFLOW: 5000, RAY: 6379, "ray-dashboard": 8265, "ray-client": 10001, "ray-agent": 52365, WORKER: 4280}
+OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
+FLOWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A command and its additions to the environment; `address` is for programs, `page` for people, `health` answers 200 once it works."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    health: tuple[str, ...]
+    page: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def program(name: str) -> str:
+    """A program of this virtual environment, whatever PATH says."""
+    return str(Path(sys.executable).parent / name)
+
+
+def prefect_server(ports: Mapping[str, int]) -> Launch:
+    """The Prefect server; its database is PREFECT_API_DATABASE_CONNECTION_URL or SQLite in PREFECT_HOME."""
+    port = ports[PREFECT]
+    page = f"http://{LOOPBACK}:{port}"
+    return Launch(
+        name=PREFECT,
+        command=(program("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)),
+        address=f"{page}/api",
+        page=page,
+        health=(f"{page}/api/health",),
+        environment={
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # in memory, the default, a restart would lose who holds which slot
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # any page open in a browser reaches loopback, and a deployment runs commands
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{page},http://localhost:{port}",
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        },
+    )
+
+
+def mlflow_server(ports: Mapping[str, int], *, database: str, artifacts: Path) -> Launch:
+    """The MLflow server on a SQLAlchemy URL; artifacts lie where a run without the server puts them, so that both can follow each other."""
+    address = f"http://{LOOPBACK}:{ports[MLFLOW]}"
+    where = ("--default-artifact-root", artifacts.as_uri(), "--artifacts-destination", artifacts.as_uri())
+    quiet = ("--uvicorn-opts", "--no-access-log")
+    return Launch(
+        name=MLFLOW,
+        command=(program("mlflow"), "server", "--host", LOOPBACK, "--port", str(ports[MLFLOW]), "--workers", "1", *where, *quiet),
+        address=address,
+        page=address,
+        health=(f"{address}/health",),
+        environment={
+            "MLFLOW_BACKEND_STORE_URI": database,  # not an option: it may hold a password, and everybody sees command lines
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # grows in memory
+        },
+    )
+
+
+def ray_environment(token: Path) -> dict[str, str]:
+    """What the head and every process that connects to it need: loopback as the node's address, and the token of its owner."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray replaces 127.0.0.1 by the machine's outer address and listens everywhere
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+
+
+def ray_head(ports: Mapping[str, int], *, folder: str, token: Path) -> Launch:
+    """A Ray head whose sessions lie in `folder` (short: socket paths have 107 bytes at most), apart from other Ray clusters."""
+    options = {
+        "--node-ip-address": LOOPBACK,
+        "--port": ports[RAY],
+        "--dashboard-host": LOOPBACK,
+        "--dashboard-port": ports["ray-dashboard"],
+        "--ray-client-server-port": ports["ray-client"],
+        "--dashboard-agent-listen-port": ports["ray-agent"],
+        "--min-worker-port": 0,  # any that is free: the fixed range collides with a second cluster
+        "--max-worker-port": 0,
+        "--object-store-memory": OBJECT_STORE_BYTES,
+        "--include-log-monitor": "false",  # copies logs of workers to drivers; ours report events
+        "--temp-dir": folder,
+    }
+    flags = ("--disable-usage-stats", "--no-monitor", "--block")  # the monitor is the autoscaler's
+    pairs = tuple(str(part) for pair in options.items() for part in pair)
+    return Launch(
+        name=RAY,
+        command=(program("ray"), "start", "--head", *pairs, *flags),
+        address=f"{LOOPBACK}:{ports[RAY]}",
+        page=f"http://{LOOPBACK}:{ports['ray-dashboard']}",
+        health=(f"http://{LOOPBACK}:{ports['ray-agent']}/api/healthz", f"http://{LOOPBACK}:{ports['ray-dashboard']}/api/gcs_healthz"),
+        environment=ray_environment(token),
+    )
+
+
+def prefect_worker(ports: Mapping[str, int], *, api: str, environment: Mapping[str, str]) -> Launch:
+    """The process worker; `environment` is passed on to the flows it runs."""
+    options = ("--pool", POOL, "--type", "process", "--name", f"{POOL}-local", "--limit", str(FLOWS_AT_ONCE), "--with-healthcheck")
+    return Launch(
+        name=WORKER,
+        command=(program("prefect"), "--no-prompt", "worker", "start", *options),
+        address=api,
+        health=(f"http://{LOOPBACK}:{ports[WORKER]}/health",),
+        environment={
+            "PREFECT_WORKER_QUERY_SECONDS": "3",
+            "PREFECT_WORKER_WEBSERVER_HOST": LOOPBACK,
+            "PREFECT_WORKER_WEBSERVER_PORT": str(ports[WORKER]),
+            **environment,
+            "PREFECT_API_URL": api,
+        },
+    )

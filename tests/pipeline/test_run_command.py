@@ -1,0 +1,192 @@
+"""`autosparse run` as a person runs it: to the end, killed in the middle and taken up again, and what is there afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from storage.mask_files import load_mask
+from tasks.run_view import ARM_FIELDS
+
+pytestmark = pytest.mark.services
+
+AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
+ROOT = Path(__file__).resolve().parents[2]
+CHANGES = ("--set", "fanout.min_per_layer=1", "--set", "irp.train.epochs=2")
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_"))}
+    return {**kept, "AUTOSPARSE_HOME": str(home)}
+
+
+def cli(home: Path, *arguments: str, timeout: int = 280) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, env=environment(home), timeout=timeout, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """An undisturbed run of the smoke recipe: its home and what `show --json` says."""
+    home = tmp_path_factory.mktemp("whole")
+    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "test accuracy, last epoch" in done.stdout
+    name = next(path.name for path in (home / "storage/runs").iterdir())
+    return home, json.loads(cli(home, "show", name, "--json").stdout)
+
+
+def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
+    _, found = whole
+    assert found["name"] == f"run-{found['fingerprint']}"
+    assert [row["round"] for row in found["rounds"]] == [0, 1]
+    assert found["rounds"][0]["density"] == 1.0
+    assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 for row in found["rounds"])
+    assert found["dataset"]["rows"] == 64 * 300 + 300 * 100 + 100 * 10
+    assert len(found["dataset"]["digest"]) == 32
+    assert found["scorer"]["version"] == "1"
+    assert found["scorer"]["metrics"]["layers"]["rows"] > 0
+    arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
+    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1)}
+    assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
+    assert arms["snip", 0.1]["kept_density"] == round(0.1 * 50_200) / 50_200
+    assert len(found["summary"]) == 3
+    assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
+
+
+def test_mlflow_holds_one_parent_and_a_child_per_step_with_the_identity_tags(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.run_id for run in parents] == [found["ids"]["mlflow_run_id"]]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert run.data.tags["autosparse.run"] == found["name"]
+        assert {"autosparse.step_digest", "prefect.flow_run_id", "ray.job_id"} <= set(run.data.tags)
+    parent = parents[0]
+    assert parent.data.params["irp.rounds"] == "2"
+    assert {"spec.json", "summary"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    rounds = [run for run in runs if "round 1" in (run.info.run_name or "")]
+    history = client.get_metric_history(rounds[0].info.run_id, "accuracy")
+    assert [point.step for point in history] == [1, 2]
+    champion = client.get_model_version_by_alias("autosparse-scorer", "champion")
+    assert champion.tags["dataset_digest"] == found["dataset"]["digest"]
+    fits = [run for run in runs if "fit scorer" in (run.info.run_name or "")]
+    assert fits[0].inputs.dataset_inputs[0].dataset.digest == found["dataset"]["digest"]
+
+
+def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tuple[Path, dict], tmp_path: Path) -> None:
+    _, expected = whole
+    home = tmp_path / "killed"
+    command = [AUTOSPARSE, "run", "--recipe", "smoke", *CHANGES]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(home), cwd=ROOT, start_new_session=True
+    )
+    watchdog = threading.Timer(200, process.kill)
+    watchdog.start()
+    assert process.stdout
+    for printed in process.stdout:
+        if "[ .. ]" in printed and "round 1" in printed:
+            break
+    checkpoints = home / "storage/runs" / expected["name"] / "training"
+    wait_for(lambda: any(checkpoints.rglob("model.safetensors")))
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    watchdog.cancel()
+    _, left = psutil.wait_procs(children, timeout=60)
+    for orphan in left:
+        orphan.kill()
+
+    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[cached] lenet300-100 seed 0 round 0" in done.stdout
+    found = json.loads(cli(home, "show", expected["name"], "--json").stdout)
+    assert without_seconds(found["rounds"]) == without_seconds(expected["rounds"])
+    assert without_seconds(found["arms"]) == without_seconds(expected["arms"])
+    assert found["dataset"]["digest"] == expected["dataset"]["digest"]
+    assert found["scorer"]["metrics"] == expected["scorer"]["metrics"]
+
+
+def without_seconds(rows: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def wait_for(condition: object, seconds: float = 120) -> None:
+    waited = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if condition():  # type: ignore[operator]
+            return
+        waited.wait(0.05)
+    raise AssertionError("the state that was waited for never came")
+
+
+def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> None:
+    home, _ = whole
+    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[done]" not in done.stdout
+    assert done.stdout.count("[cached]") == 12
+
+
+def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    done = cli(home, "run", "--recipe", "smoke", "--name", found["name"])
+    assert done.returncode == 2
+    assert f"error: name: {found['name']!r} holds a run of another spec" in done.stderr
+
+
+def test_prune_a_network_of_ones_own_with_the_champion(whole: tuple[Path, dict], tmp_path: Path) -> None:
+    home, found = whole
+    masks = []
+    for number, scorer in enumerate(("models:/autosparse-scorer@champion", f"{home}/storage/runs/{found['name']}/scorer")):
+        out = tmp_path / f"masks-{number}.safetensors"
+        arguments = ("--scorer", scorer, "--density", "0.1", "--data", "digits", "--out", str(out), "--min-per-layer", "2")
+        done = cli(home, "prune", "examples.own_network:build", *arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+        masks.append(load_file(out))
+    weights = 1 * 32 * 9 + 32 * 64 * 9 + 64 * 10
+    assert sum(int(mask.sum()) for mask in masks[0].values()) == round(0.1 * weights)
+    assert all(mask.dtype == torch.bool and int(mask.sum()) >= 2 for mask in masks[0].values())
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+@pytest.fixture
+def copied(whole: tuple[Path, dict], tmp_path: Path) -> Path:
+    """The scorer's two files, to be spoilt."""
+    home, found = whole
+    folder = tmp_path / "scorer"
+    folder.mkdir()
+    for name in ("scorer.json", "scorer.safetensors"):
+        (folder / name).write_bytes((home / "storage/runs" / found["name"] / "scorer" / name).read_bytes())
+    return folder
+
+
+def test_a_scorer_of_another_feature_version_is_refused(copied: Path, tmp_path: Path) -> None:
+    card = json.loads((copied / "scorer.json").read_text())
+    card["scorer"]["features_version"] = 99
+    (copied / "scorer.json").write_text(json.dumps(card))
+    arguments = ("--scorer", str(copied), "--density", "0.1", "--data", "digits", "--out", str(tmp_path / "m.safetensors"))
+    done = cli(tmp_path, "prune", "examples.own_network:build", *arguments)
+    assert done.returncode == 2
+    assert "scorer.features_version: 99 is not allowed" in done.stderr
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_masks_in_storage_are_nested_along_the_rounds(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    source = home / "storage/runs" / found["name"] / "irp/lenet300-100-seed0"
+    first, second = (load_mask((source / f"round-{index:03d}/mask.safetensors").read_bytes()) for index in range(2))
+    assert all(not (second[name] & ~first[name]).any() for name in first)
