@@ -18,8 +18,8 @@ from flows.target_fanout import target_fanout
 from models.specs import ExperimentSpec
 from tasks.extract_features import extract_features
 from tasks.inspect_data import inspect_data
-from tasks.preflight import data_specs
-from tasks.run import Run, open_run, run_name
+from tasks.preflight import data_specs, run_name
+from tasks.run import Run, open_run
 from tasks.steps import Report
 from tasks.summarize_arms import summarize_arms
 
@@ -51,7 +51,8 @@ def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, 
         dataset = extract_features.submit(run, f"features of {len(sources)} sources").result()
         scorer = scorer_training(run, dataset, run.name)
         slots = run.cluster.slots(run.spec.fanout.job)
-        arms = target_fanout.with_options(task_runner=ThreadPoolTaskRunner(max_workers=slots))(run, run.name)
+        runner: Any = ThreadPoolTaskRunner(max_workers=slots)
+        arms = target_fanout.with_options(task_runner=runner)(run, run.name)
         summary = summarize_arms.submit(run, arms, "summary").result()
         return outcome(run, dataset, scorer, summary)
 

@@ -8,10 +8,10 @@ from flows.recipes import recipe as recipe_spec
 from flows.show_command import print_addresses, print_results
 from models.spec_fields import override
 from models.specs import ExperimentSpec
-from storage.paths import check_name
+from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
-from tasks.preflight import check_local_data, check_spec, data_specs
+from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
 
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "RAY_DEDUP_LOGS": "1", "GRPC_VERBOSITY": "NONE"}  # our own lines tell it
 
@@ -20,9 +20,9 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
     settings = settings_module.load()
     spec = absolute_paths(override(recipe_spec(recipe), changes))
-    if name is not None:
-        check_name("name", name)
+    paths = RunPaths(name or run_name(spec))
     check_spec(spec)
+    check_same_spec(open_store(settings.storage), paths, spec)
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.errors import DataError, not_allowed, unknown_name
+from models.errors import ConflictError, DataError, not_allowed, unknown_name
 from models.networks.registry import build_network
+from models.spec_fields import fingerprint
 from models.specs import DataSpec, ExperimentSpec, NetworkSpec, TrainSpec
 from storage.image_datasets import DATASETS
+from storage.paths import RunPaths
+from storage.store import Store
 
 
 def check_spec(spec: ExperimentSpec) -> None:
@@ -20,6 +23,21 @@ def check_spec(spec: ExperimentSpec) -> None:
         _check_builds(field, network)
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
+
+
+def run_name(spec: ExperimentSpec) -> str:
+    """The default name: the same spec finds the same run again."""
+    return f"run-{fingerprint(spec)}"
+
+
+def check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
+    """Raise ConflictError when a run of another spec has that name."""
+    if store.exists(paths.spec):
+        there = store.read_json(paths.spec)["fingerprint"]
+        if there != fingerprint(spec):
+            raise ConflictError(
+                f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
+            )
 
 
 def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:

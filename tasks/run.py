@@ -9,16 +9,15 @@ from typing import Any
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
-from models.errors import ConflictError
 from models.spec_fields import fingerprint, to_plain
 from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks import settings as settings_module
 from tasks.cluster import Cluster, connected, job_id
-from tasks.preflight import check_spec
+from tasks.preflight import check_same_spec, check_spec, run_name
 from tasks.settings import Settings
-from tasks.tracking import Tracker
+from tasks.tracking import Tracker, check_reachable
 
 
 class Run:
@@ -55,11 +54,6 @@ class Run:
             raise
 
 
-def run_name(spec: ExperimentSpec) -> str:
-    """The default name: the same spec finds the same run again."""
-    return f"run-{fingerprint(spec)}"
-
-
 @contextmanager
 def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
@@ -71,7 +65,8 @@ def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     store = open_store(settings.storage)
-    _check_same_spec(store, paths, spec)
+    check_same_spec(store, paths, spec)
+    check_reachable(settings.mlflow_uri)
     with connected(settings) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
@@ -96,15 +91,6 @@ def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
 def log() -> logging.Logger | logging.LoggerAdapter[Any]:
     """The logger of the flow or task that runs here."""
     return get_run_logger()
-
-
-def _check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
-    if store.exists(paths.spec):
-        there = store.read_json(paths.spec)["fingerprint"]
-        if there != fingerprint(spec):
-            raise ConflictError(
-                f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
-            )
 
 
 def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:

@@ -39,9 +39,7 @@ def fit(job: Job) -> dict[str, Any]:
     spec = job.spec("scorer", ScorerSpec)
     dataset = open_dataset(job.config["dataset"])
     if (version := dataset.metadata["features_version"]) != FEATURES_VERSION:
-        raise DataError(
-            f"features_version: {version} of {dataset.uri} is not allowed; allowed: {FEATURES_VERSION} (extract the features again)"
-        )
+        raise DataError(f"features_version: {version} of {dataset.uri} is not allowed; allowed: {FEATURES_VERSION}")
     split = Split(dataset, spec)
     scorer = build_scorer(spec.kind, hidden=spec.hidden, seed=spec.seed).to(job.device)
     losses = _fit(job, spec, scorer, split)
