@@ -20,7 +20,7 @@ format: install
 	@$(VENV)/bin/ruff format .
 
 bench: install
-	@for name in feature_table scoring training round; do $(VENV)/bin/python -m benchmarks.bench_$$name || exit 1; done
+	@for name in feature_table scoring bounded training round; do $(VENV)/bin/python -m benchmarks.bench_$$name || exit 1; done
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

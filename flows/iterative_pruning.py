@@ -6,7 +6,7 @@ from models.specs import NetworkSpec
 from tasks.progress_artifact import ProgressArtifact
 from tasks.prune_round import prune_round, round_title
 from tasks.run import Run
-from tasks.steps import Report
+from tasks.steps import Report, table_artifact
 
 
 @flow(name="iterative-pruning", flow_run_name="IRP {title}", validate_parameters=False)
@@ -17,4 +17,7 @@ def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> 
     for index in range(run.spec.irp.rounds):
         reports.append(prune_round.submit(run, network, seed, index, round_title(run, index)).result())
         artifact.update((index + 1) / run.spec.irp.rounds)
+    columns = ("round", "density", "accuracy", "kept", "seconds")
+    rows = [{name: report[name] for name in columns} for report in reports]
+    table_artifact(f"{run.name}-irp-{network.label}-seed{seed}-rounds", rows, f"IRP {title}")
     return reports

@@ -13,7 +13,7 @@ from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
 
-QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "RAY_DEDUP_LOGS": "1", "GRPC_VERBOSITY": "NONE"}  # our own lines tell it
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}  # our own lines tell it
 
 
 def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:

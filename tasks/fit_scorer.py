@@ -9,7 +9,6 @@ from storage import paths
 from tasks.cluster import run_training_job
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step, table_artifact
-from tasks.summarize_arms import artifact_key
 from tasks.worker import fit_scorer as worker
 
 
@@ -37,7 +36,7 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
         run.tracker.file(step.mlflow_run, "scorer.safetensors", run.store.read(paths.scorer_weights(run.paths.scorer)))
         run.tracker.file(step.mlflow_run, "scorer.json", run.store.read(paths.scorer_card(run.paths.scorer)))
         run.tracker.file(step.mlflow_run, "metrics.json", json.dumps(report["metrics"], indent=2).encode())
-        table_artifact(f"{artifact_key(run)}-scorer", comparison(report), "Held-out figures of the scorer and of plain formulas")
+        table_artifact(f"{run.name}-scorer", comparison(report), "Held-out figures of the scorer and of plain formulas")
         return {**report, "dataset": dataset["digest"]}
 
     return run_step(run, run.paths.scorer, title, work, parameters=to_plain(scorer))

@@ -1,10 +1,9 @@
 """A progress bar in the Prefect UI."""
 
-import re
-
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from tasks.run import log
+from tasks.steps import artifact_key
 
 
 class ProgressArtifact:
@@ -13,7 +12,7 @@ class ProgressArtifact:
     def __init__(self, key: str, description: str) -> None:
         self._id = None
         try:
-            self._id = create_progress_artifact(0.0, key=re.sub(r"[^a-z0-9-]+", "-", key), description=description)
+            self._id = create_progress_artifact(0.0, key=artifact_key(key), description=description)
         except Exception as error:
             log().warning("Prefect did not take the progress bar of %s (%s)", description, error)
 

@@ -4,6 +4,7 @@ Each one carries a random mark in its environment, which its children inherit. W
 when a parent died before them, they are found by it; a process that merely got the same id later never is.
 """
 
+import contextlib
 import http.client
 import os
 import signal
@@ -128,13 +129,17 @@ def stop(services: Sequence[ServiceProcess], seconds: float = STOP_SECONDS) -> N
 
 
 def end(found: Iterable[psutil.Process], seconds: float = STOP_SECONDS) -> None:
-    """SIGTERM, then SIGKILL after `seconds`; returns when they are gone."""
+    """SIGTERM to the outermost of these processes, SIGKILL to all that are left after `seconds`; returns when they are gone."""
     found = list(found)
+    ids = {process.pid for process in found}
     for process in found:
-        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() not in ids:  # a parent ends its children in the right order: Ray takes 3 s then, otherwise 12
+                process.terminate()
     _, alive = psutil.wait_procs(found, timeout=seconds)
     for process in alive:
-        _signal(process, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
@@ -169,13 +174,6 @@ def _mark(process: psutil.Process) -> str | None:
         return process.environ().get(MARK)
     except psutil.Error:  # gone, a zombie, or somebody else's
         return None
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
 
 
 def _get(url: str) -> int:

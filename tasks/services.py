@@ -7,12 +7,11 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,9 +24,8 @@ from tasks.settings import ENVIRONMENT, Settings
 
 NAMES = (PREFECT, MLFLOW, RAY, WORKER)
 VARIABLES = {PREFECT: "PREFECT_API_URL", MLFLOW: "MLFLOW_TRACKING_URI", RAY: "AUTOSPARSE_RAY_ADDRESS"}
-PROJECT = Path(__file__).parents[1]
 LOCK_SECONDS = 300
-DEPLOY_SECONDS = 120
+SERVERS_STOP_SECONDS = 5  # a Ray that has run a job waits for its detached actors much longer, for nothing
 REACHABLE_SECONDS = 10
 
 
@@ -74,9 +72,7 @@ def up(settings: Settings) -> ServicesState:
             state.processes = {name: process for name, process in state.processes.items() if name in kept}
             _write_state(settings, state)
             raise
-        return ServicesState(
-            addresses={**state.addresses, **elsewhere}, environment=state.environment, processes=state.processes, folders=state.folders
-        )
+        return replace(state, addresses={**state.addresses, **elsewhere})
 
 
 def down(settings: Settings) -> list[str]:
@@ -93,7 +89,7 @@ def down(settings: Settings) -> list[str]:
         if worker:
             service_processes.end(process for process in service_processes.processes([worker]) if process.pid != worker.pid)
             service_processes.stop([worker])
-        service_processes.stop(tuple(state.processes.values()))
+        service_processes.stop(tuple(state.processes.values()), SERVERS_STOP_SECONDS)
         state.processes = {}
         _write_state(settings, state)
         return found
@@ -160,12 +156,12 @@ def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str,
     if PREFECT not in elsewhere:
         service_processes.await_answering([state.processes[PREFECT]])
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
-    from tasks.prefect_pool import prepare_pool  # only now: Prefect reads its settings when imported
+    from tasks import prefect_setup  # only now: Prefect reads its settings when imported
 
-    prepare_pool(api)
+    prefect_setup.prepare_pool(api)
     environment = {} if RAY in elsewhere else state.environment
     _start(settings, state, service_commands.prefect_worker(_free_ports([WORKER]), api=api, environment=environment))
-    _deploy(settings, api)
+    prefect_setup.deploy(api, environment=_environment(settings), log=settings.home / "logs" / "deploy.log")
 
 
 def _start(settings: Settings, state: ServicesState, launch: Launch) -> None:
@@ -179,25 +175,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     # modules called storage or tasks beside a program, or in the folder it runs in, must not stand in for ours
     safe = {"PYTHONSAFEPATH": "1", "PREFECT_HOME": str(settings.home / "prefect")}
     return {**ENVIRONMENT, **safe, **os.environ, **fixed}
-
-
-def _deploy(settings: Settings, api: str) -> None:
-    """`prefect deploy --all` with the prefect.yaml of this project. Raises ServiceError."""
-    if not (PROJECT / "prefect.yaml").exists():
-        raise ServiceError(f"prefect deploy: {PROJECT / 'prefect.yaml'} is missing; install from a checkout with pip install -e")
-    log = settings.home / "logs" / "deploy.log"
-    with open(log, "w") as output:
-        done = subprocess.run(
-            [service_commands.program("prefect"), "--no-prompt", "deploy", "--all"],
-            cwd=PROJECT,
-            env={**_environment(settings), "PREFECT_API_URL": api},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=DEPLOY_SECONDS,
-        )
-    if done.returncode:
-        raise ServiceError(f"prefect deploy: ended with {done.returncode} ({service_processes.last_line(log)}); its log: {log}")
 
 
 def _elsewhere(state: ServicesState) -> dict[str, str]:

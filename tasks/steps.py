@@ -1,10 +1,12 @@
 """How every step runs: look for its report, else do the work, tell MLflow, the log and the progress, write the report last."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
@@ -36,7 +38,7 @@ TASK: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(2),
     "retry_condition_fn": is_transient,
-    "cache_policy": None,
+    "cache_policy": NO_CACHE,
     "persist_result": False,
 }
 
@@ -100,10 +102,15 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
     return Completed(data=report)
 
 
+def artifact_key(name: str) -> str:
+    """A name as Prefect allows it in artifact keys."""
+    return re.sub(r"[^a-z0-9-]+", "-", name)
+
+
 def table_artifact(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """A table in the Prefect UI; best effort, because the numbers are in storage and MLflow as well."""
     try:
-        create_table_artifact(rows, key=key, description=description)
+        create_table_artifact(rows, key=artifact_key(key), description=description)
     except Exception as error:
         log().warning("Prefect did not take the table %s (%s)", key, error)
 

@@ -9,7 +9,7 @@ from models.specs import DENSE
 from tasks.plots import accuracy_density_plot
 from tasks.result_rows import Row, markdown_table, summarize
 from tasks.run import Run, log
-from tasks.steps import TASK, Report, Step, run_step, table_artifact
+from tasks.steps import TASK, Report, Step, artifact_key, run_step, table_artifact
 
 
 @task(**TASK, tags=["summary"])
@@ -38,16 +38,12 @@ def _store(run: Run, name: str, content: bytes) -> None:
 
 
 def _show(run: Run, rows: list[Row]) -> None:
-    table_artifact(f"{artifact_key(run)}-summary", rows, f"Test accuracy of the arms of {run.name}")
+    table_artifact(f"{run.name}-summary", rows, f"Test accuracy of the arms of {run.name}")
     try:
         if run.tracker.uri.startswith("http"):
-            create_link_artifact(run.tracker.address(run.mlflow_run), link_text="MLflow run", key=f"{artifact_key(run)}-mlflow")
+            create_link_artifact(run.tracker.address(run.mlflow_run), link_text="MLflow run", key=artifact_key(f"{run.name}-mlflow"))
         if url := run.tracker.picture_url(run.mlflow_run, "summary/accuracy_density.png"):
-            create_image_artifact(url, key=f"{artifact_key(run)}-plot", description="Accuracy over density, one line per method")
+            create_image_artifact(url, key=artifact_key(f"{run.name}-plot"), description="Accuracy over density, one line per method")
     except Exception as error:
         log().warning("Prefect did not take the artifacts of the summary (%s)", error)
 
-
-def artifact_key(run: Run) -> str:
-    """The run's name as Prefect allows it in artifact keys."""
-    return run.name.replace("_", "-")

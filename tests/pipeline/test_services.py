@@ -1,0 +1,169 @@
+"""`up`, `down` and `status` with real servers: one start for the whole file, in the order of the tests."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.errors import ServiceError
+from tasks import service_commands, service_processes, services, settings
+from tasks.services import ServicesState
+from tasks.settings import Settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+CLEARED = ("AUTOSPARSE_STORAGE", "AUTOSPARSE_RAY_ADDRESS", "AUTOSPARSE_MLFLOW_DB", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+
+
+@dataclass
+class Running:
+    """What the first `up` made, and a process of somebody else."""
+
+    settings: Settings
+    state: ServicesState
+    foreign: subprocess.Popen[bytes]
+
+    def pids(self) -> dict[str, int]:
+        return {name: process.pid for name, process in services.read_state(self.settings).processes.items()}
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "PREFECT_API_URL": self.state.addresses["prefect"],
+            "PREFECT_HOME": str(self.settings.home / "prefect"),
+        }
+        command = [service_commands.program("prefect"), "--no-prompt", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("services")
+    with pytest.MonkeyPatch.context() as patch, subprocess.Popen(["sleep", "1000"], start_new_session=True) as foreign:
+        for name in CLEARED:
+            patch.delenv(name, raising=False)
+        patch.setenv("AUTOSPARSE_HOME", str(home))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        here = settings.load()
+        try:
+            yield Running(here, services.up(here), foreign)
+        finally:
+            services.down(here)
+            foreign.kill()
+
+
+@pytest.fixture(autouse=True)
+def prefect_home(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(running.settings.home / "prefect"))
+
+
+def test_everything_answers_where_the_settings_look_for_it(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOSPARSE_HOME", str(running.settings.home))
+    found = settings.load()
+    assert (found.prefect_api_url, found.mlflow_uri, found.ray_address) == tuple(
+        running.state.addresses[name] for name in ("prefect", "mlflow", "ray")
+    )
+    shown = services.status(running.settings)
+    assert [(one.name, one.state) for one in shown] == [(name, "answering") for name in ("prefect", "mlflow", "ray", "worker")]
+    assert {one.name: one.pid for one in shown} == running.pids()
+    for one in shown:
+        if one.page:
+            with urllib.request.urlopen(one.page, timeout=10) as page:
+                assert page.status == 200
+
+
+def test_all_sockets_are_on_loopback(running: Running) -> None:
+    listening = {
+        (connection.laddr.ip, process.name())
+        for process in service_processes.processes(running.state.processes.values())
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert len(listening) >= 4
+    assert {ip for ip, _ in listening} <= LOOPBACK, listening
+
+
+def test_a_driver_reaches_ray_only_with_the_token(running: Running) -> None:
+    script = (
+        f"import ray; ray.init('{running.state.addresses['ray']}', log_to_driver=False); print(ray.get(ray.remote(lambda: 7).remote()))"
+    )
+    command = [service_commands.program("python"), "-c", script]
+    ours = {**os.environ, **running.state.environment}
+    assert subprocess.run(command, env=ours, capture_output=True, text=True, timeout=60).stdout.strip() == "7"
+    stranger = {**ours, "RAY_AUTH_MODE": "disabled"}
+    assert subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=120).returncode != 0
+
+
+def test_again_changes_nothing(running: Running) -> None:
+    before = running.pids()
+    assert services.up(running.settings) == running.state
+    assert running.pids() == before
+
+
+def test_pool_deployment_and_automation_are_there_once(running: Running) -> None:
+    deployments = json.loads(running.prefect("deployment", "ls", "-o", "json").stdout)
+    assert [(one["name"], one["entrypoint"], one["pull_steps"]) for one in deployments] == [
+        ("irp", "flows.autosparse_pipeline.autosparse", [])
+    ]
+    assert [one["name"] for one in json.loads(running.prefect("automation", "ls", "-o", "json").stdout)] == ["Crash zombie flows"]
+    pool = json.loads(running.prefect("work-pool", "inspect", "autosparse", "-o", "json").stdout)
+    assert (pool["type"], pool["status"]) == ("process", "READY")
+
+
+def test_a_typo_in_a_parameter_is_refused_at_submit_time(running: Running) -> None:
+    refused = running.prefect("deployment", "run", "autosparse/irp", "-p", "recipe=smok")
+    assert refused.returncode != 0
+    assert "'smok' is not one of" in refused.stdout + refused.stderr
+    assert json.loads(running.prefect("flow-run", "ls", "-o", "json").stdout) == []
+
+
+def test_only_what_died_is_started_again(running: Running) -> None:
+    before = running.pids()
+    os.kill(before["worker"], signal.SIGKILL)
+    states = {one.name: one.state for one in services.status(running.settings)}
+    assert states == {"prefect": "answering", "mlflow": "answering", "ray": "answering", "worker": "silent"}
+    services.up(running.settings)
+    after = running.pids()
+    assert after.pop("worker") != before.pop("worker")
+    assert after == before
+
+
+def test_a_service_that_cannot_start_takes_back_the_others(running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", running.state.addresses["prefect"])
+    monkeypatch.setenv("AUTOSPARSE_RAY_ADDRESS", running.state.addresses["ray"])
+    monkeypatch.setenv("AUTOSPARSE_MLFLOW_DB", "nonsense://me:secret@nowhere")
+    here = settings.load()
+    with pytest.raises(ServiceError, match=r"^mlflow: ended while starting \(.+\); its log: .*/logs/mlflow.log$"):
+        services.up(here)
+    assert not here.services_file.exists()
+    marked = [process for process in psutil.process_iter() if process.is_running() and here_is_home(process, here.home)]
+    assert marked == []
+    assert {one.state for one in services.status(running.settings)} == {"answering"}
+
+
+def test_down_ends_all_of_ours_and_nothing_else(running: Running) -> None:
+    before = services.read_state(running.settings)
+    os.kill(before.processes["ray"].pid, signal.SIGKILL)  # its children lose their parent
+    assert sorted(services.down(running.settings)) == ["mlflow", "prefect", "ray", "worker"]
+    assert service_processes.processes(before.processes.values()) == []
+    assert [process for process in psutil.process_iter() if here_is_home(process, running.settings.home)] == []
+    assert running.foreign.poll() is None
+    assert not running.settings.services_file.exists()
+    assert not Path(before.folders[0]).exists()
+    assert before.folders[0].startswith(tempfile.gettempdir())
+    assert services.down(running.settings) == []
+
+
+def here_is_home(process: psutil.Process, home: Path) -> bool:
+    try:
+        return process.environ().get("AUTOSPARSE_HOME") == str(home)
+    except psutil.Error:
+        return False
