@@ -22,7 +22,8 @@ def generator(seed: int, *names: object) -> torch.Generator:
 def scoped(seed: int, *names: object) -> Iterator[None]:
     """Code inside that draws from torch's global generators (layer inits, dropout) draws from the named stream.
 
-    The state of the CPU generator is put back afterwards; CUDA devices are seeded as well, where there are any.
+    The state of the CPU generator is put back afterwards; CUDA devices are seeded as well, where there are any. The global
+    generators belong to the process: not for two threads at once.
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive(seed, *names))

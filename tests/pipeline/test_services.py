@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,15 +92,27 @@ def test_all_sockets_are_on_loopback(running: Running) -> None:
     assert {ip for ip, _ in listening} <= LOOPBACK, listening
 
 
-def test_a_driver_reaches_ray_only_with_the_token(running: Running) -> None:
-    script = (
-        f"import ray; ray.init('{running.state.addresses['ray']}', log_to_driver=False); print(ray.get(ray.remote(lambda: 7).remote()))"
-    )
+def test_ray_serves_its_owner_only(running: Running) -> None:
+    address = running.state.addresses["ray"]
+    script = f"import ray; ray.init('{address}', log_to_driver=False); print(ray.get(ray.remote(lambda: 7).remote()))"
     command = [service_commands.program("python"), "-c", script]
     ours = {**os.environ, **running.state.environment}
     assert subprocess.run(command, env=ours, capture_output=True, text=True, timeout=60).stdout.strip() == "7"
-    stranger = {**ours, "RAY_AUTH_MODE": "disabled"}
-    assert subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=120).returncode != 0
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{running.state.processes['ray'].page}/api/jobs/", timeout=10)
+    assert refused.value.code == 401
+    refused.value.close()
+
+
+def test_prefect_turns_away_pages_from_elsewhere(running: Running) -> None:
+    request = urllib.request.Request(f"{running.state.addresses['prefect']}/flows/filter", data=b"{}", method="POST")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Origin", "http://elsewhere.example")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 403
+    assert refused.value.headers["access-control-allow-origin"] is None
+    refused.value.close()
 
 
 def test_again_changes_nothing(running: Running) -> None:
@@ -113,7 +126,8 @@ def test_pool_deployment_and_automation_are_there_once(running: Running) -> None
     assert [(one["name"], one["entrypoint"], one["pull_steps"]) for one in deployments] == [
         ("irp", "flows.autosparse_pipeline.autosparse", [])
     ]
-    assert [one["name"] for one in json.loads(running.prefect("automation", "ls", "-o", "json").stdout)] == ["Crash zombie flows"]
+    automation = json.loads(running.prefect("automation", "inspect", "Crash zombie flows", "-o", "json").stdout)
+    assert (automation["enabled"], automation["trigger"]["within"]) == (True, 540)
     pool = json.loads(running.prefect("work-pool", "inspect", "autosparse", "-o", "json").stdout)
     assert (pool["type"], pool["status"]) == ("process", "READY")
 
@@ -123,6 +137,15 @@ def test_a_typo_in_a_parameter_is_refused_at_submit_time(running: Running) -> No
     assert refused.returncode != 0
     assert "'smok' is not one of" in refused.stdout + refused.stderr
     assert json.loads(running.prefect("flow-run", "ls", "-o", "json").stdout) == []
+
+
+def test_a_deployment_run_ends_completed(running: Running) -> None:
+    done = running.prefect("deployment", "run", "autosparse/irp", "-p", "recipe=smoke", "-p", "name=first", "--watch")
+    assert done.returncode == 0, done.stdout + Path(running.state.processes["worker"].log).read_text()
+    assert "Completed" in done.stdout.splitlines()[-1]
+    assert (running.settings.home / "storage" / "runs" / "first").is_dir()
+    with urllib.request.urlopen(f"{running.state.addresses['mlflow']}/ajax-api/2.0/mlflow/registered-models/search", timeout=10) as answer:
+        assert [one["name"] for one in json.load(answer)["registered_models"]] == ["autosparse-scorer"]
 
 
 def test_only_what_died_is_started_again(running: Running) -> None:
@@ -141,8 +164,9 @@ def test_a_service_that_cannot_start_takes_back_the_others(running: Running, mon
     monkeypatch.setenv("AUTOSPARSE_RAY_ADDRESS", running.state.addresses["ray"])
     monkeypatch.setenv("AUTOSPARSE_MLFLOW_DB", "nonsense://me:secret@nowhere")
     here = settings.load()
-    with pytest.raises(ServiceError, match=r"^mlflow: ended while starting \(.+\); its log: .*/logs/mlflow.log$"):
+    with pytest.raises(ServiceError, match=r"^mlflow: ended while starting \(.+\); its log: .*/logs/mlflow.log$") as caught:
         services.up(here)
+    assert "secret" not in str(caught.value)
     assert not here.services_file.exists()
     marked = [process for process in psutil.process_iter() if process.is_running() and here_is_home(process, here.home)]
     assert marked == []

@@ -90,6 +90,7 @@ def test_minibatches_follow_their_generator():
 def test_ranks_with_different_rows_agree(begin: Callable[[], nn.Module]):
     features = drawn(600, "ranks")
     target = features[:, 2].abs()
+    scorers = [begin(), begin()]  # here, because inits borrow the global generator, which threads share
     parts, slots, barrier = (slice(0, 200), slice(200, 600)), [torch.zeros(())] * 2, threading.Barrier(2, timeout=60)
 
     def fit(rank: int) -> tuple[nn.Module, list[float]]:
@@ -100,8 +101,8 @@ def test_ranks_with_different_rows_agree(begin: Callable[[], nn.Module]):
             barrier.wait()
             return total
 
-        scorer = begin()
-        return scorer, fit_scorer(scorer, lambda epoch: [(features[parts[rank]], target[parts[rank]])], epochs=1, lr=1e-9, all_sum=all_sum)
+        batches = [(features[parts[rank]], target[parts[rank]])]
+        return scorers[rank], fit_scorer(scorers[rank], lambda epoch: batches, epochs=1, lr=1e-9, all_sum=all_sum)
 
     with ThreadPoolExecutor(2) as pool:
         (first, losses), (second, others) = pool.map(fit, range(2))
