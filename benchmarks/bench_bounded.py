@@ -25,7 +25,15 @@ def main() -> None:
     torch.set_flush_denormal(True)
     scorer = build_scorer("mlp", hidden=(32, 32), seed=0).eval()
     facts = LayerFacts(
-        name="layer", kind="conv", shape=(512, 512, 3, 3), fan_in=4608, fan_out=4608, depth=0.5, numel=512 * 512 * 9, weight_std=0.02, gradient_rms=1e-3
+        name="layer",
+        kind="conv",
+        shape=(512, 512, 3, 3),
+        fan_in=4608,
+        fan_out=4608,
+        depth=0.5,
+        numel=512 * 512 * 9,
+        weight_std=0.02,
+        gradient_rms=1e-3,
     )
 
     def use(columns: Columns) -> None:

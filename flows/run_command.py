@@ -11,14 +11,22 @@ from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
+from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
 
-QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}  # our own lines tell it
+QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "GRPC_VERBOSITY": "NONE",
+}  # our own lines tell it
 
 
 def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:
     """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
     settings = settings_module.load()
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
     spec = absolute_paths(override(recipe_spec(recipe), changes))
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
@@ -26,11 +34,9 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
-    settings_module.export(settings)
+    sweep(settings)
 
-    from flows.autosparse_pipeline import autosparse  # only now: Prefect and Ray read the environment when imported
+    from flows.autosparse_pipeline import autosparse
     from flows.console import shown
     from tasks.run_view import view_run
 

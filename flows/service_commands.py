@@ -11,7 +11,6 @@ console = Console(soft_wrap=True)
 def start_services() -> None:
     """Start what is not running yet and print the addresses."""
     here = settings.load()
-    settings.export(here)
     with console.status("starting services"):
         services.up(here)
     _print_services(here)

@@ -4,11 +4,15 @@ Only this file calls `ray.init` and builds a TorchTrainer. `fit()` runs in the c
 `connected()` in its main thread before any task is submitted and leaves it before the engine joins its threads.
 """
 
+import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -45,6 +49,7 @@ class Cluster:
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
     _done: dict[str, threading.Event] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
+    _deliverer: threading.Thread | None = None
 
     def slots(self, job: JobSpec) -> int:
         """How many such jobs fit at once. Raises CapacityError when not even one does."""
@@ -54,8 +59,14 @@ class Cluster:
 
     def stop(self) -> None:
         """End every job of this driver now; the threads that wait for them get an error."""
-        self._closed.set()
+        self.deliver_no_more()
         ray.shutdown()
+
+    def deliver_no_more(self) -> None:
+        """Wait until nobody asks the queue: a call that is under way while Ray shuts down ends the whole process."""
+        self._closed.set()
+        if self._deliverer:
+            self._deliverer.join(LAST_EVENT_S)
 
 
 def check_capacity(job: JobSpec, cpus: float, gpus: float) -> None:
@@ -74,7 +85,7 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached."""
     on_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
-    _init(settings)
+    folder = _init(settings)
     if on_main_thread:
         signal.signal(signal.SIGTERM, before)  # ray.init replaced Prefect's handler: a cancelled run would end as crashed
     cluster = None
@@ -88,12 +99,15 @@ def connected(settings: Settings) -> Iterator[Cluster]:
             address=context.gcs_address,
             events=ray.util.queue.Queue(actor_options={"num_cpus": 0}),
         )
-        threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True).start()
+        cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
+        cluster._deliverer.start()
         yield cluster
     finally:
         if cluster:
-            cluster._closed.set()
+            cluster.deliver_no_more()
         ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def job_id() -> str:
@@ -101,19 +115,25 @@ def job_id() -> str:
     return ray.get_runtime_context().get_job_id()
 
 
-def _init(settings: Settings) -> None:
+def _init(settings: Settings) -> str | None:
+    """Connect, or start a local Ray in a folder of its own, which is returned."""
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
     try:
         if settings.ray_address:
             ray.init(address=settings.ray_address, **common)
-        else:
-            ray.init(
-                address="local",  # never a cluster that nobody asked for
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
-                dashboard_host="127.0.0.1",
-                **common,
-            )
+            return None
+        # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
+        folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="autosparse-")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts a laptop; one process less per job
+        ray.init(
+            address="local",  # never a cluster that nobody asked for
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
+            dashboard_host="127.0.0.1",
+            **common,
+        )
+        Path(folder, "ray", "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
+        return folder
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "a local Ray"
         raise errors.ServiceError(f"ray: {where} could not be reached ({str(error).splitlines()[0]})") from error

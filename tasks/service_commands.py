@@ -91,7 +91,6 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path) -> Launch:
         "--max-worker-port": 0,
         "--object-store-memory": OBJECT_STORE_BYTES,
         "--include-log-monitor": "false",  # copies logs of workers to drivers; ours report events
-        "--temp-dir": folder,
     }
     flags = ("--disable-usage-stats", "--no-monitor", "--block")  # the monitor is the autoscaler's
     pairs = tuple(str(part) for pair in options.items() for part in pair)
@@ -101,7 +100,8 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path) -> Launch:
         address=f"{LOOPBACK}:{ports[RAY]}",
         page=f"http://{LOOPBACK}:{ports['ray-dashboard']}",
         health=(f"http://{LOOPBACK}:{ports['ray-agent']}/api/healthz", f"http://{LOOPBACK}:{ports['ray-dashboard']}/api/gcs_healthz"),
-        environment=ray_environment(token),
+        # its own folder, where its own processes look for its address: they would follow the file of any other cluster in /tmp
+        environment={**ray_environment(token), "RAY_TMPDIR": folder},
     )
 
 

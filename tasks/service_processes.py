@@ -7,6 +7,7 @@ when a parent died before them, they are found by it; a process that merely got 
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import time
@@ -159,14 +160,15 @@ def free_port(preferred: int, taken: Iterable[int] = ()) -> int:
 
 
 def last_line(log: str | Path) -> str:
-    """The last line of a log that says anything."""
+    """The last line of a log that says anything, without passwords of URLs."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.path.getsize(log) - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "empty log")
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "empty log")
+    return re.sub(r"://[^/@\s]+@", "://***@", line)
 
 
 def _mark(process: psutil.Process) -> str | None:

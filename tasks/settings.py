@@ -35,6 +35,11 @@ ENVIRONMENT = {
 }
 
 
+LOOPBACK_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"
+}  # else Ray listens on the machine's outer address; breaks clusters of several machines
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Addresses of one process; `ray_address` and `prefect_api_url` None mean embedded."""
@@ -81,7 +86,8 @@ def load() -> Settings:
 def export(settings: Settings) -> None:
     """Put defaults for Prefect, Ray and MLflow into the environment; what is set already stays. Call before importing them."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    for name, value in {**ENVIRONMENT, **settings.environment}.items():
+    embedded_ray = {} if settings.ray_address else LOOPBACK_RAY
+    for name, value in {**ENVIRONMENT, **embedded_ray, **settings.environment}.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:

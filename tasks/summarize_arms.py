@@ -46,4 +46,3 @@ def _show(run: Run, rows: list[Row]) -> None:
             create_image_artifact(url, key=artifact_key(f"{run.name}-plot"), description="Accuracy over density, one line per method")
     except Exception as error:
         log().warning("Prefect did not take the artifacts of the summary (%s)", error)
-

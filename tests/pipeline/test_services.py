@@ -19,7 +19,8 @@ from tasks import service_commands, service_processes, services, settings
 from tasks.services import ServicesState
 from tasks.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]
+WATCH_SECONDS = 450
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 CLEARED = ("AUTOSPARSE_STORAGE", "AUTOSPARSE_RAY_ADDRESS", "AUTOSPARSE_MLFLOW_DB", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
 
@@ -42,7 +43,7 @@ class Running:
             "PREFECT_HOME": str(self.settings.home / "prefect"),
         }
         command = [service_commands.program("prefect"), "--no-prompt", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WATCH_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_pool_deployment_and_automation_are_there_once(running: Running) -> None
         ("irp", "flows.autosparse_pipeline.autosparse", [])
     ]
     automation = json.loads(running.prefect("automation", "inspect", "Crash zombie flows", "-o", "json").stdout)
-    assert (automation["enabled"], automation["trigger"]["within"]) == (True, 540)
+    assert [(one["enabled"], one["trigger"]["within"]) for one in automation] == [(True, 540)]
     pool = json.loads(running.prefect("work-pool", "inspect", "autosparse", "-o", "json").stdout)
     assert (pool["type"], pool["status"]) == ("process", "READY")
 

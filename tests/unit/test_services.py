@@ -113,7 +113,9 @@ def test_ports_of_one_call_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(ports.values())) == 5
 
 
-@pytest.mark.parametrize(("content", "line"), [("a\nb\n\n", "b"), ("", "empty log"), ("x" * 9000 + "\nend", "end")])
+@pytest.mark.parametrize(
+    ("content", "line"), [("a\nb\n\n", "b"), ("", "empty log"), ("x" * 9000 + "\nend", "end"), ("no a://me:pw@db/x", "no a://***@db/x")]
+)
 def test_last_line(tmp_path: Path, content: str, line: str) -> None:
     (tmp_path / "log").write_text(content)
     assert service_processes.last_line(tmp_path / "log") == line
