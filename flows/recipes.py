@@ -20,13 +20,13 @@ from models.specs import (
 
 def demo() -> ExperimentSpec:
     """The whole pipeline on 1,797 bundled digit images in a few minutes on two cores."""
-    train = TrainSpec(epochs=6, batch_size=32, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2)
+    train = TrainSpec(epochs=5, batch_size=32, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.2)
     source = NetworkSpec(name="resnet8", width=16)
     job = JobSpec(cpus_per_worker=1)
     return ExperimentSpec(
         data=DataSpec(name="digits", augment="shift", pad=1),
         irp=IrpSpec(
-            networks=(source,), seeds=(0, 1), rounds=5, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job
+            networks=(source,), seeds=(0, 1), rounds=4, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job
         ),
         scoring=ScoringSpec(batches=5, batch_size=256),
         scorer=ScorerSpec(kind="mlp", epochs=8, batch_size=512, lr=0.01, holdout_layers=0.2, holdout_seeds=(1,), job=job),

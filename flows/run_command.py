@@ -14,11 +14,8 @@ from tasks import settings as settings_module
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
 
-QUIET = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "GRPC_VERBOSITY": "NONE",
-}  # our own lines tell it
+# our own lines tell it
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
 
 
 def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:

@@ -35,9 +35,8 @@ ENVIRONMENT = {
 }
 
 
-LOOPBACK_RAY = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"
-}  # else Ray listens on the machine's outer address; breaks clusters of several machines
+# else Ray takes the machine's outer address and listens there; it would break a cluster of several machines
+LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from tasks.progress import Event, emit
 def test_expected_counts_of_the_scale_model() -> None:
     # 10 rounds; 6 methods x 2 densities, dense, 2 tickets
     assert expected(small_cifar()) == {"rounds": 10, "arms": 15}
-    # 2 sources x 5 rounds; 5 methods x 2 densities, dense, 2 tickets of each source
-    assert expected(demo()) == {"rounds": 10, "arms": 15}
+    # 2 sources x 4 rounds; 5 methods x 2 densities, dense, 2 tickets of each source
+    assert expected(demo()) == {"rounds": 8, "arms": 15}
 
 
 def test_progress_counts_rounds_arms_and_cached_steps() -> None:

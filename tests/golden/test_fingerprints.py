@@ -1,0 +1,18 @@
+"""None of these names may change: results are stored under them."""
+
+import pytest
+
+from flows.recipes import recipe
+from models.spec_fields import fingerprint
+from models.specs import NetworkSpec
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("small_cifar", "3d4daf89dc2a"), ("cifar10_resnet18", "9f1c0857c28c"), ("smoke", "6996e1a12005")]
+)
+def test_recipes_keep_their_names(name: str, expected: str) -> None:
+    assert fingerprint(recipe(name)) == expected
+
+
+def test_a_network_keeps_its_name() -> None:
+    assert fingerprint(NetworkSpec(name="lenet300-100")) == "113e12348a7c"
