@@ -5,8 +5,9 @@ that was never interrupted, and every rank can draw the whole batch and take its
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,6 +79,18 @@ class Trainer:
         )
         if self.mask is not None:
             masks.apply_(self.network, self.mask)
+
+    def restore(self, network: Mapping[str, Tensor], optimizer: dict[str, Any], step: int) -> None:
+        """Go on from stored states: the next step is `step`.
+
+        Momentum takes the memory layout of its parameter, because fused SGD walks through both in the order of memory.
+        """
+        self.network.load_state_dict(network)
+        self.optimizer.load_state_dict(optimizer)
+        for parameter, state in self.optimizer.state.items():
+            if state.get("momentum_buffer") is not None:
+                state["momentum_buffer"] = torch.empty_like(parameter).detach().copy_(state["momentum_buffer"])
+        self.step = step
 
     @property
     def steps_per_epoch(self) -> int:

@@ -122,9 +122,7 @@ def _take_up(trainer: Trainer) -> list[dict[str, Any]]:
         return []
     with checkpoint.as_directory() as folder:
         network_state, optimizer_state, progress = load_training_state(Path(folder))
-    trainer.network.load_state_dict(network_state)
-    trainer.optimizer.load_state_dict(optimizer_state)
-    trainer.step = progress["step"]
+    trainer.restore(network_state, optimizer_state, progress["step"])
     return progress["history"]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from models.errors import DivergedError, SpecError
 from models.images import ImageSet
 from models.specs import DataSpec, JobSpec, TrainSpec
 from models.training import EpochReport, Rank, Trainer, batches, evaluate, fit, learning_rates
+from storage.checkpoints import TrainingState, load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", pad=1)
@@ -25,11 +27,15 @@ def images(count: int = 40) -> ImageSet:
 def network() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)  # noqa: TID251
-        return nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(24, 3))
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.Dropout(0.1), nn.Flatten(), nn.Linear(24, 3)
+        )
 
 
 def trainer(**changes: object) -> Trainer:
     module = network()
+    if changes.pop("channels_last", False):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {"spec": SPEC, "data": DATA, "job": JobSpec(), "train": images(), "test": images(12), "seed": 5, **changes}
     return Trainer(network=module, forward=module, **settings)  # type: ignore[arg-type]
 
@@ -55,28 +61,20 @@ def test_same_seed_same_bits_and_another_seed_other_bits() -> None:
     assert not torch.equal(ends[0]["0.weight"], ends[2]["0.weight"])
 
 
-def test_a_training_taken_up_between_epochs_ends_in_the_same_bits() -> None:
-    whole = trainer()
-    kept: dict[int, tuple[dict, dict, int]] = {}
+def test_a_masked_channels_last_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path) -> None:
+    mask = {name: torch.arange(p.numel()).reshape(p.shape) % 3 == 0 for name, p in masks.prunable(network()).items()}
+    whole = trainer(mask=mask, channels_last=True)
+    kept: dict[int, TrainingState] = {}
 
     def keep(report: EpochReport) -> None:
-        kept[report.epoch] = (state_of(whole), copy_of(whole.optimizer.state_dict()), whole.step)
+        save_training_state(tmp_path, whole.network.state_dict(), whole.optimizer.state_dict(), {"step": whole.step})
+        kept[report.epoch] = load_training_state(tmp_path)
 
     fit(whole, on_epoch=keep)
-    again = trainer()
-    weights, optimizer, step = kept[1]
-    again.network.load_state_dict(weights)
-    again.optimizer.load_state_dict(optimizer)
-    again.step = step
+    again = trainer(mask=mask, channels_last=True)
+    again.restore(kept[1].network, kept[1].optimizer, kept[1].progress["step"])
     fit(again, on_epoch=lambda report: None)
     assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-
-
-def copy_of(state: dict) -> dict:
-    return {
-        "param_groups": [dict(group) for group in state["param_groups"]],
-        "state": {key: {name: value.clone() for name, value in entry.items()} for key, entry in state["state"].items()},
-    }
 
 
 def test_a_training_entered_in_the_middle_of_an_epoch_sees_the_batches_that_are_left() -> None:
