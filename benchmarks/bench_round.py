@@ -12,11 +12,13 @@ from pathlib import Path
 
 from benchmarks.reporting import arguments, report
 from flows.recipes import small_cifar
-from models.spec_fields import override, to_plain
+from models.spec_fields import override
 from storage import paths
 from storage.store import open_store
 from tasks import settings
 from tasks.cluster import connected, run_training_job
+from tasks.prune_round import round_config
+from tasks.run import job_config
 from tasks.worker.irp_round import run_round
 
 
@@ -32,21 +34,7 @@ def main() -> None:
         overheads, walls = [], []
         with connected(here) as cluster:
             for index in range(options.repeat + 1):
-                config = {
-                    "storage": store.root,
-                    "run": "bench",
-                    "scoring": to_plain(spec.scoring),
-                    "irp": to_plain(spec.irp),
-                    "train": to_plain(spec.irp.train),
-                    "network": to_plain(network),
-                    "data": to_plain(spec.data),
-                    "seed": 0,
-                    "round": index,
-                    "source": run.source(network.label, 0),
-                    "step": run.round(network.label, 0, index),
-                    "step_before": run.round(network.label, 0, index - 1) if index else None,
-                    "ticket_densities": [],
-                }
+                config = job_config(spec, store, run, **round_config(spec, run, network, 0, index))
                 start = time.monotonic()
                 done = run_training_job(
                     cluster,

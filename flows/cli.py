@@ -13,7 +13,9 @@ from models.errors import AutosparseError, not_allowed
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
 
 app = App(
-    name="autosparse", help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets."
+    suppress_keyboard_interrupt=False,  # ours says how to go on
+    name="autosparse",
+    help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets.",
 )
 
 

@@ -11,6 +11,7 @@ from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
+from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
 
@@ -33,6 +34,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
         check_local_data(spec, settings.cache)
     sweep(settings)
 
+    ensure_prefect(settings)
     from flows.autosparse_pipeline import autosparse
     from flows.console import shown
     from tasks.run_view import view_run

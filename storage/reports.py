@@ -1,6 +1,7 @@
 """Reports of finished steps as JSON, with where and by what they were made."""
 
 import functools
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +45,8 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
+    if given := os.environ.get("AUTOSPARSE_COMMIT"):
+        return given
     root = Path(__file__).resolve().parent.parent
     try:
         found = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5)

@@ -1,7 +1,8 @@
 """The door to Ray: connects once per run, starts one job at a time for its caller, and leaves nothing behind.
 
-Only this file calls `ray.init` and builds a TorchTrainer. `fit()` runs in the calling task's thread; the flow enters
-`connected()` in its main thread before any task is submitted and leaves it before the engine joins its threads.
+Only this file calls `ray.init` and builds a TorchTrainer. The flow enters `connected()` in its main thread before any task is
+submitted and leaves it after its tasks have ended. `fit()` runs in an actor, the launcher, and the calling task's thread waits
+for its answer: a thread that waits inside `fit()` cannot be called off, one that waits for a killed actor is told at once.
 """
 
 import os
@@ -22,7 +23,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from models import errors
-from models.spec_fields import to_plain
+from models.spec_fields import from_plain, to_plain
 from models.specs import JobSpec
 from storage.store import Store
 from tasks.settings import Settings
@@ -35,6 +36,8 @@ START_FAILURES = 5
 COLLECTIVE_TIMEOUT_S = 300
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
+MOST_JOBS = 1000  # at once; the flows keep to what fits
+ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one job may have used
 
 
 @dataclass
@@ -43,9 +46,10 @@ class Cluster:
 
     cpus: float
     gpus: float
-    remote: bool
-    address: str
     events: ray.util.queue.Queue
+    launcher: Any  # handle of a Launcher
+    stopped: bool = False
+    _remote: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
     _done: dict[str, threading.Event] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -58,9 +62,16 @@ class Cluster:
         return int(min(self.cpus // (job.workers * job.cpus_per_worker), by_gpu))
 
     def stop(self) -> None:
-        """End every job of this driver now; the threads that wait for them get an error."""
-        self.deliver_no_more()
-        ray.shutdown()
+        """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
+        self.stopped = True
+        ray.kill(self.launcher)  # controllers and workers end with their owner
+        for reference in list(self._remote.values()):
+            ray.cancel(reference, force=True)
+
+    def check_running(self) -> None:
+        """Raise JobError after `stop`."""
+        if self.stopped:
+            raise errors.JobError("the run was interrupted")
 
     def deliver_no_more(self) -> None:
         """Wait until nobody asks the queue: a call that is under way while Ray shuts down ends the whole process."""
@@ -91,13 +102,11 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     cluster = None
     try:
         total = ray.cluster_resources()
-        context = ray.get_runtime_context()
         cluster = Cluster(
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
-            remote=settings.ray_address is not None,
-            address=context.gcs_address,
             events=ray.util.queue.Queue(actor_options={"num_cpus": 0}),
+            launcher=Launcher.options(max_concurrency=MOST_JOBS, num_cpus=0).remote(),
         )
         cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
         cluster._deliverer.start()
@@ -153,6 +162,27 @@ def _deliver(cluster: Cluster) -> None:
             listener(event)
 
 
+@ray.remote
+class Launcher:
+    """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
+
+    def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
+        """The return value of rank 0 of a job of the shape of `config["resources"]`. Raises ray.train.TrainingFailedError."""
+        job = from_plain(JobSpec, config["resources"])
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config=config,
+            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=job.workers,
+                use_gpu=job.gpus_per_worker > 0,
+                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
+            ),
+            run_config=run_config,
+        )
+        return trainer.fit().return_value
+
+
 def run_training_job(
     cluster: Cluster,
     store: Store,
@@ -172,28 +202,21 @@ def run_training_job(
     """
     check_capacity(job, cluster.cpus, cluster.gpus)
     filesystem, base = store.arrow()
-    for attempt in ("", "-b", "-c"):
+    for attempt in ATTEMPTS:
+        cluster.check_running()
         done = _listen(cluster, name, on_event)
-        trainer = TorchTrainer(
-            loop,
-            train_loop_config={**config, "job": name, "events": cluster.events, "resources": to_plain(job)},
-            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=job.workers,
-                use_gpu=job.gpus_per_worker > 0,
-                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
-            ),
-            run_config=ray.train.RunConfig(
-                name=name + attempt,
-                storage_path=f"{base}/{folder}",
-                storage_filesystem=filesystem,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=START_FAILURES),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            ),
+        run_config = ray.train.RunConfig(
+            name=name + attempt,
+            storage_path=f"{base}/{folder}",
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=START_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         )
         try:
-            value = trainer.fit().return_value
-        except ray.train.TrainingFailedError as error:
+            sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(job)}
+            value = ray.get(cluster.launcher.fit.remote(loop, sent, run_config))
+        except (ray.train.TrainingFailedError, RayError) as error:
+            cluster.check_running()
             if "CheckpointManagerInitializationError" in repr(error) + repr(error.__cause__):
                 continue  # the file that Ray Train resumes from was cut short by a kill; this job starts again under a new name
             raise errors.JobError(f"job {name}: {_reason(error)}") from error
@@ -210,15 +233,20 @@ def run_remote(
     """Run `body(config)` once on the cluster, outside Ray Train: for work without epochs. Errors as in `run_training_job`."""
     single = JobSpec(cpus_per_worker=job.cpus_per_worker, gpus_per_worker=job.gpus_per_worker, precision=job.precision)
     check_capacity(single, cluster.cpus, cluster.gpus)
+    cluster.check_running()
     done = _listen(cluster, name, on_event)
     options = {"num_cpus": job.cpus_per_worker, "num_gpus": job.gpus_per_worker, "max_retries": MAX_RESTARTS, "name": name}
     try:
         remote = ray.remote(**options)(body)
-        value = ray.get(remote.remote({**config, "job": name, "events": cluster.events, "resources": to_plain(single)}))
+        sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(single)}
+        cluster._remote[name] = remote.remote(sent)
+        value = ray.get(cluster._remote[name])
     except RayError as error:
+        cluster.check_running()
         raise errors.JobError(f"job {name}: {_reason(error)}") from error
     finally:
         cluster._listeners.pop(name, None)
+        cluster._remote.pop(name, None)
     done.wait(LAST_EVENT_S)
     return _value_or_raise(value)
 

@@ -6,7 +6,6 @@ from prefect import task
 
 from models.spec_fields import to_plain
 from storage import paths
-from tasks.cluster import run_training_job
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step, table_artifact
 from tasks.worker import fit_scorer as worker
@@ -19,16 +18,7 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
 
     def work(step: Step) -> Report:
         config = run.config(scorer=to_plain(scorer), dataset=dataset["uri"], folder=run.paths.scorer)
-        report = run_training_job(
-            run.cluster,
-            run.store,
-            name=step.job_name,
-            folder=run.paths.training,
-            loop=worker.fit,
-            config=config,
-            job=scorer.job,
-            on_event=step.on_event,
-        )
+        report = step.train(worker.fit, config, scorer.job)
         run.tracker.lineage(step.mlflow_run, uri=dataset["uri"], name="features", dataset_digest=dataset["digest"], context="scorer-train")
         for group, metrics in report["metrics"].items():
             values = {f"held_out_{group}/{name}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}

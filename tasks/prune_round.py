@@ -6,9 +6,9 @@ from prefect import task
 
 from models.schedules import density_before
 from models.spec_fields import to_plain
-from models.specs import NetworkSpec
+from models.specs import ExperimentSpec, NetworkSpec
 from storage import paths
-from tasks.cluster import run_training_job
+from storage.paths import RunPaths
 from tasks.plots import layer_density_plot
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
@@ -24,39 +24,31 @@ def round_title(run: Run, index: int) -> str:
 @task(**TASK, tags=["irp"])
 def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: str) -> Report:
     """Round `index` of a source network and seed; its report has density and accuracy of the network trained in it."""
-    irp, source = run.spec.irp, run.paths.source(network.label, seed)
-    key = run.paths.round(network.label, seed, index)
-    densities = run.spec.fanout.densities if run.spec.fanout.ticket else ()
+    irp, key = run.spec.irp, run.paths.round(network.label, seed, index)
 
     def work(step: Step) -> Report:
-        config = run.config(
-            irp=to_plain(irp),
-            train=to_plain(irp.train),
-            network=to_plain(network),
-            data=to_plain(run.spec.data),
-            seed=seed,
-            round=index,
-            source=source,
-            step=key,
-            step_before=run.paths.round(network.label, seed, index - 1) if index else None,
-            ticket_densities=list(densities),
-        )
-        report = run_training_job(
-            run.cluster,
-            run.store,
-            name=step.job_name,
-            folder=run.paths.training,
-            loop=run_round,
-            config=config,
-            job=irp.job,
-            on_event=step.on_event,
-        )
+        report = step.train(run_round, run.config(**round_config(run.spec, run.paths, network, seed, index)), irp.job)
         _track(step, report)
-        run.store.delete(f"{run.paths.training}/{step.job_name}")
         return report
 
     parameters = {"source": network.label, "seed": seed, "round": index, "density": density_before(index, irp.rounds, irp.final_density)}
     return run_step(run, key, f"{network.label} seed {seed} {title}", work, parameters=parameters)
+
+
+def round_config(spec: ExperimentSpec, run: RunPaths, network: NetworkSpec, seed: int, index: int) -> dict[str, Any]:
+    """What the job of a round is told beside what every job is told."""
+    return {
+        "irp": to_plain(spec.irp),
+        "train": to_plain(spec.irp.train),
+        "network": to_plain(network),
+        "data": to_plain(spec.data),
+        "seed": seed,
+        "round": index,
+        "source": run.source(network.label, seed),
+        "step": run.round(network.label, seed, index),
+        "step_before": run.round(network.label, seed, index - 1) if index else None,
+        "ticket_densities": list(spec.fanout.densities) if spec.fanout.ticket else [],
+    }
 
 
 def _track(step: Step, report: dict[str, Any]) -> None:

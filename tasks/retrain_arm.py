@@ -7,7 +7,6 @@ from prefect import task
 from models.errors import DivergedError
 from models.spec_fields import to_plain
 from models.specs import DENSE, DataSpec, NetworkSpec
-from tasks.cluster import run_training_job
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import retrain_arm as worker
@@ -60,22 +59,12 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             step=key,
         )
         try:
-            report = run_training_job(
-                run.cluster,
-                run.store,
-                name=step.job_name,
-                folder=run.paths.training,
-                loop=worker.retrain_arm,
-                config=config,
-                job=fanout.job,
-                on_event=step.on_event,
-            )
+            report = step.train(worker.retrain_arm, config, fanout.job)
         except DivergedError as error:
             return {**identity, "status": DIVERGED, "reason": str(error), "kept_density": arm.kept_density, "accuracy": None}
         run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], "kept_density": report["kept_density"]})
         if arm.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(arm.mask))
-        run.store.delete(f"{run.paths.training}/{step.job_name}")
         return {**identity, "status": OK, **report}
 
     return run_step(run, key, title, work, parameters=identity)

@@ -41,7 +41,7 @@ class Run:
 
     def config(self, **extra: Any) -> dict[str, Any]:
         """What every job is told."""
-        return {"storage": self.store.root, "run": self.name, "scoring": to_plain(self.spec.scoring), **extra}
+        return job_config(self.spec, self.store, self.paths, **extra)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -52,6 +52,11 @@ class Run:
             if not isinstance(signal, Exception):
                 self.cluster.stop()
             raise
+
+
+def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, **extra: Any) -> dict[str, Any]:
+    """What every job of a run is told, and what this one is told beside."""
+    return {"storage": store.root, "run": paths.name, "scoring": to_plain(spec.scoring), **extra}
 
 
 @contextmanager

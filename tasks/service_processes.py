@@ -72,8 +72,11 @@ def start(launch: Launch, *, environment: Mapping[str, str], folder: Path) -> Se
 def is_running(service: ServiceProcess) -> bool:
     """Whether the process that was started is still there."""
     try:
-        return _mark(psutil.Process(service.pid)) == service.mark
-    except psutil.NoSuchProcess:
+        process = psutil.Process(service.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return not process.environ() or _mark(process) == service.mark  # empty for a moment while one program replaces another
+    except psutil.Error:
         return False
 
 

@@ -4,7 +4,9 @@
     AUTOSPARSE_STORAGE      local folder or s3://bucket/prefix (default <home>/storage)
     AUTOSPARSE_RAY_ADDRESS  a Ray cluster; without it a local Ray is started for the run
     MLFLOW_TRACKING_URI     an MLflow server; without it SQLite in <home>
+    AUTOSPARSE_MLFLOW_DB    the SQLAlchemy URL of the MLflow server that `autosparse up` starts (default SQLite in <home>)
     PREFECT_API_URL         a Prefect server; without it an embedded one on <home>'s database
+    AUTOSPARSE_COMMIT       the commit that reports name, where the code has no .git
 
 What `autosparse up` started stands in between: it is used unless the environment says otherwise.
 """
@@ -34,6 +36,8 @@ ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
+
+EMBEDDED_PREFECT = "AUTOSPARSE_EMBEDDED_PREFECT"  # the address of a server that lives as long as this run
 
 # else Ray takes the machine's outer address and listens there; it would break a cluster of several machines
 LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -72,12 +76,13 @@ def load() -> Settings:
     storage = os.environ.get("AUTOSPARSE_STORAGE", str(home / "storage"))
     services = _services(home / "services.json")
     started, ray_address = services.get("addresses", {}), os.environ.get("AUTOSPARSE_RAY_ADDRESS")
+    prefect_api_url = os.environ.get("PREFECT_API_URL") or started.get("prefect")
     return Settings(
         home=home,
         storage=storage if "://" in storage else str(Path(storage).expanduser().absolute()),
         ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
-        prefect_api_url=os.environ.get("PREFECT_API_URL") or started.get("prefect"),
+        prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
         environment={} if ray_address else services.get("environment", {}),
     )
 

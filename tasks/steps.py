@@ -12,9 +12,10 @@ from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from models.errors import ServiceError
+from models.specs import JobSpec
 from storage import reports
 from tasks import progress
-from tasks.cluster import Event
+from tasks.cluster import ATTEMPTS, Event, Loop, run_training_job
 from tasks.run import Run, log
 
 Report = dict[str, Any]
@@ -58,6 +59,24 @@ class Step:
         """The name of the step's Ray job: its key within the run."""
         return self.key.removeprefix(f"{self.run.paths.root}/").replace("/", "-")
 
+    def train(self, loop: Loop, config: dict[str, Any], job: JobSpec) -> Report:
+        """Run the step's Ray Train job to its end; its checkpoints lie below the run until the step's report is written."""
+        return run_training_job(
+            self.run.cluster,
+            self.run.store,
+            name=self.job_name,
+            folder=self.run.paths.training,
+            loop=loop,
+            config=config,
+            job=job,
+            on_event=self.on_event,
+        )
+
+    def drop_checkpoints(self) -> None:
+        """Delete what only a resumed job would have read."""
+        for attempt in ATTEMPTS:
+            self.run.store.delete(f"{self.run.paths.training}/{self.job_name}{attempt}")
+
     def on_event(self, event: Event) -> None:
         """Pass on what a worker tells. Never raises: a lost line must not end a training."""
         if event["kind"] == "epoch":
@@ -92,10 +111,11 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
         run.tracker.parameters(mlflow_run, dict(parameters or {}))
         report = work(step)
         report = reports.save(run.store, key, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": mlflow_run})
+        step.drop_checkpoints()
         run.tracker.metrics(mlflow_run, {"step_seconds": report["seconds"]})
     except BaseException as error:
         progress.emit("failed", key, title, message=str(error))
-        run.tracker.close(mlflow_run, "FAILED" if isinstance(error, Exception) else "KILLED")
+        run.tracker.close(mlflow_run, "KILLED" if run.cluster.stopped or not isinstance(error, Exception) else "FAILED")
         raise
     run.tracker.close(mlflow_run)
     progress.emit("finished", key, title, **_figures(report))

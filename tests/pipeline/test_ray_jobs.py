@@ -20,6 +20,8 @@ from storage.mask_files import load_mask
 from storage.store import Store, open_store
 from tasks import settings
 from tasks.cluster import Cluster, connected, run_training_job
+from tasks.prune_round import round_config
+from tasks.run import job_config
 from tasks.worker.irp_round import run_round
 from tasks.worker.retrain_arm import retrain_arm
 
@@ -50,21 +52,7 @@ def run(
     cluster: Cluster, store: Store, one: ExperimentSpec, index: int, *, job: JobSpec | None = None, events: list | None = None
 ) -> dict[str, Any]:
     run_paths, network = paths.RunPaths("test"), one.irp.networks[0]
-    config = {
-        "storage": store.root,
-        "run": "test",
-        "scoring": to_plain(one.scoring),
-        "irp": to_plain(one.irp),
-        "train": to_plain(one.irp.train),
-        "network": to_plain(network),
-        "data": to_plain(one.data),
-        "seed": 0,
-        "round": index,
-        "source": run_paths.source(network.label, 0),
-        "step": run_paths.round(network.label, 0, index),
-        "step_before": run_paths.round(network.label, 0, index - 1) if index else None,
-        "ticket_densities": [0.2],
-    }
+    config = job_config(one, store, run_paths, **round_config(one, run_paths, network, 0, index)) | {"ticket_densities": [0.2]}
     return run_training_job(
         cluster,
         store,

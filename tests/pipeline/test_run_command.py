@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,32 +15,9 @@ from safetensors.torch import load_file
 
 from storage.mask_files import load_mask
 from tasks.run_view import ARM_FIELDS
+from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environment, wait_for, without_seconds
 
 pytestmark = pytest.mark.services
-
-AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
-ROOT = Path(__file__).resolve().parents[2]
-CHANGES = ("--set", "fanout.min_per_layer=1", "--set", "irp.train.epochs=2")
-
-
-def environment(home: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_"))}
-    return {**kept, "AUTOSPARSE_HOME": str(home)}
-
-
-def cli(home: Path, *arguments: str, timeout: int = 280) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, env=environment(home), timeout=timeout, cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """An undisturbed run of the smoke recipe: its home and what `show --json` says."""
-    home = tmp_path_factory.mktemp("whole")
-    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "test accuracy, last epoch" in done.stdout
-    name = next(path.name for path in (home / "storage/runs").iterdir())
-    return home, json.loads(cli(home, "show", name, "--json").stdout)
 
 
 def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
@@ -117,19 +93,6 @@ def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tu
     assert found["scorer"]["metrics"] == expected["scorer"]["metrics"]
     _, left = psutil.wait_procs(children, timeout=10)
     assert not left, "the killed run left processes behind that the next one did not end"
-
-
-def without_seconds(rows: list[dict]) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def wait_for(condition: object, seconds: float = 120) -> None:
-    waited = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if condition():  # type: ignore[operator]
-            return
-        waited.wait(0.05)
-    raise AssertionError("the state that was waited for never came")
 
 
 def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> None:

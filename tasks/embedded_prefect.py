@@ -1,0 +1,39 @@
+"""The Prefect server of one `autosparse run` without a server: on a free port, gone with the run.
+
+Prefect would start the same by itself, but in the terminal's process group: Ctrl-C would end the server before the run can
+tell it that it was cancelled, and the run would wait minutes for it to come back.
+"""
+
+import atexit
+import os
+import socket
+import sys
+
+from tasks import service_processes
+from tasks.service_commands import LOOPBACK, Launch
+from tasks.settings import EMBEDDED_PREFECT, Settings
+
+
+def ensure_prefect(settings: Settings) -> None:
+    """Have PREFECT_API_URL point at a server until this process ends. Call before Prefect is imported. Raises ServiceError."""
+    if settings.prefect_api_url:
+        return
+    server = service_processes.start(_launch(), environment=os.environ, folder=settings.home)
+    atexit.register(service_processes.stop, [server])  # after Prefect's threads, which send their last events while Python ends
+    service_processes.await_answering([server])
+    os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
+
+
+def _launch() -> Launch:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = probe.getsockname()[1]
+    where = ("--host", LOOPBACK, "--port", str(port), "--log-level", "error")
+    api = f"http://{LOOPBACK}:{port}/api"
+    return Launch(
+        name="prefect-embedded",
+        command=(sys.executable, "-m", "uvicorn", *where, "--lifespan", "on", "--factory", "prefect.server.api.server:create_app"),
+        address=api,
+        health=(f"{api}/health",),
+        environment={"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+    )

@@ -1,0 +1,41 @@
+"""`autosparse` as a process of its own, in a home of its own."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
+ROOT = Path(__file__).resolve().parents[2]
+CHANGES = ("--set", "fanout.min_per_layer=1", "--set", "irp.train.epochs=2")
+OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment without anybody's settings, and with these."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+    return {**kept, "AUTOSPARSE_HOME": str(home), **more}
+
+
+def cli(home: Path, *arguments: str, timeout: int = 280, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command run to its end."""
+    command = [AUTOSPARSE, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(home, **more), timeout=timeout, cwd=ROOT)
+
+
+def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as they must be equal between two runs."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Return as soon as the condition holds; fail after so many seconds."""
+    waited = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        waited.wait(0.05)
+    raise AssertionError("the state that was waited for never came")

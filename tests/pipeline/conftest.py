@@ -1,0 +1,20 @@
+"""One undisturbed run, which several files compare theirs with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.command_line import CHANGES, cli
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An undisturbed run of the smoke recipe: its home and what `show --json` says."""
+    home = tmp_path_factory.mktemp("whole")
+    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "test accuracy, last epoch" in done.stdout
+    name = next(path.name for path in (home / "storage/runs").iterdir())
+    return home, json.loads(cli(home, "show", name, "--json").stdout)
