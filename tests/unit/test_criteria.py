@@ -82,8 +82,8 @@ def at_temperature_200(logits: Tensor, labels: Tensor) -> Tensor:
 # ---- the template: what holds for every criterion
 
 
-def test_the_registry_has_the_six_criteria():
-    assert ALL == ["erk", "grasp", "magnitude", "random", "snip", "synflow"]
+def test_the_registry_has_these_criteria():
+    assert ALL == ["erk", "force", "grasp", "magnitude", "magnitude_iterative", "random", "snip", "snip_iterative", "synflow"]
 
 
 @pytest.mark.parametrize("name", ALL)
