@@ -1,6 +1,6 @@
 """Name -> criterion: the only door to them. A new criterion is one function and one line here."""
 
-from models.allocation import erk_topk
+from models.allocation import erk_topk, uniform_plus_topk, uniform_topk
 from models.criteria.contract import Allocate, Criterion, ScoreFn
 from models.criteria.gradient_flow import grasp
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
@@ -12,6 +12,8 @@ __all__ = ["CRITERIA", "Allocate", "Criterion", "ScoreFn"]
 CRITERIA: dict[str, Criterion] = {
     "random": Criterion(random),
     "erk": Criterion(random, erk_topk),
+    "uniform": Criterion(random, uniform_topk),
+    "uniform_plus": Criterion(random, uniform_plus_topk),
     "magnitude": Criterion(magnitude),
     "magnitude_iterative": Criterion(magnitude_iterative),
     "snip": Criterion(snip),

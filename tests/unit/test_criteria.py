@@ -83,7 +83,7 @@ def at_temperature_200(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def test_the_registry_has_these_criteria():
-    assert ALL == ["erk", "force", "grasp", "magnitude", "magnitude_iterative", "random", "snip", "snip_iterative", "synflow"]
+    assert " ".join(ALL) == ("erk force grasp magnitude magnitude_iterative random snip snip_iterative synflow uniform uniform_plus")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -146,7 +146,7 @@ def test_masks_of_one_score_vector_are_nested(name: str):
 # ---- random, erk, magnitude
 
 
-@pytest.mark.parametrize("name", ["random", "erk"])
+@pytest.mark.parametrize("name", ["random", "erk", "uniform", "uniform_plus"])
 def test_random_scores_differ_by_seed(name: str):
     first, second = (score(name, conv_network(), [], seed=seed) for seed in (0, 1))
     assert not any(torch.equal(first[layer], second[layer]) for layer in first)
