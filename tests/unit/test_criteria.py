@@ -200,6 +200,32 @@ def test_grasp_is_weight_times_explicit_hessian_times_gradient():
     torch.testing.assert_close(scores, flat * (hessian @ gradient), rtol=1e-9, atol=1e-18)
 
 
+def test_grasp_on_paper():
+    # one input of 1, equal logits, label 0, T = 200: g = (-1, 1) / 2T, H = [[1, -1], [-1, 1]] / 4T^2, so H g = (-1, 1) / 4T^3
+    network = chain([[2.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[0]
+    scores = score("grasp", network, [(torch.ones(1, 1).double(), torch.tensor([0]))])
+    assert scores["weight"].tolist() == [[pytest.approx(-2 / (4 * 200**3))], [pytest.approx(2 / (4 * 200**3))]]
+
+
+def official_grasp_mask(network: nn.Sequential, batches: list[tuple[Tensor, Tensor]], removed: int) -> Tensor:
+    """Remove the `removed` weights of the highest -theta * H g, with the whole Hessian."""
+    flat = flattened(prunable(network))
+    hessian = torch.autograd.functional.hessian(lambda weights: mean_loss(network, batches, weights, at_temperature_200), flat)
+    gradient = torch.autograd.functional.jacobian(lambda weights: mean_loss(network, batches, weights, at_temperature_200), flat)
+    mask = torch.ones_like(flat, dtype=torch.bool)
+    mask[(-flat * (hessian @ gradient)).topk(removed).indices] = False
+    return mask
+
+
+def test_grasp_alone_has_the_official_sign_and_none_has_the_opposite():
+    network, batches = smooth_case()
+    official = official_grasp_mask(network, batches, removed=18)  # of 24
+    inverted = ~official_grasp_mask(network, batches, removed=6)
+    cuts = {name: flattened(CRITERIA[name].allocate(score(name, network, batches, density=0.25), 0.25)) for name in ALL}
+    assert [name for name, mask in cuts.items() if torch.equal(mask, official)] == ["grasp"]
+    assert not any(torch.equal(mask, inverted) for mask in cuts.values())
+
+
 @pytest.mark.parametrize("rank", [0, 10, -1])
 def test_shrinking_a_weight_changes_the_squared_gradient_norm_by_minus_twice_its_grasp_score(rank: int):
     network, batches = smooth_case()
