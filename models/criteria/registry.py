@@ -6,6 +6,7 @@ from models.criteria.gradient_flow import grasp
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
 from models.criteria.sensitivity import force, snip, snip_iterative
 from models.criteria.synaptic_flow import synflow
+from models.criteria.tangent_kernel import ntk_sap
 
 __all__ = ["CRITERIA", "Allocate", "Criterion", "ScoreFn"]
 
@@ -21,4 +22,5 @@ CRITERIA: dict[str, Criterion] = {
     "force": Criterion(force),
     "grasp": Criterion(grasp),
     "synflow": Criterion(synflow),
+    "ntk_sap": Criterion(ntk_sap),
 }
