@@ -4,6 +4,7 @@ from models.allocation import erk_topk, uniform_plus_topk, uniform_topk
 from models.criteria.contract import Allocate, Criterion, ScoreFn
 from models.criteria.gradient_flow import grasp
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
+from models.criteria.random_walks import phew
 from models.criteria.sensitivity import force, snip, snip_iterative
 from models.criteria.synaptic_flow import synflow
 from models.criteria.tangent_kernel import ntk_sap
@@ -23,4 +24,5 @@ CRITERIA: dict[str, Criterion] = {
     "grasp": Criterion(grasp),
     "synflow": Criterion(synflow),
     "ntk_sap": Criterion(ntk_sap),
+    "phew": Criterion(phew),
 }
