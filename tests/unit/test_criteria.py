@@ -1,8 +1,10 @@
 """Criteria: values on paper, against autograd in float64, and one template over the whole registry."""
 
 import copy
+import re
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +88,11 @@ def test_the_registry_has_these_criteria():
     assert " ".join(ALL) == (
         "erk force grasp magnitude magnitude_iterative ntk_sap phew random snip snip_iterative synflow uniform uniform_plus"
     )
+
+
+def test_the_page_of_criteria_has_a_row_for_each():
+    page = (Path(__file__).parents[2] / "docs" / "criteria.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == ALL
 
 
 @pytest.mark.parametrize("name", ALL)
