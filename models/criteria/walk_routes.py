@@ -67,7 +67,8 @@ def _fork(route: Route, layer: Layer) -> int | None:
     parts, others = layer.name.split("."), last.name.split(".")
     while parts[shared] == others[shared]:
         shared += 1
-    begin = next(index for index, segment in enumerate(route) if segment[0][0].name.split(".")[:shared] == parts[:shared])
-    nested = len(route) - begin > 1 and any(len(segment) > 1 or len(segment[0]) > 1 for segment in route[begin:])
-    fits = route[begin][0][0].inputs == layer.inputs and last.outputs == layer.outputs
+    heads = [segment[0][0] for segment in route]
+    begin = next(index for index, head in enumerate(heads) if head.name.split(".")[:shared] == parts[:shared])
+    nested = begin < len(route) - 1 and any(sum(map(len, segment)) > 1 for segment in route[begin:])
+    fits = heads[begin].inputs == layer.inputs and last.outputs == layer.outputs
     return begin if fits and not nested else None

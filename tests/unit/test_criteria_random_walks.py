@@ -156,18 +156,18 @@ def reached(mask: dict[str, Tensor]) -> list[bool]:
     return [bool((before.any(1) | ~after.any(0)).all()) for before, after in itertools.pairwise(layers)]
 
 
-@pytest.mark.parametrize("walks", [1, 2, 9])
-def test_masks_cut_between_walks_are_whole_paths(walks: int):
+@pytest.mark.parametrize(("onward", "back"), [(1, 0), (1, 1), (2, 1), (9, 9)])
+def test_masks_cut_between_walks_are_whole_paths(onward: int, back: int):
     network = build_network(NetworkSpec(name="vgg11", width=4), image_shape=(3, 32, 32), num_classes=10, seed=0)
     scores = scores_of(network)
     flat = torch.cat([score.flatten() for score in scores.values()])
-    # both directions meet 9 weights in each walk; count the different ones of the first `walks` pairs
+    # walks on and back take turns; each meets one weight in each of the nine layers
     params = prunable(network)
     route = route_of(network, list(params))
     odds = odds_of(params, [layer for segment in route for branch in segment for layer in branch])
     stream = seeding.generator(0)
-    first, second = (walk(route, odds, 0, 1024, stream, backward=backward) for backward in (False, True))
-    met = {int(weights[index]) for visits in (first, second) for _, weights, _ in visits for index in range(walks)}
+    both = [(onward, walk(route, odds, 0, 1024, stream, backward=False)), (back, walk(route, odds, 0, 1024, stream, backward=True))]
+    met = {int(weights[index]) for count, visits in both for _, weights, _ in visits for index in range(count)}
     assert set(flat.argsort(descending=True)[: len(met)].tolist()) == met
     mask = global_topk(scores, len(met) / len(flat))
     assert masks.collapsed_layers(mask) == []

@@ -114,6 +114,14 @@ def test_it_reads_shapes_of_images_and_spreads_of_layers_alone():
     assert not same(expected, scores_of(network, normal(8, 3)))
 
 
+def test_running_statistics_of_the_network_do_not_count():
+    network = smooth_network()
+    expected = scores_of(network, normal(8, 3))
+    network[1].running_mean.fill_(3)
+    network[1].running_var.fill_(9)
+    assert same(expected, scores_of(network, normal(8, 3)))
+
+
 def test_every_iteration_sees_other_weights_noise_and_inputs(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
