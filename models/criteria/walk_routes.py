@@ -33,8 +33,8 @@ def route_of(network: nn.Module, names: list[str]) -> Route:
     that holds both takes, and gives what the layers since then end with, it is a shortcut around them, and a walk goes by
     one of the two with equal probability (the authors' code does the same for its ResNets, by layer number). Shortcuts that are
     the identity need no layer. What fits in neither way follows the layer before it, and walks enter it at a channel
-    drawn at random: a shortcut with as many channels in as out is one such case that cannot be told from a chain, the parallel
-    branches of an Inception are another.
+    drawn at random: a shortcut around another fork, the parallel branches of an Inception. A shortcut that takes as many
+    channels as the layer before it gives cannot be told from a link of the chain and is taken for one.
     """
     route: Route = []
     for name in names:

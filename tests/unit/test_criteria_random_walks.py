@@ -129,6 +129,13 @@ def test_routes_where_the_shortcut_comes_first_and_where_a_layer_fits_nowhere():
     assert starts == set(range(8 + 72, 8 + 72 + 15))  # entered at random: every weight of the layer is met
 
 
+def test_a_shortcut_around_a_fork_is_entered_at_random_and_no_layer_is_lost():
+    block = nn.ModuleDict({"first": nn.Linear(2, 4), "second": nn.Linear(4, 3), "shortcut": nn.Linear(2, 3)})
+    network = nn.ModuleDict({"block": block, "last": nn.Linear(3, 5), "shortcut": nn.Linear(2, 5)})
+    names = [["+".join(layer.name for layer in branch) for branch in segment] for segment in route_of(network, list(prunable(network)))]
+    assert names == [["block.first.weight+block.second.weight", "block.shortcut.weight"], ["last.weight"], ["shortcut.weight"]]
+
+
 def test_a_fork_is_taken_both_ways_with_equal_probability():
     block = nn.Sequential()
     block.add_module("inner", nn.Sequential(nn.Linear(1, 3, bias=False), nn.Linear(3, 2, bias=False)))
