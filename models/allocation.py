@@ -11,6 +11,8 @@ from torch import Tensor
 from models.errors import DivergedError, not_allowed
 from models.masks import Mask, Scores
 
+HEAD_DENSITY = 0.2  # least density of the last linear layer in uniform+
+
 
 def keep_count(density: float, total: int) -> int:
     """How many of `total` weights a density keeps: rounded half up, at least one. Raises SpecError outside (0, 1]."""
@@ -60,6 +62,49 @@ def erk_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | No
     for layer, keep in zip(layers, _round_to(shares, count), strict=True):
         _keep_best(kept[layer], flat[layer], candidates[layer], keep)
     return _unflatten(kept, layers, scores, count)
+
+
+def uniform_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | None = None) -> Mask:
+    """Keep the highest scores within each layer, every layer at `density` as nearly as whole weights allow.
+
+    The r-th best weight (from 0) of a layer of n comes with the quotient (r + 1/2) / n, and the lowest quotients of the network
+    are kept (Webster's rounding; of equal ones the lower index). Therefore the total is exact and, other than with largest
+    remainders, masks of falling densities are nested. A layer with too few weights of `alive` leaves its share to the others.
+    `floor` and errors are those of `global_topk`.
+    """
+    return global_topk(_quotients(scores, alive), density, floor=floor, alive=alive)
+
+
+def uniform_plus_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | None = None) -> Mask:
+    """`uniform_topk` with the first convolution dense and the last linear layer at least 20 % dense.
+
+    Uniform+ of Gale et al. 2019, arXiv 1902.09574 (section 5.3 [unverified]): the total stays exact, the other layers share the
+    rest at one density. Layers are known by the shapes of their scores: convolutions have more than two dimensions, the last
+    linear layer is the classifier only where that is prunable. At a density too low for both promises the convolution comes
+    first, then the linear layer, and other layers get nothing beyond their `floor`. Errors are those of `global_topk`.
+    """
+    quotients = _quotients(scores, alive)
+    convolutions = [name for name, score in scores.items() if score.dim() > 2]
+    linear = [name for name, score in scores.items() if score.dim() == 2]
+    for name in linear[-1:]:
+        promised = quotients[name] > -HEAD_DENSITY
+        quotients[name] += promised  # (0, 1): before all that is not promised
+    for name in convolutions[:1]:
+        quotients[name] += 2
+    return global_topk(quotients, density, floor=floor, alive=alive)
+
+
+def _quotients(scores: Scores, alive: Mask | None) -> Scores:
+    """-(r + 1/2) / n of each weight, float64, r its rank from the best among the n of its layer, dead ones last."""
+    flat, candidates, layers = _flatten(scores, alive)
+    quotients = {}
+    for layer, (name, score) in zip(layers, scores.items(), strict=True):
+        by_score = flat[layer].sort(descending=True, stable=True).indices
+        order = by_score[candidates[layer][by_score].sort(descending=True, stable=True).indices]
+        ranks = torch.empty(len(order), dtype=torch.float64, device=order.device)
+        ranks[order] = torch.arange(len(order), dtype=torch.float64, device=order.device)
+        quotients[name] = -(ranks.view(score.shape) + 0.5) / len(order)
+    return quotients
 
 
 def _flatten(scores: Scores, alive: Mask | None) -> tuple[Tensor, Tensor, list[slice]]:

@@ -3,8 +3,11 @@
 import torch
 from torch import nn
 
+from models.criteria.iterative import iterated
 from models.gradients import Batches
 from models.masks import Scores, prunable
+
+ITERATIONS = 30
 
 
 def random(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
@@ -18,3 +21,12 @@ def random(network: nn.Module, batches: Batches, generator: torch.Generator, *, 
 def magnitude(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
     """|w|, compared over all layers."""
     return {name: param.detach().abs() for name, param in prunable(network, head=head).items()}
+
+
+def magnitude_iterative(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+    """`magnitude` in 30 iterations without training in between: the identity, masks are those of one shot at every density.
+
+    A weight's magnitude does not depend on the others, so the iterations remove weights in one and the same order. It stands
+    beside the other iterated criteria as their control; with training in between it is iterative rewind pruning.
+    """
+    return iterated(magnitude, ITERATIONS)(network, batches, generator, head=head, density=density)

@@ -1,48 +1,28 @@
 """Name -> criterion: the only door to them. A new criterion is one function and one line here."""
 
-from typing import NamedTuple, Protocol
-
-import torch
-from torch import nn
-
-from models.allocation import erk_topk, global_topk
+from models.allocation import erk_topk, uniform_plus_topk, uniform_topk
+from models.criteria.contract import Allocate, Criterion, ScoreFn
 from models.criteria.gradient_flow import grasp
-from models.criteria.magnitude import magnitude, random
-from models.criteria.sensitivity import snip
+from models.criteria.magnitude import magnitude, magnitude_iterative, random
+from models.criteria.random_walks import phew
+from models.criteria.sensitivity import force, snip, snip_iterative
 from models.criteria.synaptic_flow import synflow
-from models.gradients import Batches
-from models.masks import Mask, Scores
+from models.criteria.tangent_kernel import ntk_sap
 
-
-class ScoreFn(Protocol):
-    """Scores of the prunable weights (higher = keep); the network is the same bit for bit afterwards.
-
-    `density` is the smallest density that will be cut from these scores: one score vector serves all densities.
-    """
-
-    def __call__(
-        self, network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float
-    ) -> Scores: ...
-
-
-class Allocate(Protocol):
-    """The mask of exactly `density`, at least `floor` weights in each layer, out of the weights of `alive`."""
-
-    def __call__(self, scores: Scores, density: float, *, floor: int = 0, alive: Mask | None = None) -> Mask: ...
-
-
-class Criterion(NamedTuple):
-    """How weights are scored, and how scores become a mask."""
-
-    score: ScoreFn
-    allocate: Allocate = global_topk
-
+__all__ = ["CRITERIA", "Allocate", "Criterion", "ScoreFn"]
 
 CRITERIA: dict[str, Criterion] = {
     "random": Criterion(random),
     "erk": Criterion(random, erk_topk),
+    "uniform": Criterion(random, uniform_topk),
+    "uniform_plus": Criterion(random, uniform_plus_topk),
     "magnitude": Criterion(magnitude),
+    "magnitude_iterative": Criterion(magnitude_iterative),
     "snip": Criterion(snip),
+    "snip_iterative": Criterion(snip_iterative),
+    "force": Criterion(force),
     "grasp": Criterion(grasp),
     "synflow": Criterion(synflow),
+    "ntk_sap": Criterion(ntk_sap),
+    "phew": Criterion(phew),
 }

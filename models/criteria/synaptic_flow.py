@@ -5,11 +5,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from models.allocation import global_topk
+from models.criteria.iterative import ranks_of_death
 from models.errors import DivergedError
 from models.gradients import Batches
-from models.masks import Scores, apply_, full, prunable
-from models.schedules import density_after
+from models.masks import Mask, Scores, apply_, prunable
 
 ITERATIONS = 100
 
@@ -29,20 +28,12 @@ def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     linear = linearised(network)
     params = prunable(linear, head=head)
     ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
-    alive = full(params)
-    deaths = []
-    for iteration in range(ITERATIONS):
-        scores = flow(linear, params, ones)
-        kept = global_topk(scores, density_after(iteration, ITERATIONS, density), alive=alive)
-        deaths.append(_worst_first(scores, {name: alive[name] & ~kept[name] for name in kept}))
-        apply_(linear, kept)
-        alive = kept
-    deaths.append(_worst_first(scores, alive))
-    order = torch.cat(deaths)
-    ranks = torch.empty(len(order), dtype=torch.float64, device=order.device)
-    ranks[order] = torch.arange(len(order), dtype=torch.float64, device=order.device)
-    parts = ranks.split([param.numel() for param in params.values()])
-    return {name: part.clone().view(param.shape) for part, (name, param) in zip(parts, params.items(), strict=True)}
+
+    def score_at(alive: Mask) -> Scores:
+        apply_(linear, alive)
+        return flow(linear, params, ones)
+
+    return ranks_of_death(score_at, params, ITERATIONS, density)
 
 
 def linearised(network: nn.Module) -> nn.Module:
@@ -66,10 +57,3 @@ def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor) -> Sc
         raise DivergedError(f"synflow: a flow of {total.item()} is not allowed; allowed: within float64")
     slopes = torch.autograd.grad(total, list(params.values()), materialize_grads=True)
     return {name: slope * param.detach() for slope, (name, param) in zip(slopes, params.items(), strict=True)}
-
-
-def _worst_first(scores: Scores, chosen: dict[str, Tensor]) -> Tensor:
-    """Flat indices of the chosen weights, the one to go first in front; of equals the higher index goes first."""
-    flat = torch.cat([score.reshape(-1) for score in scores.values()])
-    indices = torch.cat([mask.reshape(-1) for mask in chosen.values()]).nonzero().squeeze(1)
-    return indices[flat[indices].sort(descending=True, stable=True).indices].flip(0)

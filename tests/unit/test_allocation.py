@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from models import masks
-from models.allocation import erk_densities, erk_topk, global_topk, keep_count
+from models.allocation import erk_densities, erk_topk, global_topk, keep_count, uniform_plus_topk, uniform_topk
 from models.errors import DivergedError, SpecError
 from models.masks import Mask, Scores
 
 T, F = True, False
 INF = float("inf")
+ALLOCATORS = [global_topk, erk_topk, uniform_topk, uniform_plus_topk]
 
 
 def plain(mask: Mask) -> dict[str, list]:
@@ -67,7 +68,7 @@ def test_infinite_scores_are_ranked_like_others():
 
 @pytest.mark.parametrize("density", [0.001, 0.02, 0.3, 0.5, 0.977, 1.0])
 @pytest.mark.parametrize("levels", [0, 1, 3])
-@pytest.mark.parametrize("allocate", [global_topk, erk_topk])
+@pytest.mark.parametrize("allocate", ALLOCATORS)
 def test_the_count_is_exact_with_and_without_ties(allocate, levels: int, density: float):
     scores = random_scores(700, 301, 8, levels=levels)
     assert masks.kept(allocate(scores, density)) == max(1, math.floor(density * 1009 + 0.5))
@@ -106,7 +107,7 @@ def test_floors_beyond_the_count_are_refused():
         global_topk(tensors(a=[1, 2], b=[3, 4]), 0.75, floor=2)
 
 
-@pytest.mark.parametrize("allocate", [global_topk, erk_topk])
+@pytest.mark.parametrize("allocate", ALLOCATORS)
 def test_only_alive_weights_are_kept_and_the_denominator_is_all_weights(allocate):
     scores = tensors(a=[9, 8, 7, 6], b=[5, 4, 3, 2])
     alive = {"b": torch.tensor([F, T, T, T]), "a": torch.tensor([F, F, T, T])}
@@ -131,7 +132,7 @@ def test_iterated_cuts_stay_within_alive():
         alive = mask
 
 
-@pytest.mark.parametrize("allocate", [global_topk, erk_topk])
+@pytest.mark.parametrize("allocate", ALLOCATORS)
 def test_a_nan_score_names_its_layer(allocate):
     with pytest.raises(DivergedError, match=r"scores\.b: NaN"):
         allocate(tensors(a=[1, 2], b=[float("nan"), 1]), 0.5)
@@ -181,3 +182,73 @@ def test_erk_respects_floor_and_alive():
     mask = erk_topk(scores, 0.2, floor=1, alive=alive)
     assert masks.kept(mask) == round(0.2 * 1606)
     assert masks.overlap(alive, mask) == 1.0
+
+
+# ---- uniform and uniform+
+
+
+def counts(mask: Mask) -> dict[str, int]:
+    return {name: int(keep.sum()) for name, keep in mask.items()}
+
+
+def test_uniform_keeps_the_best_of_each_layer_at_one_density():
+    scores = tensors(a=[9, 1, 5, 7], b=[2, 4], c=[0, -1, -2, -3, -4, -INF])
+    assert plain(uniform_topk(scores, 0.5)) == {"a": [T, F, F, T], "b": [F, T], "c": [T, T, T, F, F, F]}
+    # six of twelve; the next by (r + 1/2) / n: a 2.5/4, b 1.5/2, c 3.5/6
+    assert counts(uniform_topk(scores, 7 / 12)) == {"a": 2, "b": 1, "c": 4}
+    assert counts(uniform_topk(scores, 8 / 12)) == {"a": 3, "b": 1, "c": 4}
+
+
+def test_uniform_counts_are_within_one_half_of_the_density_where_it_divides_evenly():
+    scores = random_scores(1000, 90, 300)
+    for density in (0.01, 0.1, 0.5, 0.9):
+        assert counts(uniform_topk(scores, density)) == {"layer0": 1000 * density, "layer1": pytest.approx(90 * density, abs=0.5)} | {
+            "layer2": 300 * density
+        }
+
+
+def test_uniform_shares_go_by_all_weights_and_dead_ones_are_replaced_from_their_own_layer_first():
+    scores = tensors(a=[9, 8, 7, 6], b=[5, 4, 3, 2])
+    alive = {"a": torch.tensor([F, F, T, T]), "b": torch.tensor([T, T, T, T])}
+    assert plain(uniform_topk(scores, 0.5, alive=alive)) == {"a": [F, F, T, T], "b": [T, T, F, F]}
+    assert plain(uniform_topk(scores, 0.75, alive=alive)) == {"a": [F, F, T, T], "b": [T, T, T, T]}
+
+
+SHAPES = {"stem": (2, 1, 3, 3), "block": (10, 10, 3, 3), "hidden": (20, 10), "head": (5, 20)}
+
+
+def shaped_scores() -> Scores:
+    stream = torch.Generator().manual_seed(6)
+    return {name: torch.rand(shape, generator=stream) for name, shape in SHAPES.items()}
+
+
+def test_uniform_plus_by_hand():
+    # 1,218 weights, density 0.1: 122 kept; 18 of the stem and 20 of the head's 100 leave 84 for 1,100: 84 * 9/11 = 68.7, 15.3
+    assert counts(uniform_plus_topk(shaped_scores(), 0.1)) == {"stem": 18, "block": 69, "hidden": 15, "head": 20}
+    # density 0.5: 609 kept, 591 for 1,200 weights at 0.4925, where the head is above its 20 % by itself: 443.25, 98.5, 49.25
+    assert counts(uniform_plus_topk(shaped_scores(), 0.5)) == {"stem": 18, "block": 443, "hidden": 99, "head": 49}
+    assert counts(uniform_plus_topk(shaped_scores(), 1.0)) == {"stem": 18, "block": 900, "hidden": 200, "head": 100}
+
+
+def test_uniform_plus_keeps_the_best_of_each_layer():
+    scores = shaped_scores()
+    mask = uniform_plus_topk(scores, 0.1)
+    for name in ("block", "hidden", "head"):
+        assert scores[name][mask[name]].min() > scores[name][~mask[name]].max()
+
+
+def test_uniform_plus_below_its_promises_fills_the_convolution_first_and_respects_floors():
+    assert counts(uniform_plus_topk(shaped_scores(), 0.02)) == {"stem": 18, "block": 0, "hidden": 0, "head": 6}  # 24 of 1,218
+    assert counts(uniform_plus_topk(shaped_scores(), 0.02, floor=2)) == {"stem": 18, "block": 2, "hidden": 2, "head": 2}
+
+
+def test_uniform_plus_of_a_perceptron_promises_the_head_alone():
+    scores = {"0": torch.rand(30, 40), "1": torch.rand(10, 30)}
+    assert counts(uniform_plus_topk(scores, 0.1)) == {"0": 90, "1": 60}
+
+
+@pytest.mark.parametrize("allocate", [uniform_topk, uniform_plus_topk])
+def test_uniform_masks_are_nested_count_by_count(allocate):
+    scores = shaped_scores()
+    cuts = [allocate(scores, count / 1218) for count in range(1218, 0, -7)]
+    assert all(masks.overlap(larger, smaller) == 1.0 for larger, smaller in pairwise(cuts))

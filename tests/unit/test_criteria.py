@@ -1,8 +1,10 @@
 """Criteria: values on paper, against autograd in float64, and one template over the whole registry."""
 
 import copy
+import re
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,8 +84,15 @@ def at_temperature_200(logits: Tensor, labels: Tensor) -> Tensor:
 # ---- the template: what holds for every criterion
 
 
-def test_the_registry_has_the_six_criteria():
-    assert ALL == ["erk", "grasp", "magnitude", "random", "snip", "synflow"]
+def test_the_registry_has_these_criteria():
+    assert " ".join(ALL) == (
+        "erk force grasp magnitude magnitude_iterative ntk_sap phew random snip snip_iterative synflow uniform uniform_plus"
+    )
+
+
+def test_the_page_of_criteria_has_a_row_for_each():
+    page = (Path(__file__).parents[2] / "docs" / "criteria.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == ALL
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -146,7 +155,7 @@ def test_masks_of_one_score_vector_are_nested(name: str):
 # ---- random, erk, magnitude
 
 
-@pytest.mark.parametrize("name", ["random", "erk"])
+@pytest.mark.parametrize("name", ["random", "erk", "uniform", "uniform_plus"])
 def test_random_scores_differ_by_seed(name: str):
     first, second = (score(name, conv_network(), [], seed=seed) for seed in (0, 1))
     assert not any(torch.equal(first[layer], second[layer]) for layer in first)
@@ -198,6 +207,32 @@ def test_grasp_is_weight_times_explicit_hessian_times_gradient():
     gradient = torch.autograd.functional.jacobian(lambda weights: mean_loss(network, batches, weights, at_temperature_200), flat)
     scores = flattened(score("grasp", network, batches))
     torch.testing.assert_close(scores, flat * (hessian @ gradient), rtol=1e-9, atol=1e-18)
+
+
+def test_grasp_on_paper():
+    # one input of 1, equal logits, label 0, T = 200: g = (-1, 1) / 2T, H = [[1, -1], [-1, 1]] / 4T^2, so H g = (-1, 1) / 4T^3
+    network = chain([[2.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[0]
+    scores = score("grasp", network, [(torch.ones(1, 1).double(), torch.tensor([0]))])
+    assert scores["weight"].tolist() == [[pytest.approx(-2 / (4 * 200**3))], [pytest.approx(2 / (4 * 200**3))]]
+
+
+def official_grasp_mask(network: nn.Sequential, batches: list[tuple[Tensor, Tensor]], removed: int) -> Tensor:
+    """Remove the `removed` weights of the highest -theta * H g, with the whole Hessian."""
+    flat = flattened(prunable(network))
+    hessian = torch.autograd.functional.hessian(lambda weights: mean_loss(network, batches, weights, at_temperature_200), flat)
+    gradient = torch.autograd.functional.jacobian(lambda weights: mean_loss(network, batches, weights, at_temperature_200), flat)
+    mask = torch.ones_like(flat, dtype=torch.bool)
+    mask[(-flat * (hessian @ gradient)).topk(removed).indices] = False
+    return mask
+
+
+def test_grasp_alone_has_the_official_sign_and_none_has_the_opposite():
+    network, batches = smooth_case()
+    official = official_grasp_mask(network, batches, removed=18)  # of 24
+    inverted = ~official_grasp_mask(network, batches, removed=6)
+    cuts = {name: flattened(CRITERIA[name].allocate(score(name, network, batches, density=0.25), 0.25)) for name in ALL}
+    assert [name for name, mask in cuts.items() if torch.equal(mask, official)] == ["grasp"]
+    assert not any(torch.equal(mask, inverted) for mask in cuts.values())
 
 
 @pytest.mark.parametrize("rank", [0, 10, -1])
