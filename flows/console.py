@@ -21,7 +21,9 @@ def expected(spec: ExperimentSpec) -> dict[str, int]:
     tickets = sum(irp.final_density <= density < 1 for density in fanout.densities) * len(irp.networks) * len(irp.seeds)
     return {
         "rounds": len(irp.networks) * len(irp.seeds) * irp.rounds,
-        "arms": cells * len(fanout.methods) * len(fanout.densities) + cells * fanout.dense + tickets * fanout.ticket,
+        "arms": cells * len(fanout.methods) * len(fanout.densities) * (1 + len(fanout.controls))
+        + cells * fanout.dense
+        + tickets * fanout.ticket,
     }
 
 

@@ -10,7 +10,7 @@ from storage.paths import RunPaths
 from storage.store import Store
 
 ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
-ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "seed", "accuracy", "seconds", "status")
+ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status")
 
 
 def view_run(store: Store, name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models import masks
+from models import gates, masks
 from models.specs import DataSpec, NetworkSpec
 from storage import paths
 from storage.mask_files import load_mask
@@ -12,13 +12,18 @@ from tasks.worker.train_network import dump_state, initial_network, load_state, 
 
 @body
 def retrain_arm(job: Job) -> dict[str, Any]:
-    """Train the network from its initial weights, or from `state`, under `mask`; no mask is the dense end of the scale."""
+    """Train the network from its initial weights, or from `state`, under `mask`; no mask is the dense end of the scale.
+
+    The initial weights are those of `init_seed` where one is given; everything else random belongs to `seed`.
+    """
     spec, seed, key = job.spec("network", NetworkSpec), job.config["seed"], job.config["mask"]
     arrays = images(job.spec("data", DataSpec))
-    network = initial_network(spec, arrays, seed)
+    init_seed = job.config["init_seed"]
+    network = initial_network(spec, arrays, seed if init_seed is None else init_seed)
     if job.config["state"]:
         load_state(network, read_state(job, job.config["state"]))
     mask = load_mask(job.store.read(key)) if key else masks.full(masks.prunable(network, head=spec.prune_head))
+    effective_density = gates.effective_density(network, mask, arrays.image_shape)
     history = train_network(job, network, arrays, mask=mask, seed=seed, start_step=job.config["start_step"])
     if job.rank.index == 0:
         job.store.write(paths.weights(job.config["step"]), dump_state(network))
@@ -29,5 +34,6 @@ def retrain_arm(job: Job) -> dict[str, Any]:
         "kept": masks.kept(mask),
         "weights": masks.total(mask),
         "kept_density": masks.density(mask),
+        "effective_density": effective_density,
         "data_digest": arrays.digest,
     }
