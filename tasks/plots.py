@@ -30,10 +30,14 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER})
+    controls = sorted({row["method"] for row in rows if "+" in row["method"]})
+    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER, *controls})
     styles = {method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)}
     styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
-    for method in (*methods, SCORER, TICKET):
+    for control in controls:  # in the colour of their method, thin and broken
+        color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
+        styles[control] = (color, marker, ("--", "-.", ":")[sum(map(ord, control.split("+")[1])) % 3], 0.8)
+    for method in (*methods, *controls, SCORER, TICKET):
         points = sorted((row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method)
         if points:
             color, marker, line, width = styles[method]

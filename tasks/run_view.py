@@ -33,6 +33,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "scorer": _scorer(store, run),
         "arms": _arms(store, run),
         "summary": summary["rows"] if summary else [],
+        "controls": summary.get("controls", []) if summary else [],
         "ids": ids,
         "addresses": {
             "results": store.uri(run.summary),

@@ -1,5 +1,7 @@
 """Repair on paper: which weights go, which come, and that the count stays."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ T, F = True, False
 
 def chain(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
