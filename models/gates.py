@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from models import masks
 from models.allocation import keep_count
 from models.criteria.synaptic_flow import linearised
+from models.errors import not_allowed
 from models.masks import Mask
 
 # What the mode below does with a function of torch, by name, so that modules, functions and methods of tensors are all met.
@@ -36,31 +37,37 @@ def facts(network: nn.Module, mask: Mask, shape: Sequence[int], *, density: floa
     """What a report says of a mask that was asked for `density`; `shape` is that of one input without the batch dimension.
 
     `exact`: whether it keeps exactly as many weights as asked. `collapsed`: layers without a kept weight. `cut_off`: layers
-    that have kept weights, none of them effective. `effective_density`: effective / prunable weights.
+    that have kept weights, none of them effective. `effective_density`: effective / prunable weights. The last two are None
+    for networks with attention.
     """
-    alive = effective(network, mask, shape)
+    alive = effective(network, mask, shape) if has_paths(network) else None
     return {
         "kept": masks.kept(mask),
         "density": masks.density(mask),
         "exact": masks.kept(mask) == keep_count(density, masks.total(mask)),
         "collapsed": masks.collapsed_layers(mask),
-        "cut_off": [name for name in masks.collapsed_layers(alive) if mask[name].any()],
-        "effective_density": masks.density(alive),
+        "cut_off": [name for name in masks.collapsed_layers(alive) if mask[name].any()] if alive else None,
+        "effective_density": masks.density(alive) if alive else None,
         "layer_densities": masks.layer_densities(mask),
         "checksum": masks.checksum(mask),
     }
 
 
-def effective_density(network: nn.Module, mask: Mask, shape: Sequence[int]) -> float:
-    """Effective / prunable weights; `shape` is that of one input without the batch dimension."""
-    return masks.density(effective(network, mask, shape))
+def effective_density(network: nn.Module, mask: Mask, shape: Sequence[int]) -> float | None:
+    """Effective / prunable weights, None with attention; `shape` is that of one input without the batch dimension."""
+    return masks.density(effective(network, mask, shape)) if has_paths(network) else None
+
+
+def has_paths(network: nn.Module) -> bool:
+    """Whether paths can be told: not where attention decides by its input what is connected with what."""
+    return not any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
 
 
 def effective(network: nn.Module, mask: Mask, shape: Sequence[int]) -> Mask:
     """The kept weights that lie on a path from the input to the output.
 
     `shape` is that of one input without the batch dimension; weights outside `mask` all connect. Raises SpecError when the
-    mask is not one of this network.
+    mask is not one of this network, or the network has attention.
     """
     return both(mask, Reach(network, shape).on_path(mask))
 
@@ -83,6 +90,8 @@ class Reach:
     """
 
     def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
+        if not has_paths(network):
+            raise not_allowed("network", type(network).__name__, "a network without attention, so that paths can be told")
         self._skeleton = linearised(network)
         self._ones = torch.ones((1, *shape), dtype=torch.float64, device=next(self._skeleton.parameters()).device)
 

@@ -41,6 +41,12 @@ def summarize(arms: list[Report]) -> list[Row]:
     return rows
 
 
+def metric_name(row: Row) -> str:
+    """The name of a row's mean as a metric of MLflow, which refuses the `+` of controls."""
+    name = f"accuracy/{row['target']}/{row['method'].replace('+', '/')}"
+    return name if row["method"] == DENSE else f"{name}/density-{row['density']:g}"
+
+
 def markdown_table(rows: list[Row]) -> str:
     """The table as people read it: one line per target and method, one column per density, mean +- std (n)."""
     densities = sorted({row["density"] for row in rows if row["method"] != DENSE}, reverse=True)

@@ -7,8 +7,9 @@ from prefect import task
 
 from models.controls import arm_name
 from models.errors import DivergedError
+from models.protocol import Protocol
 from models.spec_fields import to_plain
-from models.specs import DENSE, DataSpec, NetworkSpec, Protocol
+from models.specs import DENSE, DataSpec, NetworkSpec
 from tasks.cluster import run_training_job
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
@@ -93,7 +94,7 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             )
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
-        figures = {name: report[name] for name in ("kept_density", "effective_density")}
+        figures = {name: report[name] for name in ("kept_density", "effective_density") if report[name] is not None}
         run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
         if arm.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(arm.mask))

@@ -183,3 +183,22 @@ def test_at_initialization_the_effective_weights_are_those_with_a_gradient(signe
     moved = {name: (param.grad != 0) & mask[name] for name, param in params.items() if param.grad is not None}
     assert all(not (moved[name] & ~alive[name]).any() for name in mask)
     assert signed or equal(moved, alive)
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 1), nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(images, images, images)[0])
+
+
+def test_with_attention_nothing_is_said_of_paths() -> None:
+    network = Attentive()
+    mask = masks.full(masks.prunable(network))
+    found = facts(network, mask, (3, 4), density=1.0)
+    assert (found["kept"], found["cut_off"], found["effective_density"]) == (masks.total(mask), None, None)
+    assert effective_density(network, mask, (3, 4)) is None
+    with pytest.raises(SpecError, match="network: 'Attentive' is not allowed; allowed: a network without attention"):
+        effective(network, mask, (3, 4))

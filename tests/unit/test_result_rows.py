@@ -1,13 +1,14 @@
 """Means, spread and n on paper, and how they are shown."""
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from flows.recipes import demo
 from models.errors import DataError
+from models.protocol import Protocol
 from models.spec_fields import override
-from models.specs import Protocol
 from tasks.plots import accuracy_density_plot, layer_density_plot
-from tasks.result_rows import cell, markdown_table, summarize
+from tasks.result_rows import cell, markdown_table, metric_name, summarize
 
 
 def arm(method: str, density: float, seed: int, accuracy: float | None) -> dict:
@@ -118,3 +119,13 @@ def test_other_images_under_the_same_name_make_no_table() -> None:
     with pytest.raises(DataError, match="data_digest aa \\(snip seed 1\\), bb \\(snip seed 2\\)"):
         summarize(arms)
     assert summarize([arms[0], arms[1] | {"data_digest": None}])[0]["n"] == 2
+
+
+def test_names_of_metrics_are_those_that_mlflow_takes() -> None:
+    rows = summarize([*ARMS, arm("snip+random_labels", 0.02, 1, 0.5)])
+    names = {metric_name(row) for row in rows}
+    assert names == {"accuracy/net/dense", "accuracy/net/snip/density-0.1", "accuracy/net/snip/density-0.02"} | {
+        "accuracy/net/snip/random_labels/density-0.02"
+    }
+    for name in names:
+        _validate_metric_name(name)

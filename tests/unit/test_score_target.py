@@ -1,9 +1,10 @@
-"""The masks of a target and of its controls as they lie in the store, and the arms that are made of them."""
+"""The masks of a target and of its controls as they lie in the store, the arms made of them, and what these start from."""
 
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,11 +21,14 @@ from models.seeding import generator
 from models.spec_fields import override
 from models.specs import JobSpec, NetworkSpec
 from models.training import Rank
+from storage.image_datasets import ImageArrays
 from storage.mask_files import load_mask
 from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks.worker.job import Job
+from tasks.worker.retrain_arm import starting_network
 from tasks.worker.score_target import Scoring
+from tasks.worker.train_network import initial_network
 
 SHAPE = (1, 8, 8)
 DENSITIES = [0.2, 0.05]
@@ -120,3 +124,21 @@ def test_without_controls_the_arms_are_those_of_before() -> None:
     [arm] = _masked(run, spec.fanout.targets[0], 3, "snip", old)
     assert (arm.mask, arm.collapsed, arm.kept_density) == ("m", ("a",), 0.1)
     assert (arm.control, arm.init_seed, arm.effective_density) == (None, None, None)
+
+
+def test_an_arm_starts_from_its_own_seed_or_from_that_of_the_control(store: Store) -> None:
+    pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
+    arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
+    spec = NetworkSpec(name="resnet8", width=4)
+
+    def start(**config: Any) -> dict[str, torch.Tensor]:
+        job = Job({"seed": 3, "state": None} | config, store, JobSpec(), Rank(), torch.device("cpu"))
+        return starting_network(job, spec, arrays).state_dict()
+
+    own = initial_network(spec, arrays, 3).state_dict()
+    for config in ({}, {"init_seed": None}):
+        assert all(torch.equal(tensor, own[name]) for name, tensor in start(**config).items())
+    drawn = masks.prunable(initial_network(spec, arrays, 3))
+    other = start(init_seed=reinit_seed(3))
+    assert all((other[name] != own[name]).all() for name in drawn)
+    assert all(torch.equal(other[name], own[name]) for name in own.keys() - drawn.keys())
