@@ -119,8 +119,8 @@ class _Connections(TorchFunctionMode):
         if name in NORMS | ACTIVATIONS:
             return (args[0] if args else kwargs["input"]).clone()  # a copy: what comes next may work in place
         if name in MEANS:
-            ignored = ("dilation", "return_indices")
-            return MEANS[name](*args[:4], **{key: value for key, value in kwargs.items() if key not in ignored})
+            known = {key: value for key, value in kwargs.items() if key not in ("dilation", "return_indices")}
+            return MEANS[name](*args[:4], **known, **({"ceil_mode": args[5]} if len(args) > 5 else {}))
         return func(*args, **kwargs)
 
 

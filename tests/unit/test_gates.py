@@ -101,6 +101,18 @@ def test_max_pooling_leaves_no_weight_out() -> None:
     assert effective_density(network, masks.full(masks.prunable(network)), (1, 2, 2)) == 1.0
 
 
+def test_pooling_as_a_function_of_torch_keeps_its_shape() -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 2, 1), nn.Linear(8, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.max_pool2d(self.first(images), 2, 2, 0, 1, True).flatten(1))
+
+    assert effective_density(Pooling(), masks.full(masks.prunable(Pooling())), (1, 3, 3)) == 1.0
+
+
 def test_a_cut_shortcut_leaves_the_branch_alive_and_a_cut_branch_the_shortcut() -> None:
     network = network_of("resnet8", width=4)
     whole = masks.full(masks.prunable(network))
