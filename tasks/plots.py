@@ -34,7 +34,9 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     controls = sorted({row["method"] for row in rows if "+" in row["method"]})
     methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER, *controls})
-    styles = {method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)}
+    styles: dict[str, tuple[str, str, Any, float]] = {
+        method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)
+    }
     styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
     for control in controls:  # in the colour of their method, thin and broken
         color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
