@@ -19,9 +19,10 @@ def expected(spec: ExperimentSpec) -> dict[str, int]:
     fanout, irp = spec.fanout, spec.irp
     cells = len(fanout.targets) * len(fanout.seeds)
     tickets = sum(irp.final_density <= density < 1 for density in fanout.densities) * len(irp.networks) * len(irp.seeds)
+    masked = cells * len(fanout.methods) * len(fanout.densities) * (1 + len(fanout.controls))
     return {
         "rounds": len(irp.networks) * len(irp.seeds) * irp.rounds,
-        "arms": cells * len(fanout.methods) * len(fanout.densities) + cells * fanout.dense + tickets * fanout.ticket,
+        "arms": masked + cells * fanout.dense + tickets * fanout.ticket,
     }
 
 

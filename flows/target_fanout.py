@@ -27,8 +27,7 @@ def target_fanout(run: Run, title: str) -> list[Report]:
         for target in fanout.targets:
             for seed in fanout.seeds:
                 for method in fanout.methods:
-                    cuts = scores[target.label, seed, method].result()["cuts"]
-                    masked = [_masked(run, target, seed, method, density, cuts[f"{density:g}"]) for density in fanout.densities]
+                    masked = _masked(run, target, seed, method, scores[target.label, seed, method].result())
                     arms += [retrain_arm.submit(run, arm, arm.title) for arm in masked]
         return _collect(run, arms)
 
@@ -65,9 +64,24 @@ def _tickets(run: Run) -> list[Arm]:
     return tickets
 
 
-def _masked(run: Run, target: TargetSpec, seed: int, method: str, density: float, cut: Report) -> Arm:
-    extra = {"mask": cut["mask"], "collapsed": tuple(cut["collapsed"]), "kept_density": cut["density"]}
-    return _arm(run, target, seed, method, density, **extra)
+def _masked(run: Run, target: TargetSpec, seed: int, method: str, scored: Report) -> list[Arm]:
+    """The arms of one method at every density, each followed by its controls."""
+    arms = []
+    for density in run.spec.fanout.densities:
+        for control in (None, *run.spec.fanout.controls):
+            cuts = scored["controls"][control] if control else scored["cuts"]
+            arms.append(_arm(run, target, seed, method, density, control=control, **_facts(cuts[f"{density:g}"])))
+    return arms
+
+
+def _facts(cut: Report) -> dict[str, object]:
+    return {
+        "mask": cut["mask"],
+        "init_seed": cut.get("init_seed"),
+        "collapsed": tuple(cut["collapsed"]),
+        "kept_density": cut["density"],
+        "effective_density": cut.get("effective_density"),  # older reports have none
+    }
 
 
 def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float, **extra: object) -> Arm:

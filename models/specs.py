@@ -32,6 +32,12 @@ def _networks() -> tuple[str, ...]:
     return tuple(NETWORKS)
 
 
+def _controls() -> tuple[str, ...]:
+    from models.controls import CONTROLS
+
+    return tuple(CONTROLS)
+
+
 def _scorers() -> tuple[str, ...]:
     from models.scorers.registry import SCORERS
 
@@ -180,7 +186,11 @@ class TargetSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FanoutSpec(Spec):
-    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them."""
+    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them.
+
+    Each arm of a method comes once more for every one of `controls`. `repair` gives the places of dead weights to weights on
+    a path (models/repair.py), in all masks that are cut from scores.
+    """
 
     targets: tuple[TargetSpec, ...]
     methods: tuple[Annotated[str, Known(_criteria)], ...]
@@ -191,6 +201,8 @@ class FanoutSpec(Spec):
     ticket: bool = True
     min_per_layer: Natural = 0
     job: JobSpec = JobSpec()
+    controls: tuple[Annotated[str, Known(_controls)], ...] = ()
+    repair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +227,8 @@ class ExperimentSpec(Spec):
         ):
             if not items or len(set(items)) != len(items):
                 raise not_allowed(name, list(items), "at least one entry, no two the same")
+        if len(set(self.fanout.controls)) != len(self.fanout.controls):
+            raise not_allowed("fanout.controls", list(self.fanout.controls), "no two the same")
         self._check_seeds()
 
     def _check_seeds(self) -> None:

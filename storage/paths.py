@@ -66,9 +66,9 @@ class RunPaths:
         """Scores and masks of one target, seed and method, at every density."""
         return f"{self.root}/fanout/{target}/seed{seed}/{method}"
 
-    def arm(self, target: str, seed: int, method: str, density: float) -> str:
-        """One arm of the fan-out."""
-        return f"{self.scores(target, seed, method)}/density-{density:g}"
+    def arm(self, target: str, seed: int, method: str, density: float, control: str | None = None) -> str:
+        """One arm of the fan-out: of a method, or of a control of it."""
+        return f"{self.scores(target, seed, method)}/density-{density:g}" + (f"-{control}" if control else "")
 
     @property
     def summary(self) -> str:
@@ -89,6 +89,11 @@ def report(step: str) -> str:
 def mask(step: str) -> str:
     """The mask that a step made."""
     return f"{step}/mask.safetensors"
+
+
+def cut_mask(scores: str, density: float, control: str | None = None) -> str:
+    """The mask of a target at one density, beside its scores: of the method, or of a control of it."""
+    return f"{scores}/mask-{density:g}" + (f"-{control}" if control else "") + ".safetensors"
 
 
 def ticket(source: str, density: float) -> str:

@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from models.controls import CONTROLS
 from models.specs import DENSE, SCORER, TICKET
 
 # Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")
 MARKERS = "osD^vPX*"
+LINES = dict(zip(CONTROLS, ("--", "-.", ":", (0, (5, 1)), (0, (1, 4))), strict=True))
 matplotlib.rcParams["svg.hashsalt"] = "autosparse"  # the same numbers give the same file
 
 
@@ -30,10 +32,16 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER})
-    styles = {method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)}
+    controls = sorted({row["method"] for row in rows if "+" in row["method"]})
+    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER, *controls})
+    styles: dict[str, tuple[str, str, Any, float]] = {
+        method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)
+    }
     styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
-    for method in (*methods, SCORER, TICKET):
+    for control in controls:  # in the colour of their method, thin and broken
+        color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
+        styles[control] = (color, marker, LINES[control.split("+")[1]], 0.8)
+    for method in (*methods, *controls, SCORER, TICKET):
         points = sorted((row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method)
         if points:
             color, marker, line, width = styles[method]

@@ -1,10 +1,13 @@
 """The task of one arm: a mask at initialization, one Ray Train job, a test accuracy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import task
 
+from models.controls import arm_name
 from models.errors import DivergedError
+from models.protocol import Protocol
 from models.spec_fields import to_plain
 from models.specs import DENSE, DataSpec, NetworkSpec
 from tasks.run import Run
@@ -16,7 +19,10 @@ OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """What one arm trains: `mask` and `state` are keys in the store, None = all weights, the state of step 0."""
+    """What one arm trains: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
+
+    `control` spoils one thing about the arm of `method`; `init_seed` is the seed of its initial weights where that is another.
+    """
 
     target: str
     dataset: str
@@ -25,34 +31,50 @@ class Arm:
     seed: int
     network: NetworkSpec
     data: DataSpec
+    control: str | None = None
     mask: str | None = None
+    init_seed: int | None = None
     state: str | None = None
     start_step: int = 0
     collapsed: tuple[str, ...] = ()
     kept_density: float = 1.0
+    effective_density: float | None = None
 
     @property
     def title(self) -> str:
-        """`resnet8-w32-s2 snip .05 seed 1`."""
+        """`resnet8-w32-s2 snip+shuffle .05 seed 1`."""
         density = "" if self.method == DENSE else f" {self.density:g}"
-        return f"{self.target} {self.method}{density} seed {self.seed}"
+        return f"{self.target} {arm_name(self.method, self.control)}{density} seed {self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields of its report that say which arm it is."""
+        same = {name: getattr(self, name) for name in ("target", "dataset", "density", "seed")}
+        return {**same, "method": arm_name(self.method, self.control)}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its report says of the mask where nothing was trained."""
+        return {"kept_density": self.kept_density, "effective_density": self.effective_density, "accuracy": None}
 
 
 @task(**TASK, tags=["arm"])
 def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
     """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged."""
     fanout = run.spec.fanout
-    key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density)
-    identity = {name: getattr(arm, name) for name in ("target", "dataset", "method", "density", "seed")}
+    key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
+    protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring)
+    known = {**arm.identity, "protocol": protocol.fields()}
 
     def work(step: Step) -> Report:
         if arm.collapsed:
-            return {**identity, "status": COLLAPSED, "collapsed": list(arm.collapsed), "kept_density": arm.kept_density, "accuracy": None}
+            return {**known, "status": COLLAPSED, "collapsed": list(arm.collapsed), **arm.facts}
         config = run.config(
             network=to_plain(arm.network),
             data=to_plain(arm.data),
             train=to_plain(fanout.train),
             seed=arm.seed,
+            init_seed=arm.init_seed,
             mask=arm.mask,
             state=arm.state,
             start_step=arm.start_step,
@@ -61,10 +83,11 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
         try:
             report = step.train(worker.retrain_arm, config, fanout.job)
         except DivergedError as error:
-            return {**identity, "status": DIVERGED, "reason": str(error), "kept_density": arm.kept_density, "accuracy": None}
-        run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], "kept_density": report["kept_density"]})
+            return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
+        figures = {name: report[name] for name in ("kept_density", "effective_density") if report[name] is not None}
+        run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
         if arm.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(arm.mask))
-        return {**identity, "status": OK, **report}
+        return {**known, "status": OK, **report}
 
-    return run_step(run, key, title, work, parameters=identity)
+    return run_step(run, key, title, work, parameters=arm.identity)

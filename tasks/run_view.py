@@ -10,7 +10,7 @@ from storage.paths import RunPaths
 from storage.store import Store
 
 ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
-ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "seed", "accuracy", "seconds", "status")
+ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status")
 
 
 def view_run(store: Store, name: str) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "scorer": _scorer(store, run),
         "arms": _arms(store, run),
         "summary": summary["rows"] if summary else [],
+        "controls": summary.get("controls", []) if summary else [],
         "ids": ids,
         "addresses": {
             "results": store.uri(run.summary),

@@ -12,7 +12,7 @@ from tasks.worker import score_target as worker
 
 @task(**TASK, tags=["scores"])
 def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: str) -> Report:
-    """Scores once, masks at every density; the report names each mask, what it keeps and which layers it collapses."""
+    """Scores once, masks at every density and control; the report names each mask, what it keeps and which layers it collapses."""
     fanout = run.spec.fanout
     key = run.paths.scores(target.label, seed, method)
 
@@ -24,6 +24,8 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
             method=method,
             densities=list(fanout.densities),
             min_per_layer=fanout.min_per_layer,
+            controls=list(fanout.controls),
+            repair=fanout.repair,
             scorer=run.paths.scorer if method == SCORER else None,
             step=key,
         )

@@ -5,9 +5,9 @@ import json
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_link_artifact
 
-from models.specs import DENSE
+from tasks.paired import control_rows, control_table
 from tasks.plots import accuracy_density_plot
-from tasks.result_rows import Row, markdown_table, summarize
+from tasks.result_rows import Row, markdown_table, metric_name, summarize
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, artifact_key, run_step, table_artifact
 
@@ -17,17 +17,19 @@ def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
     """Write summary.json, the table and the plots to storage, MLflow and the Prefect UI."""
 
     def work(step: Step) -> Report:
-        rows = summarize(arms)
+        rows, controls = summarize(arms), control_rows(arms)
         _store(run, "summary.json", json.dumps(rows, indent=2).encode())
         _store(run, "summary.md", markdown_table(rows).encode())
+        if controls:
+            _store(run, "controls.json", json.dumps(controls, indent=2).encode())
+            _store(run, "controls.md", control_table(controls).encode())
         for kind in ("png", "svg"):
             _store(run, f"accuracy_density.{kind}", accuracy_density_plot(rows, kind))
         for row in rows:
             if row["mean"] is not None:
-                name = f"accuracy/{row['target']}/{row['method']}" + ("" if row["method"] == DENSE else f"/density-{row['density']:g}")
-                run.tracker.metrics(run.mlflow_run, {name: row["mean"]})
+                run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
         _show(run, rows)
-        return {"rows": rows, "arms": len(arms)}
+        return {"rows": rows, "controls": controls, "arms": len(arms)}
 
     return run_step(run, run.paths.summary, title, work)
 

@@ -1,11 +1,19 @@
-"""Pruning at initialization on Ray: score a target once, cut at every density."""
+"""Pruning at initialization on Ray: score a target once, cut at every density, and make the masks of its controls."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from models import masks, seeding
+from torch import nn
+
+from models import gates, seeding
+from models.controls import CONTROLS, Control
 from models.criteria.registry import CRITERIA, Criterion
+from models.gradients import Batches
+from models.masks import Mask, Scores
+from models.repair import repair
 from models.scorer_criterion import as_criterion
 from models.specs import SCORER, DataSpec, TargetSpec
+from storage import paths
 from storage.checkpoints import dump_tensors
 from storage.mask_files import dump_mask
 from tasks.worker.job import Job, body, images
@@ -13,35 +21,79 @@ from tasks.worker.scorer_files import load_scorer
 from tasks.worker.scoring_batches import scoring_batches
 from tasks.worker.train_network import initial_network
 
+Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
+
 
 @body
 def score_target(job: Job) -> dict[str, Any]:
-    """Score every prunable weight of one target and seed by one method; write the scores and one mask per density."""
+    """Score every prunable weight of one target and seed by one method; write the scores and one mask per density and control.
+
+    `cuts` of the report: density -> facts of its mask; `controls`: control -> the same.
+    """
     target, seed, name = job.spec("target", TargetSpec), job.config["seed"], job.config["method"]
     arrays = images(job.spec("data", DataSpec))
     network = initial_network(target.network, arrays, seed).to(job.device)
-    method = _method(job, name)
-    batches = scoring_batches(job, arrays, seed)
-    densities: list[float] = job.config["densities"]
-    stream = seeding.generator(seed, "criterion", name)
-    scores = method.score(network, batches, stream, head=target.network.prune_head, density=min(densities))
-    scores = {layer: score.detach().cpu() for layer, score in scores.items()}
+    scoring = Scoring(job, network, _method(job, name), scoring_batches(job, arrays, seed), arrays.image_shape, target.network.prune_head)
+    scores = scoring.scores(scoring.batches)
     job.store.write(f"{job.config['step']}/scores.safetensors", dump_tensors(scores))
-    cuts = {}
-    for density in densities:
-        mask = method.allocate(scores, density, floor=job.config["min_per_layer"])
-        key = f"{job.config['step']}/mask-{density:g}.safetensors"
-        job.store.write(key, dump_mask(mask))
-        cuts[f"{density:g}"] = {
-            "mask": key,
-            "kept": masks.kept(mask),
-            "density": masks.density(mask),
-            "collapsed": masks.collapsed_layers(mask),
-            "layer_densities": masks.layer_densities(mask),
-            "checksum": masks.checksum(mask),
-        }
-    weights = sum(score.numel() for score in scores.values())
-    return {"method": name, "seed": seed, "target": target.network.label, "weights": weights, "cuts": cuts, "data_digest": arrays.digest}
+    cuts = scoring.cuts(scores)
+    return {
+        "method": name,
+        "seed": seed,
+        "target": target.network.label,
+        "weights": sum(score.numel() for score in scores.values()),
+        "cuts": cuts,
+        "controls": {control: scoring.control_cuts(control, scores, cuts) for control in job.config["controls"]},
+        "data_digest": arrays.digest,
+    }
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A target at initialization and the method that scores it; `shape` is that of one image."""
+
+    job: Job
+    network: nn.Module
+    method: Criterion
+    batches: Batches
+    shape: tuple[int, ...]
+    head: bool
+
+    def scores(self, batches: Batches) -> Scores:
+        """The method's scores on the CPU; what it draws is the same whatever the batches are."""
+        config = self.job.config
+        stream = seeding.generator(config["seed"], "criterion", config["method"])
+        scores = self.method.score(self.network, batches, stream, head=self.head, density=min(config["densities"]))
+        return {layer: score.detach().cpu() for layer, score in scores.items()}
+
+    def cuts(self, scores: Scores, name: str | None = None, control: Control | None = None) -> Cuts:
+        """Cut the scores at every density; write each mask and say what it is."""
+        return {f"{density:g}": self._cut(scores, density, name, control) for density in self.job.config["densities"]}
+
+    def control_cuts(self, name: str, scores: Scores, cuts: Cuts) -> Cuts:
+        """The same for a control; `scores` and `cuts` are the method's own. Spoiled data is the same for all methods of a seed."""
+        control = CONTROLS[name]
+        if control.init_seed:
+            seed = control.init_seed(self.job.config["seed"])
+            return {density: {**cut, "init_seed": seed} for density, cut in cuts.items()}
+        if control.batches:
+            scores = self.scores(control.batches(self.batches, seeding.generator(self.job.config["seed"], "control", name)))
+        return self.cuts(control.scores(scores) if control.scores else scores, name, control)
+
+    def _cut(self, scores: Scores, density: float, name: str | None, control: Control | None) -> dict[str, Any]:
+        config = self.job.config
+        mask, repaired = self._repaired(self.method.allocate(scores, density, floor=config["min_per_layer"]), scores)
+        if control and control.mask:  # a repair afterwards would undo it
+            mask = control.mask(mask, seeding.generator(config["seed"], "control", name, config["method"], f"{density:g}"))
+        key = paths.cut_mask(config["step"], density, name)
+        self.job.store.write(key, dump_mask(mask))
+        return {"mask": key, **gates.facts(self.network, mask, self.shape, density=density), **repaired}
+
+    def _repaired(self, mask: Mask, scores: Scores) -> tuple[Mask, dict[str, Any]]:
+        if not self.job.config["repair"]:
+            return mask, {}
+        mask, record = repair(self.network, mask, scores, self.shape, floor=max(1, self.job.config["min_per_layer"]))
+        return mask, {"repair": record._asdict()}
 
 
 def _method(job: Job, name: str) -> Criterion:

@@ -4,6 +4,7 @@ import pytest
 
 from flows.console import RunProgress, expected, line, shown
 from flows.recipes import demo, small_cifar
+from models.spec_fields import override
 from tasks.progress import Event, emit
 
 
@@ -12,6 +13,8 @@ def test_expected_counts_of_the_scale_model() -> None:
     assert expected(small_cifar()) == {"rounds": 10, "arms": 15}
     # 2 sources x 4 rounds; 5 methods x 2 densities, dense, 2 tickets of each source
     assert expected(demo()) == {"rounds": 8, "arms": 15}
+    # each of the 10 arms of a method twice more
+    assert expected(override(demo(), {"fanout.controls": ["shuffle", "reinit"]})) == {"rounds": 8, "arms": 35}
 
 
 def test_progress_counts_rounds_arms_and_cached_steps() -> None:

@@ -1,9 +1,14 @@
 """Means, spread and n on paper, and how they are shown."""
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
+from flows.recipes import demo
+from models.errors import DataError
+from models.protocol import Protocol
+from models.spec_fields import override
 from tasks.plots import accuracy_density_plot, layer_density_plot
-from tasks.result_rows import cell, markdown_table, summarize
+from tasks.result_rows import cell, markdown_table, metric_name, summarize
 
 
 def arm(method: str, density: float, seed: int, accuracy: float | None) -> dict:
@@ -58,3 +63,69 @@ def test_the_same_rows_give_the_same_svg() -> None:
     assert accuracy_density_plot(rows, "svg") == accuracy_density_plot(rows, "svg")
     assert accuracy_density_plot(rows, "png").startswith(b"\x89PNG")
     assert layer_density_plot({"a.weight": 1.0, "b.weight": 0.01}, "round 0").startswith(b"\x89PNG")
+
+
+def test_effective_density_is_the_mean_of_what_is_known() -> None:
+    arms = [arm("snip", 0.1, 1, 0.8) | {"effective_density": 0.04}, arm("snip", 0.1, 2, 0.9) | {"effective_density": 0.06}]
+    assert summarize(arms)[0]["effective_density"] == pytest.approx(0.05)
+    assert summarize([*arms, arm("snip", 0.1, 3, None)])[0]["effective_density"] == pytest.approx(0.05)
+    assert summarize(ARMS)[0]["effective_density"] is None
+
+
+def test_a_control_has_a_row_a_line_and_a_curve_of_its_own() -> None:
+    arms = [arm("snip", 0.1, 1, 0.8), arm("snip+shuffle", 0.1, 1, 0.75), arm("scorer+shuffle", 0.1, 1, None)]
+    assert [(row["method"], row["mean"]) for row in summarize(arms)] == [("scorer+shuffle", None), ("snip", 0.8), ("snip+shuffle", 0.75)]
+    assert "| net | digits | snip+shuffle | 0.750 (n=1) |" in markdown_table(summarize(arms))
+    assert b"snip+shuffle" in accuracy_density_plot(summarize(arms), "svg")
+
+
+def protocol(changes: dict | None = None) -> dict[str, str]:
+    spec = override(demo(), changes or {})
+    return Protocol(data=spec.data, train=spec.fanout.train, scoring=spec.scoring).fields()
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"fanout.train.epochs": 7}, "train"),
+        ({"fanout.train.momentum": 0.5}, "train"),
+        ({"data.augment": "none"}, "data"),
+        ({"scoring.batches": 2}, "scoring"),
+    ],
+)
+def test_arms_of_two_protocols_make_no_table(changes: dict, part: str) -> None:
+    first, second = protocol(), protocol(changes)
+    assert [name for name in first if first[name] != second[name]] == ["protocol", part]
+    arms = [arm("snip", 0.1, 1, 0.8) | {"protocol": first}, arm("grasp", 0.1, 2, 0.9) | {"protocol": second}]
+    with pytest.raises(DataError) as caught:
+        summarize(arms)
+    assert f"{part} {first[part]} (snip seed 1), {second[part]} (grasp seed 2)" in str(caught.value)
+    assert "net on digits" in str(caught.value) and "\n" not in str(caught.value)
+    assert len(summarize([arms[0], arms[1] | {"dataset": "other"}])) == 2  # two tables
+    assert len(summarize([arms[0], arms[1] | {"protocol": first}])) == 2
+
+
+def test_where_the_images_are_and_how_many_seeds_there_are_is_no_protocol() -> None:
+    assert protocol() == protocol({"data.path": "/elsewhere", "fanout.seeds": [8, 9], "fanout.controls": ["shuffle"]})
+
+
+def test_reports_from_before_the_protocol_are_one_protocol() -> None:
+    assert len(summarize(ARMS)) == 3
+    assert len(summarize([*ARMS, arm("grasp", 0.1, 1, 0.5) | {"protocol": protocol()}])) == 4
+
+
+def test_other_images_under_the_same_name_make_no_table() -> None:
+    arms = [arm("snip", 0.1, seed, 0.8) | {"data_digest": digest} for seed, digest in ((1, "aa"), (2, "bb"))]
+    with pytest.raises(DataError, match="data_digest aa \\(snip seed 1\\), bb \\(snip seed 2\\)"):
+        summarize(arms)
+    assert summarize([arms[0], arms[1] | {"data_digest": None}])[0]["n"] == 2
+
+
+def test_names_of_metrics_are_those_that_mlflow_takes() -> None:
+    rows = summarize([*ARMS, arm("snip+random_labels", 0.02, 1, 0.5)])
+    names = {metric_name(row) for row in rows}
+    assert names == {"accuracy/net/dense", "accuracy/net/snip/density-0.1", "accuracy/net/snip/density-0.02"} | {
+        "accuracy/net/snip/random_labels/density-0.02"
+    }
+    for name in names:
+        _validate_metric_name(name)

@@ -1,0 +1,144 @@
+"""The masks of a target and of its controls as they lie in the store, the arms made of them, and what these start from."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flows.recipes import demo
+from flows.target_fanout import _masked
+from models import masks
+from models.allocation import global_topk
+from models.controls import CONTROLS, reinit_seed
+from models.criteria.registry import CRITERIA
+from models.gates import effective_density
+from models.masks import Mask
+from models.networks.registry import build_network
+from models.seeding import generator
+from models.spec_fields import override
+from models.specs import JobSpec, NetworkSpec
+from models.training import Rank
+from storage.image_datasets import ImageArrays
+from storage.mask_files import load_mask
+from storage.paths import RunPaths
+from storage.store import Store, open_store
+from tasks.worker.job import Job
+from tasks.worker.retrain_arm import starting_network
+from tasks.worker.score_target import Scoring
+from tasks.worker.train_network import initial_network
+
+SHAPE = (1, 8, 8)
+DENSITIES = [0.2, 0.05]
+
+
+def scored(store: Store, method: str, **changes: Any) -> tuple[Scoring, dict[str, Any]]:
+    """A report as the worker makes it, of a tiny network on drawn images."""
+    config = {"seed": 3, "method": method, "densities": DENSITIES, "min_per_layer": 0, "repair": False, "step": f"s/{method}"} | changes
+    network = build_network(NetworkSpec(name="resnet8", width=4), image_shape=SHAPE, num_classes=4, seed=3)
+    stream = generator(0, "test")
+    batches = [(torch.rand(40, *SHAPE, generator=stream), torch.randint(4, (40,), generator=stream)) for _ in range(2)]
+    job = Job(config, store, JobSpec(), Rank(), torch.device("cpu"))
+    scoring = Scoring(job, network, CRITERIA[method], batches, SHAPE, True)
+    scores = scoring.scores(batches)
+    cuts = scoring.cuts(scores)
+    return scoring, {"cuts": cuts, "controls": {control: scoring.control_cuts(control, scores, cuts) for control in CONTROLS}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def read(store: Store, cut: dict[str, Any]) -> Mask:
+    return load_mask(store.read(cut["mask"]))
+
+
+def test_masks_of_controls_lie_beside_those_of_the_method(store: Store) -> None:
+    scoring, report = scored(store, "snip")
+    for density in ("0.2", "0.05"):
+        own = read(store, report["cuts"][density])
+        made = {name: read(store, cuts[density]) for name, cuts in report["controls"].items()}
+        assert {masks.kept(mask) for mask in made.values()} == {masks.kept(own)}
+        assert masks.layer_densities(made["shuffle"]) == masks.layer_densities(own)
+        assert masks.overlap(made["invert"], own) == 0
+        assert masks.checksum(made["reinit"]) == masks.checksum(own)
+        assert len({masks.checksum(mask) for name, mask in made.items() if name != "reinit"} | {masks.checksum(own)}) == 5
+        for mask, cut in ((own, report["cuts"][density]), (made["shuffle"], report["controls"]["shuffle"][density])):
+            assert cut["effective_density"] == effective_density(scoring.network, mask, SHAPE) and cut["exact"]
+            assert (cut["checksum"], cut["collapsed"]) == (masks.checksum(mask), masks.collapsed_layers(mask))
+    keys = [cut["mask"] for cuts in (report["cuts"], *report["controls"].values()) for cut in cuts.values()]
+    assert len(set(keys)) == len(keys) - len(DENSITIES)  # reinit has the method's own masks
+    assert set(keys) == set(store.list("s"))
+
+
+def test_the_methods_own_masks_are_those_without_controls(store: Store) -> None:
+    scoring, report = scored(store, "snip")
+    scores = CRITERIA["snip"].score(scoring.network, scoring.batches, generator(3, "criterion", "snip"), density=0.05)
+    expected = global_topk(scores, 0.05)
+    assert report["cuts"]["0.05"]["checksum"] == masks.checksum(expected)
+
+
+def test_what_a_method_draws_is_the_same_under_spoiled_data(store: Store) -> None:
+    _, report = scored(store, "random")
+    for control in ("random_labels", "random_pixels"):
+        assert all(report["controls"][control][density]["checksum"] == cut["checksum"] for density, cut in report["cuts"].items())
+
+
+def test_repair_mends_what_is_cut_from_scores_and_a_shuffle_undoes_it(store: Store) -> None:
+    before, after = (scored(store, "random", densities=[0.02], repair=repair, step=f"s/{repair}")[1] for repair in (False, True))
+    plain, mended = before["cuts"]["0.02"], after["cuts"]["0.02"]
+    assert plain["kept"] == mended["kept"]
+    assert "repair" not in plain and mended["repair"]["replaced"] > 0
+    assert mended["effective_density"] == mended["density"] > plain["effective_density"]
+    assert after["controls"]["invert"]["0.02"]["effective_density"] == mended["density"]
+    shuffled = after["controls"]["shuffle"]["0.02"]
+    assert shuffled["layer_densities"] == mended["layer_densities"]
+    assert shuffled["effective_density"] < mended["effective_density"]
+
+
+def test_every_arm_has_a_key_a_name_and_a_mask_of_its_own(store: Store) -> None:
+    _, report = scored(store, "snip")
+    spec = override(demo(), {"fanout.densities": DENSITIES, "fanout.controls": list(CONTROLS)})
+    run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"))
+    arms = _masked(run, spec.fanout.targets[0], 3, "snip", report)
+    assert [arm.control for arm in arms] == [None, *CONTROLS, None, *CONTROLS]
+    assert [arm.identity["method"] for arm in arms[:3]] == ["snip", "snip+shuffle", "snip+reinit"]
+    assert arms[1].title == "resnet8-w16 snip+shuffle 0.2 seed 3"
+    assert {arm.init_seed for arm in arms} == {None, reinit_seed(3)}
+    assert [arm.init_seed for arm in arms[:3]] == [None, None, reinit_seed(3)]
+    assert arms[2].mask == arms[0].mask != arms[1].mask
+    assert arms[1].effective_density == report["controls"]["shuffle"]["0.2"]["effective_density"]
+    keys = [run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control) for arm in arms]
+    assert len(set(keys)) == len(arms)
+    assert keys[:2] == [f"runs/first/fanout/resnet8-w16/seed3/snip/density-0.2{end}" for end in ("", "-shuffle")]
+    assert all("/density-" in key for key in keys)  # by which progress and `show` know an arm
+
+
+def test_without_controls_the_arms_are_those_of_before() -> None:
+    spec = override(demo(), {"fanout.densities": [0.1]})
+    run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"))
+    old = {"cuts": {"0.1": {"mask": "m", "collapsed": ["a"], "density": 0.1}}}  # a report without the new fields
+    [arm] = _masked(run, spec.fanout.targets[0], 3, "snip", old)
+    assert (arm.mask, arm.collapsed, arm.kept_density) == ("m", ("a",), 0.1)
+    assert (arm.control, arm.init_seed, arm.effective_density) == (None, None, None)
+
+
+def test_an_arm_starts_from_its_own_seed_or_from_that_of_the_control(store: Store) -> None:
+    pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
+    arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
+    spec = NetworkSpec(name="resnet8", width=4)
+
+    def start(**config: Any) -> dict[str, torch.Tensor]:
+        job = Job({"seed": 3, "state": None} | config, store, JobSpec(), Rank(), torch.device("cpu"))
+        return starting_network(job, spec, arrays).state_dict()
+
+    own = initial_network(spec, arrays, 3).state_dict()
+    for config in ({}, {"init_seed": None}):
+        assert all(torch.equal(tensor, own[name]) for name, tensor in start(**config).items())
+    drawn = masks.prunable(initial_network(spec, arrays, 3))
+    other = start(init_seed=reinit_seed(3))
+    assert all((other[name] != own[name]).all() for name in drawn)
+    assert all(torch.equal(other[name], own[name]) for name in own.keys() - drawn.keys())
