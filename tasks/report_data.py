@@ -28,13 +28,13 @@ class RunRecord:
     scorer: Report | None
     scores: list[Report]
     arms: list[Report]
-    data: list[Report]
+    data: dict[str, Report]  # of the image data sets, by the label of their step
     rows: list[Row]  # mean, std and n of the arms that are there
 
     @property
     def made_by(self) -> list[dict[str, str]]:
         """Every distinct commit, version and machine that made a report of the run."""
-        found = [*self.rounds, *(part for part in (self.features, self.scorer) if part), *self.scores, *self.arms, *self.data]
+        found = [*self.rounds, *(part for part in (self.features, self.scorer) if part), *self.scores, *self.arms, *self.data.values()]
         return [dict(items) for items in dict.fromkeys(tuple(sorted(report["made_by"].items())) for report in found if "made_by" in report)]
 
     @property
@@ -63,7 +63,7 @@ def load_record(store: Store, name: str) -> RunRecord:
         scorer=reports.find(store, run.scorer),
         scores=[report for report in fanned if "cuts" in report],
         arms=arms,
-        data=_under(store, f"{run.root}/data"),
+        data={key.split("/")[-2]: store.read_json(key) for key in store.list(f"{run.root}/data") if key.endswith(ENDING)},
         rows=summarize(arms),
     )
 
