@@ -26,7 +26,7 @@ a { color: var(--series-0); }
 .tile small { display: block; line-height: 1.35; }
 .note { background: var(--note); border-radius: 10px; padding: .7rem 1rem; margin: 1rem 0; }
 .note ul { margin: .2rem 0; padding-left: 1.2rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; margin: 1rem 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; margin: 1rem 0; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: .8rem; min-width: 0; }
 figure h3 { margin: 0 0 .4rem; }
 figcaption { font-size: .85rem; margin-top: .4rem; }
