@@ -1,10 +1,13 @@
 """A run made by hand in a local store: every number on it is chosen so that the page can be checked on paper."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from flows.recipes import smoke
@@ -31,6 +34,13 @@ ACCURACY: dict[str, dict[float, tuple[float | None, ...]]] = {
     "snip+invert": {0.1: (None, None)},
 }
 SCORING = {"snip": 2.0, "magnitude": 1.0, "scorer": 20.0}
+
+
+@pytest.fixture
+def made() -> SimpleNamespace:
+    """The functions below: pytest imports this file, tests cannot."""
+    functions: dict[str, Callable[..., Any]] = {"run": make_run, "begin": begin, "spec": run_spec, "report": report, "features": features}
+    return SimpleNamespace(**functions, name=NAME, target=TARGET)
 
 
 def run_spec(**data: Any) -> ExperimentSpec:
