@@ -3,11 +3,10 @@
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
-from models.flops import forward_macs, training_macs
+from models.flops import BACKWARD, forward_macs, training_macs
 from models.networks.registry import build_network
-from models.specs import DENSE, SCORER, TICKET, DataSpec, NetworkSpec
+from models.specs import SCORER, DataSpec, NetworkSpec
 from tasks.report_data import RunRecord
 from tasks.result_rows import Report
 
@@ -72,12 +71,9 @@ class Ledger:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacsRow:
-    """Multiply-adds of a target at one density: per image forward, and of a whole retraining, if masked weights cost nothing."""
+class MacsCost:
+    """Multiply-adds of a target under one mask: per image forward, and of a whole retraining, if masked weights cost nothing."""
 
-    target: str
-    method: str
-    density: float
     forward: float
     training: float
     share: float  # of the dense network
@@ -87,15 +83,14 @@ def ledger(record: RunRecord) -> Ledger:
     """Sums over what has been done so far."""
     sources = {(report["source"], report["seed"]) for report in record.rounds}
     irp = record.spec.irp
-    methods = list(dict.fromkeys([*(report["method"] for report in record.arms), *(report["method"] for report in record.scores)]))
-    order = {DENSE: -2, TICKET: -1}
+    methods = record.ordered(report["method"] for report in (*record.arms, *record.scores))
     return Ledger(
         irp=sum(report["seconds"] for report in record.rounds) if record.rounds else None,
         sources=len(sources),
         rounds=len(record.rounds),
         features=record.features["seconds"] if record.features else None,
         fit=record.scorer["seconds"] if record.scorer else None,
-        methods=[_cost(record, method) for method in sorted(methods, key=lambda name: order.get(name, 0))],
+        methods=[_cost(record, method) for method in methods],
         whole=len(record.rounds) == len(irp.networks) * len(irp.seeds) * irp.rounds,
     )
 
@@ -121,13 +116,13 @@ def target_macs(network: NetworkSpec, data: Report) -> dict[str, int]:
     return forward_macs(built, shape)
 
 
-def macs_row(macs: dict[str, int], layers: dict[str, float] | None, record: RunRecord, data: Report, **identity: Any) -> MacsRow:
+def macs_cost(macs: dict[str, int], layers: dict[str, float] | None, record: RunRecord, data: Report) -> MacsCost:
     """The cost of one mask (`layers`: layer -> density; None = dense): forward, and a retraining of all epochs of the spec."""
     train = record.spec.fanout.train
     images = train.epochs * (data["train"] // train.batch_size) * train.batch_size  # the last short batch is dropped
     step = training_macs(macs, layers)
     dense = training_macs(macs)
-    return MacsRow(forward=step / 3, training=step * images, share=step / dense, **identity)
+    return MacsCost(forward=step / (1 + BACKWARD), training=step * images, share=step / dense)
 
 
 def data_of(record: RunRecord, data: DataSpec | None, index: int) -> Report | None:

@@ -1,17 +1,19 @@
 """Everything of a run that the report page shows, read from storage alone; what is not there yet is empty."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from models.masks import Mask, layer_densities
 from models.spec_fields import from_plain
-from models.specs import TICKET, ExperimentSpec
+from models.specs import DENSE, TICKET, ExperimentSpec
 from storage import paths, reports
 from storage.mask_files import load_mask
 from storage.paths import RunPaths
 from storage.store import Store
 from tasks.result_rows import Report, Row, summarize
 from tasks.run_view import view_run
+from tasks.verdicts import CONTROL
 
 ENDING = "/report.json"
 
@@ -36,6 +38,18 @@ class RunRecord:
         """Every distinct commit, version and machine that made a report of the run."""
         found = [*self.rounds, *(part for part in (self.features, self.scorer) if part), *self.scores, *self.arms, *self.data.values()]
         return [dict(items) for items in dict.fromkeys(tuple(sorted(report["made_by"].items())) for report in found if "made_by" in report)]
+
+    def ordered(self, methods: Iterable[str]) -> list[str]:
+        """Dense, ticket, the methods as the spec has them, each followed by its controls, then whatever else there is."""
+        known = [DENSE, TICKET, *self.spec.fanout.methods]
+        place = {method: index for index, method in reversed(list(enumerate(known)))}
+        return sorted(set(methods), key=lambda method: (place.get(method.split(CONTROL)[0], len(known)), method))
+
+    @property
+    def planned_arms(self) -> list[Report]:
+        """The arms that the spec asks for; controls may stand beside them."""
+        planned = {DENSE, TICKET, *self.spec.fanout.methods}
+        return [arm for arm in self.arms if arm["method"] in planned]
 
     @property
     def expected_arms(self) -> int:
@@ -71,13 +85,18 @@ def load_record(store: Store, name: str) -> RunRecord:
 def layer_density_rows(store: Store, record: RunRecord, target: str, density: float) -> dict[str, dict[str, float]]:
     """Method -> layer -> density after the cut, mean over seeds; the ticket's too, where the target is a source network."""
     found: dict[str, list[dict[str, float]]] = {}
+    order: dict[str, int] = {}
     for key in _tickets(store, record, target, density):
         found.setdefault(TICKET, []).append(layer_densities(load_mask(store.read(key), source=store.uri(key))))
     for report in record.scores:
         cut = report["cuts"].get(f"{density:g}")
         if report["target"] == target and cut:
             found.setdefault(report["method"], []).append(cut["layer_densities"])
-    return {method: {layer: sum(one[layer] for one in seeds) / len(seeds) for layer in seeds[0]} for method, seeds in found.items()}
+            order = order or _layer_order(store, cut["mask"])
+    return {
+        method: {layer: sum(one[layer] for one in seeds) / len(seeds) for layer in sorted(seeds[0], key=lambda name: order.get(name, 0))}
+        for method, seeds in found.items()
+    }
 
 
 def masks_of_one_seed(store: Store, record: RunRecord, target: str, density: float) -> tuple[int, dict[str, Mask]]:
@@ -91,6 +110,13 @@ def masks_of_one_seed(store: Store, record: RunRecord, target: str, density: flo
         return 0, {}
     seed = min(keys, key=lambda seed: (-len(keys[seed]), seed))
     return seed, {method: load_mask(store.read(key), source=store.uri(key)) for method, key in keys[seed].items() if store.exists(key)}
+
+
+def _layer_order(store: Store, mask: str) -> dict[str, int]:
+    """Layers in the order of the network: reports are stored with sorted keys, masks are not."""
+    if not store.exists(mask):
+        return {}
+    return {name: index for index, name in enumerate(load_mask(store.read(mask), source=store.uri(mask)))}
 
 
 def _tickets(store: Store, record: RunRecord, target: str, density: float) -> list[str]:

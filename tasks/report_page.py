@@ -12,7 +12,7 @@ from tasks import report_parts as parts
 from tasks.ledger import Ledger, ledger
 from tasks.report_data import RunRecord, load_record
 from tasks.report_template import STYLE, TEMPLATE
-from tasks.verdicts import Gap, controls, gaps, headline
+from tasks.verdicts import Gap, controls, gaps, headline, panels
 
 SECTIONS = (
     ("accuracy", "Accuracy"),
@@ -37,7 +37,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     layers, why_layers = parts.layer_pictures(store, record)
     overlaps, why_overlap = parts.overlap_pictures(store, record)
     survival, why_survival = parts.survival_pictures(store, record)
-    macs, why_macs = parts.macs_rows(store, record)
+    macs, why_macs = parts.macs_tables(store, record)
     return _environment().from_string(TEMPLATE).render(
         style=Markup(STYLE),
         name=record.name,
@@ -50,6 +50,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
         curves=_pictures(parts.curves(record)),
         results=parts.result_tables(record),
         failed=parts.failed_arms(record),
+        many=len(panels(record.rows)) > 1,
         gaps=found,
         controls=controls(record.rows),
         layers=_pictures(layers),
@@ -106,8 +107,8 @@ def _open_steps(record: RunRecord) -> list[str]:
     steps = [f"IRP rounds: {len(record.rounds)} of {rounds} are there"] if len(record.rounds) < rounds else []
     steps += ["the feature data set"] if record.features is None else []
     steps += ["the scorer"] if record.scorer is None else []
-    expected = record.expected_arms
-    return steps + ([f"arms: {len(record.arms)} of {expected} are there"] if len(record.arms) < expected else [])
+    arms, expected = len(record.planned_arms), record.expected_arms
+    return steps + ([f"arms: {arms} of {expected} are there"] if arms < expected else [])
 
 
 def _notes(record: RunRecord) -> list[str]:
@@ -132,8 +133,9 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
     reuses = costs.networks
     tiles.append({"what": "pays from", "value": "–" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"})
     failed = sum(arm["accuracy"] is None for arm in record.arms)
-    more = f"{failed} failed" if failed else "none failed"
-    tiles.append({"what": "arms", "value": f"{len(record.arms)} / {record.expected_arms}", "more": more})
+    beside = len(record.arms) - len(record.planned_arms)
+    more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
+    tiles.append({"what": "arms", "value": f"{len(record.planned_arms)} / {record.expected_arms}", "more": more})
     return tiles
 
 

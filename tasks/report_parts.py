@@ -10,7 +10,7 @@ from models.specs import DENSE, TICKET
 from storage.feature_table import open_dataset
 from storage.paths import RunPaths
 from storage.store import Store
-from tasks.ledger import MacsRow, data_of, macs_row, target_macs
+from tasks.ledger import data_of, macs_cost, target_macs
 from tasks.report_data import RunRecord, layer_density_rows, masks_of_one_seed
 from tasks.report_plots import accuracy_figure, layers_figure, overlap_figure, survival_figure
 from tasks.result_rows import Report, Row
@@ -25,7 +25,7 @@ def curves(record: RunRecord) -> list[Picture]:
     """Accuracy over density, a figure per target and data set."""
     found = []
     for target, dataset in panels(record.rows):
-        rows = _of(record.rows, target, dataset)
+        rows = [row for row in _of(record.rows, target, dataset) if CONTROL not in row["method"]]
         title = f"{target} on {dataset}"
         caption = "Dotted: dense. Dashed: the ticket of a whole IRP." if {DENSE, TICKET} <= {row["method"] for row in rows} else ""
         found.append({"title": title, "svg": accuracy_figure(rows, f"Accuracy over density of {title}"), "caption": caption})
@@ -41,7 +41,7 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         cells = {(row["method"], row["density"]): row for row in rows}
         best = {column: _best(rows, column) for column in columns}
         lines = []
-        for method in _ordered(record, {row["method"] for row in rows}):
+        for method in record.ordered(row["method"] for row in rows):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
         tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines})
@@ -64,7 +64,7 @@ def layer_pictures(store: Store, record: RunRecord) -> Found:
     try:
         for target, density in _cuts(record):
             rows = layer_density_rows(store, record, target, density)
-            rows = {method: rows[method] for method in _ordered(record, set(rows))}
+            rows = {method: rows[method] for method in record.ordered(rows) if CONTROL not in method}
             title = f"{target} at density {density:g}"
             found.append({"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)})
     except AutosparseError as error:
@@ -78,7 +78,7 @@ def overlap_pictures(store: Store, record: RunRecord) -> Found:
     try:
         for target, density in _cuts(record):
             seed, masks = masks_of_one_seed(store, record, target, density)
-            methods = _ordered(record, set(masks))
+            methods = record.ordered(masks)
             if len(methods) > 1:
                 shares = np.array([[overlap(masks[row], masks[column]) for column in methods] for row in methods])
                 title = f"{target} at density {density:g}"
@@ -107,9 +107,9 @@ def survival_pictures(store: Store, record: RunRecord) -> Found:
     return [{"title": title, "svg": survival_figure(counted, title), "caption": caption}], ""
 
 
-def macs_rows(store: Store, record: RunRecord) -> tuple[list[MacsRow], str]:
-    """Cost of every target, dense and by each method and density; networks that cannot be built here are named."""
-    found: list[MacsRow] = []
+def macs_tables(store: Store, record: RunRecord) -> Found:
+    """Per target: the dense cost, and a line per method with a cost per density; networks that cannot be built here are named."""
+    found: list[Any] = []
     missing = []
     for index, target in enumerate(record.spec.fanout.targets):
         data = data_of(record, target.data, index)
@@ -118,14 +118,17 @@ def macs_rows(store: Store, record: RunRecord) -> tuple[list[MacsRow], str]:
             continue
         try:
             macs = target_macs(target.network, data)
+            columns = sorted((density for density in record.spec.fanout.densities if density < 1), reverse=True)
+            cuts = [layer_density_rows(store, record, target.label, density) for density in columns]
         except Exception as error:  # whatever a network of the user's own does away from its home
             missing.append(f"{target.label} ({error})")
             continue
-        found.append(macs_row(macs, None, record, data, target=target.label, method=DENSE, density=1.0))
-        for density in record.spec.fanout.densities:
-            rows = layer_density_rows(store, record, target.label, density)
-            for method in _ordered(record, set(rows)):
-                found.append(macs_row(macs, rows[method], record, data, target=target.label, method=method, density=density))
+        methods = record.ordered(method for cut in cuts for method in cut if CONTROL not in method)
+        lines = [
+            {"method": method, "cells": [macs_cost(macs, cut[method], record, data) if method in cut else None for cut in cuts]}
+            for method in methods
+        ]
+        found.append({"title": target.label, "densities": columns, "dense": macs_cost(macs, None, record, data), "lines": lines})
     return found, f"the multiply-adds of {', '.join(missing)}" if missing else ""
 
 
@@ -144,19 +147,12 @@ def _best(rows: list[Row], density: float) -> Row | None:
     return max(rivals, key=lambda row: row["mean"], default=None)
 
 
-def _ordered(record: RunRecord, methods: set[str]) -> list[str]:
-    """Dense, ticket, the methods as the spec has them, each followed by its controls, then whatever else there is."""
-    known = [DENSE, TICKET, *record.spec.fanout.methods]
-    place = {method: index for index, method in enumerate(known)}
-    return sorted(methods, key=lambda method: (place.get(method.split(CONTROL)[0], len(known)), method))
-
-
 def _cuts(record: RunRecord) -> list[tuple[str, float]]:
     targets = dict.fromkeys(report["target"] for report in record.scores)
     return [(target, density) for target in targets for density in sorted(record.spec.fanout.densities, reverse=True) if density < 1]
 
 
 def _layers_caption(rows: dict[str, dict[str, float]]) -> str:
-    empty = {method: [layer for layer, density in layers.items() if not density] for method, layers in rows.items()}
-    collapsed = [f"{method} leaves nothing in {', '.join(layers)}" for method, layers in empty.items() if layers]
-    return f"{'; '.join(collapsed)}." if collapsed else ""
+    empty = {method: sum(not density for density in layers.values()) for method, layers in rows.items()}
+    counts = [f"{method} {count} of {len(rows[method])}" for method, count in empty.items() if count]
+    return f"Layers left empty: {', '.join(counts)}." if counts else ""

@@ -14,7 +14,7 @@ h1 { font-size: clamp(1.35rem, 3.4vw, 2rem); line-height: 1.25; margin: .2rem 0 
 h2 { font-size: 1.25rem; margin: 3rem 0 .4rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 h1, h2, h3, p, li, dd, figcaption { overflow-wrap: anywhere; }
-p { max-width: 46rem; margin: .4rem 0 .9rem; }
+p { max-width: 46rem; text-wrap: pretty; margin: .4rem 0 .9rem; }
 .soft, figcaption, .tile small { color: var(--soft); }
 .over { letter-spacing: .06em; font-size: .8rem; color: var(--soft); }
 nav { font-size: .9rem; margin: 1.2rem 0 0; }
@@ -40,6 +40,7 @@ td.num, th.num { text-align: right; }
 td.text { white-space: normal; min-width: 12rem; overflow-wrap: anywhere; }
 td small { color: var(--soft); }
 tr.scorer td:first-child { color: var(--scorer); font-weight: 600; }
+table.results small { display: inline-block; }
 .best { font-weight: 700; } .good { color: var(--good); } .bad { color: var(--bad); }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) minmax(0, 1fr); gap: .25rem 1rem; font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; }
@@ -48,6 +49,7 @@ pre { background: var(--card); border: 1px solid var(--rule); border-radius: 10p
 pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; margin: .6rem 0; }
 @media (max-width: 480px) { body { padding: 1.2rem .9rem 3rem; } figure { padding: .5rem; }
+  table.results small { display: block; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; } .tiles { grid-template-columns: 1fr 1fr; } }
 @media print { figure, tr { break-inside: avoid; } nav { display: none; } }
 """
@@ -81,12 +83,12 @@ TEMPLATE = """
 </header>
 
 <h2 id="accuracy">Accuracy over density</h2>
-{% if curves %}<p>Test accuracy after the last epoch, mean over seeds; bars are one standard deviation (n − 1).</p>
+{% if curves %}<p>Test accuracy after the last epoch, mean over seeds; bars are one standard deviation (n − 1).</p>
 {{ pictures(curves) }}{% else %}{{ missing("no arm has been retrained yet") }}{% endif %}
 
 <h2 id="results">Results</h2>
 {% for table in results %}<h3>{{ table.title }}</h3>
-<div class="scroll"><table><thead><tr><th>method</th>
+<div class="scroll"><table class="results"><thead><tr><th>method</th>
 {% for density in table.densities %}<th class="num">{{ "%g" | format(density) }}</th>{% endfor %}</tr></thead><tbody>
 {% for line in table.lines %}<tr{% if line.method == "scorer" %} class="scorer"{% endif %}><td>{{ line.method }}</td>
 {% for cell in line.cells %}<td class="num{{ " best" if cell.best }}">{% if cell.row %}
@@ -106,9 +108,9 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 
 <h2 id="gap">Gap closure</h2>
 {% if gaps %}<p>(scorer − best criterion) / (ticket − best criterion): 0 % is the best fixed formula, 100 % the ticket of a whole IRP.</p>
-<div class="scroll"><table><thead><tr><th>target</th><th class="num">density</th><th class="num">scorer</th><th>best criterion</th>
+<div class="scroll"><table><thead><tr>{% if many %}<th>target</th>{% endif %}<th class="num">density</th><th class="num">scorer</th><th>best criterion</th>
 <th class="num">ticket</th><th class="num">scorer − best</th><th>gap closure</th></tr></thead><tbody>
-{% for gap in gaps %}<tr><td>{{ gap.target }} on {{ gap.dataset }}</td><td class="num">{{ "%g" | format(gap.density) }}</td>
+{% for gap in gaps %}<tr>{% if many %}<td>{{ gap.target }} on {{ gap.dataset }}</td>{% endif %}<td class="num">{{ "%g" | format(gap.density) }}</td>
 <td class="num">{{ gap.scorer | accuracy }}</td><td>{{ gap.best | accuracy }} <small>{{ gap.best_name }}</small></td>
 <td class="num">{{ gap.ticket | accuracy }}</td><td class="num">{{ gap.lead | points }}</td>
 <td>{% if gap.closure is not none %}<b>{{ "%.1f" | format(100 * gap.closure) }} %</b>{% else %}not defined
@@ -118,9 +120,9 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 <h2 id="controls">Controls</h2>
 {% if controls %}<p>A control destroys one thing and keeps the rest: <i>shuffle</i> moves the kept weights about within each layer,
 <i>reinit</i> draws their values anew, <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts.</p>
-<div class="scroll"><table><thead><tr><th>target</th><th>control</th><th class="num">density</th><th class="num">method</th>
+<div class="scroll"><table><thead><tr>{% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">method</th>
 <th class="num">control</th><th class="num">difference</th><th class="num">n</th><th>verdict</th></tr></thead><tbody>
-{% for one in controls %}<tr><td>{{ one.target }} on {{ one.dataset }}</td><td>{{ one.method }}+{{ one.control }}</td>
+{% for one in controls %}<tr>{% if many %}<td>{{ one.target }} on {{ one.dataset }}</td>{% endif %}<td>{{ one.method }}+{{ one.control }}</td>
 <td class="num">{{ "%g" | format(one.density) }}</td><td class="num">{{ one.base | accuracy }}</td>
 <td class="num">{{ one.accuracy | accuracy }}</td><td class="num">{{ one.difference | points }}</td><td class="num">{{ one.n }}</td>
 <td>{{ one.verdict }}</td></tr>
@@ -156,12 +158,15 @@ the whole network would overlap by the density.</p>{{ pictures(overlaps) }}{% el
 <h3>Multiply-adds</h3>
 {% if macs %}<p>Convolutions and linear layers, counted from their shapes; a backward pass counts twice. Masked weights are taken to
 cost nothing: an ideal, for PyTorch trains masked networks at the dense cost.</p>
-<div class="scroll"><table><thead><tr><th>target</th><th>method</th><th class="num">density</th><th class="num">per image</th>
-<th class="num">one retraining</th><th class="num">of dense</th></tr></thead><tbody>
-{% for one in macs %}<tr><td>{{ one.target }}</td><td>{{ one.method }}</td><td class="num">{{ "%g" | format(one.density) }}</td>
-<td class="num">{{ "%.3g" | format(one.forward) }}</td><td class="num">{{ "%.3g" | format(one.training) }}</td>
-<td class="num">{{ "%.1f" | format(100 * one.share) }} %</td></tr>
-{% endfor %}</tbody></table></div>{% endif %}{% if why.macs %}{{ missing(why.macs) }}{% endif %}
+{% for table in macs %}<h3>{{ table.title }}</h3>
+<p>Dense: {{ "%.3g" | format(table.dense.forward) }} per image, {{ "%.3g" | format(table.dense.training) }} for one retraining.
+Below: the share of it that is left, and one retraining.</p>
+<div class="scroll"><table class="results"><thead><tr><th>method</th>
+{% for density in table.densities %}<th class="num">{{ "%g" | format(density) }}</th>{% endfor %}</tr></thead><tbody>
+{% for line in table.lines %}<tr{% if line.method == "scorer" %} class="scorer"{% endif %}><td>{{ line.method }}</td>
+{% for cell in line.cells %}<td class="num">{% if cell %}{{ "%.1f" | format(100 * cell.share) }} %
+ <small>{{ "%.2g" | format(cell.training) }}</small>{% endif %}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endfor %}{% endif %}{% if why.macs %}{{ missing(why.macs) }}{% endif %}
 
 <h2 id="provenance">Provenance</h2>
 <dl>{% for key, value in facts %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>

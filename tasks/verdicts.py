@@ -111,7 +111,7 @@ def controls(rows: list[Row]) -> list[Control]:
                 verdict=_verdict(control, difference),
             )
         )
-    return found
+    return sorted(found, key=lambda one: (one.target, one.dataset, one.method, one.control, -one.density))
 
 
 def _verdict(control: str, difference: float | None) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from models.specs import NetworkSpec
 from storage.paths import RunPaths, report
-from tasks.ledger import Ledger, MethodCost, ledger, macs_row, target_macs
+from tasks.ledger import Ledger, MethodCost, ledger, macs_cost, target_macs
 from tasks.report_data import load_record
 
 
@@ -64,7 +64,7 @@ def test_multiply_adds_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
     data = record.data["data"]
     macs = target_macs(NetworkSpec(name="lenet300-100"), data)
     assert list(macs.values()) == [64 * 300, 300 * 100, 100 * 10]
-    dense = macs_row(macs, None, record, data, target="net", method="dense", density=1.0)
+    dense = macs_cost(macs, None, record, data)
     assert (dense.forward, dense.training, dense.share) == (50_200, 3 * 50_200 * 512, 1.0)  # one epoch of 512 images
     layers = dict(zip(macs, (1.0, 0.1, 0.5), strict=True))
-    assert macs_row(macs, layers, record, data, target="net", method="snip", density=0.1).forward == pytest.approx(19_200 + 3_000 + 500)
+    assert macs_cost(macs, layers, record, data).forward == pytest.approx(19_200 + 3_000 + 500)

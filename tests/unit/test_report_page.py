@@ -76,8 +76,8 @@ def test_cost_and_break_even(page: str) -> None:
     assert "after 3.00 reuses of the scorer, that is from network 3 on" in found  # (240 + 10 + 50) / (120 - 20)
     assert "scorer 20.0 s n=2 40.0 s n=4 50.0 %" in found
     assert "Scoring by the scorer takes 50.0 % of one retraining." in found
-    assert "lenet300-100 dense 1 5.02e+04 7.71e+07 100.0 %" in found  # 3 * 50,200 * 512 images
-    assert "lenet300-100 scorer 0.1 2.27e+04 3.49e+07 45.2 %" in found  # 19,200 + 3,000 + 500
+    assert "Dense: 5.02e+04 per image, 7.71e+07 for one retraining." in found  # 3 * 50,200 * 512 images
+    assert "scorer 45.2 % 3.5e+07 2.0 % 1.5e+06" in found  # (19,200 + 3,000 + 500) and (384 + 600) of 50,200
 
 
 def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:
@@ -89,7 +89,7 @@ def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:
 
 
 def test_layers_without_a_weight_are_named(page: str) -> None:
-    assert "scorer leaves nothing in 5.weight" in section(page, "layers")
+    assert "Layers left empty: snip 1 of 3, magnitude 1 of 3, scorer 1 of 3." in section(page, "layers")
 
 
 def test_survival_map_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
