@@ -38,37 +38,43 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     overlaps, why_overlap = parts.overlap_pictures(store, record)
     survival, why_survival = parts.survival_pictures(store, record)
     macs, why_macs = parts.macs_tables(store, record)
-    return _environment().from_string(TEMPLATE).render(
-        style=Markup(STYLE),
-        name=record.name,
-        headline=headline(found),
-        lead=_lead(record),
-        notes=_notes(record),
-        unfinished=bool(_open_steps(record)),
-        tiles=_tiles(record, found, costs),
-        sections=SECTIONS,
-        curves=_pictures(parts.curves(record)),
-        results=parts.result_tables(record),
-        failed=parts.failed_arms(record),
-        many=len(panels(record.rows)) > 1,
-        gaps=found,
-        controls=controls(record.rows),
-        layers=_pictures(layers),
-        overlaps=_pictures(overlaps),
-        survival=_pictures(survival),
-        macs=macs,
-        why={"layers": why_layers, "overlap": why_overlap, "survival": why_survival, "macs": why_macs},
-        ledger=costs,
-        break_even=_break_even(costs),
-        facts=_facts(record),
-        command=command,
-        spec=json.dumps(record.view["spec"], indent=2),
-    ).strip() + "\n"
+    return (
+        _environment()
+        .from_string(TEMPLATE)
+        .render(
+            style=Markup(STYLE),
+            name=record.name,
+            headline=headline(found),
+            lead=_lead(record),
+            notes=_notes(record),
+            unfinished=bool(_open_steps(record)),
+            tiles=_tiles(record, found, costs),
+            sections=SECTIONS,
+            curves=_pictures(parts.curves(record)),
+            results=parts.result_tables(record),
+            failed=parts.failed_arms(record),
+            many=len(panels(record.rows)) > 1,
+            gaps=found,
+            controls=controls(record.rows),
+            layers=_pictures(layers),
+            overlaps=_pictures(overlaps),
+            survival=_pictures(survival),
+            macs=macs,
+            why={"layers": why_layers, "overlap": why_overlap, "survival": why_survival, "macs": why_macs},
+            ledger=costs,
+            break_even=_break_even(costs),
+            facts=_facts(record),
+            command=command,
+            spec=json.dumps(record.view["spec"], indent=2),
+        )
+        .strip()
+        + "\n"
+    )
 
 
 def points(difference: float | None) -> str:
     """A difference of accuracies in percentage points, signed."""
-    return "–" if difference is None else f"{100 * difference:+.2f} points".replace("-", "−")
+    return "-" if difference is None else f"{100 * difference:+.2f} points"
 
 
 def duration(seconds: float) -> str:
@@ -82,12 +88,12 @@ def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["points"] = points
     environment.filters["seconds"] = duration
-    environment.filters["accuracy"] = lambda value: "–" if value is None else f"{value:.4f}"
+    environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
     return environment
 
 
 def _pictures(found: list[parts.Picture]) -> list[dict[str, Any]]:
-    return [{**picture, "svg": Markup(picture["svg"])} for picture in found]  # noqa: S704  matplotlib has escaped its texts
+    return [{**picture, "svg": Markup(picture["svg"])} for picture in found]  # matplotlib has escaped its texts
 
 
 def _lead(record: RunRecord) -> str:
@@ -95,7 +101,8 @@ def _lead(record: RunRecord) -> str:
     sources = ", ".join(network.label for network in irp.networks)
     started = record.view["ids"].get("started")
     return (
-        f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density {irp.final_density:g}; "
+        f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
+        f"{irp.final_density:g}; "
         f"{len(fanout.methods)} methods on {', '.join(target.label for target in fanout.targets)} at densities {_list(fanout.densities)}, "
         f"seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
     )
@@ -131,7 +138,9 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
             value = f"{metrics['spearman_pooled']:.3f}"
             tiles.append({"what": "held-out Spearman", "value": value, "more": f"pooled, on {group} the scorer has not seen"})
     reuses = costs.networks
-    tiles.append({"what": "pays from", "value": "–" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"})
+    tiles.append(
+        {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
+    )
     failed = sum(arm["accuracy"] is None for arm in record.arms)
     beside = len(record.arms) - len(record.planned_arms)
     more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
@@ -145,7 +154,8 @@ def _break_even(costs: Ledger) -> str:
         text = f"Break-even is not defined: {why}."
     else:
         text = (
-            f"IRP, features and scorer fit pay for themselves after {reuses:.2f} reuses of the scorer, that is from network {costs.networks} on, "
+            f"IRP, features and scorer fit pay for themselves after {reuses:.2f} reuses of the scorer, "
+            f"that is from network {costs.networks} on, "
             f"compared with an IRP of {duration(costs.irp_per_network or 0.0)} for every new network."
         )
     share = next((cost.share for cost in costs.methods if cost.method == SCORER), None)

@@ -66,7 +66,9 @@ def layer_pictures(store: Store, record: RunRecord) -> Found:
             rows = layer_density_rows(store, record, target, density)
             rows = {method: rows[method] for method in record.ordered(rows) if CONTROL not in method}
             title = f"{target} at density {density:g}"
-            found.append({"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)})
+            found.append(
+                {"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)}
+            )
     except AutosparseError as error:
         return found, str(error)
     return found, "no method has scored a target yet"

@@ -22,7 +22,7 @@ from tasks.result_rows import Row
 from tasks.survival_map import GROWTH_EDGES, WEIGHT_EDGES, SurvivalMap
 
 INK, SOFT = "#010203", "#040506"  # nobody draws with these two: they become the page's text and line colours
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "autosparse",
     "font.size": 9,
@@ -52,7 +52,9 @@ def accuracy_figure(rows: list[Row], label: str) -> str:
         styles: dict[str, Any] = {m: (COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)], "-", 1.3) for n, m in enumerate(methods)}
         styles |= {SCORER: (RED, "*", "-", 2.4), TICKET: (INK, "s", "--", 1.6)}
         for method in (*methods, TICKET, SCORER):
-            points = [(row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method and row["mean"] is not None]
+            points = [
+                (row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method and row["mean"] is not None
+            ]
             if points:
                 color, marker, line, width = styles[method]
                 x, y, error = zip(*sorted(points), strict=True)
@@ -73,7 +75,7 @@ def accuracy_figure(rows: list[Row], label: str) -> str:
         axes.set_ylabel("test accuracy")
         axes.grid()
         handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=3, fontsize="small")
+        figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=8)
         return _svg(figure, label)
 
 
@@ -83,7 +85,7 @@ def layers_figure(rows: dict[str, dict[str, float]], density: float, label: str)
     positive = [value for layers in rows.values() for value in layers.values() if value > 0]
     with matplotlib.rc_context(STYLE):
         longest = max(len(_layer(name)) for name in names)
-        figure = Figure(figsize=(WIDTH, 0.72 * len(rows) + 0.055 * longest + 0.25), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.72 * len(rows) + 0.066 * longest + 0.25), layout="constrained")
         strips = np.atleast_1d(figure.subplots(len(rows), 1, sharex=True, sharey=True))
         for strip, (method, layers) in zip(strips, rows.items(), strict=True):
             color = RED if method == SCORER else INK if method == TICKET else COLORS[0]
@@ -92,24 +94,24 @@ def layers_figure(rows: dict[str, dict[str, float]], density: float, label: str)
             strip.set_yscale("log")
             strip.set_ylim(min(positive, default=density) / 1.6, 1.6)
             strip.minorticks_off()
-            strip.tick_params(axis="y", labelsize="x-small")
+            strip.tick_params(axis="y", labelsize=7.5)
             strip.tick_params(axis="x", length=0)
-            strip.set_title(_plain(method), loc="left", fontsize="small", pad=2)
+            strip.set_title(_plain(method), loc="left", fontsize=8.5, pad=2)
         shown = range(0, len(names), -(-len(names) // MOST_NAMES))
-        strips[-1].set_xticks(list(shown), [_layer(names[n]) for n in shown], rotation=90, fontsize="x-small")
+        strips[-1].set_xticks(list(shown), [_layer(names[n]) for n in shown], rotation=90, fontsize=7.5)
         return _svg(figure, label)
 
 
 def overlap_figure(methods: list[str], shares: np.ndarray, label: str) -> str:
     """Share of the weights kept by the column's method that the row's method keeps too."""
     with matplotlib.rc_context(STYLE):
-        side = max(2.9, 0.5 * len(methods) + 1.3)
+        side = max(2.9, 0.42 * len(methods) + 1.2)
         figure, axes = _figure(max(side, 3.4), side)
         axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", interpolation="none")
         for row, column in np.ndindex(*shares.shape):
             value = shares[row, column]
             shade = "#111111" if value > 0.55 else "#f6f6f6"
-            axes.text(column, row, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=shade, fontsize=8)
+            axes.text(column, row, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=shade, fontsize=8.5)
         places = range(len(methods))
         axes.set_xticks(places, [_plain(method) for method in methods], rotation=90)
         axes.set_yticks(places, [_plain(method) for method in methods])

@@ -32,7 +32,9 @@ figure h3 { margin: 0 0 .4rem; }
 figcaption { font-size: .85rem; margin-top: .4rem; }
 svg { display: block; width: 100%; height: auto; margin: 0 auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
+.scroll { overflow-x: auto; margin: .8rem 0; background:
+  linear-gradient(90deg, transparent calc(100% - 3rem), var(--paper) calc(100% - 1rem)) 100% 0 / 100% 100% no-repeat local,
+  linear-gradient(90deg, transparent calc(100% - 1rem), var(--rule)) 100% 0 / 100% 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .34rem .8rem .34rem 0; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); border-bottom-color: var(--line); }
@@ -55,7 +57,7 @@ summary { cursor: pointer; margin: .6rem 0; }
 """
 
 TEMPLATE = """
-{% macro cost(seconds) %}{{ seconds | seconds if seconds is not none else "–" }}{% endmacro %}
+{% macro cost(seconds) %}{{ seconds | seconds if seconds is not none else "-" }}{% endmacro %}
 {% macro missing(text) %}<p class="soft">Left out: {{ text }}.</p>{% endmacro %}
 {% macro pictures(found) %}<div class="figures">
 {% for picture in found %}<figure><h3>{{ picture.title }}</h3>{{ picture.svg }}
@@ -83,7 +85,7 @@ TEMPLATE = """
 </header>
 
 <h2 id="accuracy">Accuracy over density</h2>
-{% if curves %}<p>Test accuracy after the last epoch, mean over seeds; bars are one standard deviation (n − 1).</p>
+{% if curves %}<p>Test accuracy after the last epoch, mean over seeds; bars are one standard deviation (n&nbsp;&minus;&nbsp;1).</p>
 {{ pictures(curves) }}{% else %}{{ missing("no arm has been retrained yet") }}{% endif %}
 
 <h2 id="results">Results</h2>
@@ -93,7 +95,7 @@ TEMPLATE = """
 {% for line in table.lines %}<tr{% if line.method == "scorer" %} class="scorer"{% endif %}><td>{{ line.method }}</td>
 {% for cell in line.cells %}<td class="num{{ " best" if cell.best }}">{% if cell.row %}
 {% if cell.row.mean is not none %}{{ "%.4f" | format(cell.row.mean) }}
-{% if cell.row.std is not none %} <small>± {{ "%.4f" | format(cell.row.std) }}</small>{% endif %}{% else %}–{% endif %}
+{% if cell.row.std is not none %} <small>± {{ "%.4f" | format(cell.row.std) }}</small>{% endif %}{% else %}-{% endif %}
  <small>n={{ cell.row.n }}</small>{% if cell.row.failed %}
  <small class="bad">{{ cell.row.failed }} failed</small>{% endif %}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
@@ -107,25 +109,29 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 {% endfor %}</tbody></table></div>{% endif %}
 
 <h2 id="gap">Gap closure</h2>
-{% if gaps %}<p>(scorer − best criterion) / (ticket − best criterion): 0 % is the best fixed formula, 100 % the ticket of a whole IRP.</p>
-<div class="scroll"><table><thead><tr>{% if many %}<th>target</th>{% endif %}<th class="num">density</th><th class="num">scorer</th><th>best criterion</th>
-<th class="num">ticket</th><th class="num">scorer − best</th><th>gap closure</th></tr></thead><tbody>
-{% for gap in gaps %}<tr>{% if many %}<td>{{ gap.target }} on {{ gap.dataset }}</td>{% endif %}<td class="num">{{ "%g" | format(gap.density) }}</td>
-<td class="num">{{ gap.scorer | accuracy }}</td><td>{{ gap.best | accuracy }} <small>{{ gap.best_name }}</small></td>
-<td class="num">{{ gap.ticket | accuracy }}</td><td class="num">{{ gap.lead | points }}</td>
+{% if gaps %}<p>(scorer &minus; best criterion) / (ticket &minus; best criterion): 0 % is the best fixed formula,
+100 % the ticket of a whole IRP.</p>
+<div class="scroll"><table><thead><tr>
+{% if many %}<th>target</th>{% endif %}<th class="num">density</th><th>gap closure</th><th class="num">scorer</th>
+<th class="num">scorer &minus; best</th><th>best criterion</th><th class="num">ticket</th></tr></thead><tbody>
+{% for gap in gaps %}<tr>{% if many %}<td>{{ gap.target }} on {{ gap.dataset }}</td>{% endif %}
+<td class="num">{{ "%g" | format(gap.density) }}</td>
 <td>{% if gap.closure is not none %}<b>{{ "%.1f" | format(100 * gap.closure) }} %</b>{% else %}not defined
- <small>({{ gap.why }})</small>{% endif %}</td></tr>
+ <small>({{ gap.why }})</small>{% endif %}</td>
+<td class="num">{{ gap.scorer | accuracy }}</td><td class="num">{{ gap.lead | points }}</td>
+<td>{{ gap.best | accuracy }} <small>{{ gap.best_name }}</small></td><td class="num">{{ gap.ticket | accuracy }}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}{{ missing("no arm at a density below 1 has been retrained yet") }}{% endif %}
 
 <h2 id="controls">Controls</h2>
 {% if controls %}<p>A control destroys one thing and keeps the rest: <i>shuffle</i> moves the kept weights about within each layer,
 <i>reinit</i> draws their values anew, <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts.</p>
-<div class="scroll"><table><thead><tr>{% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">method</th>
-<th class="num">control</th><th class="num">difference</th><th class="num">n</th><th>verdict</th></tr></thead><tbody>
-{% for one in controls %}<tr>{% if many %}<td>{{ one.target }} on {{ one.dataset }}</td>{% endif %}<td>{{ one.method }}+{{ one.control }}</td>
-<td class="num">{{ "%g" | format(one.density) }}</td><td class="num">{{ one.base | accuracy }}</td>
-<td class="num">{{ one.accuracy | accuracy }}</td><td class="num">{{ one.difference | points }}</td><td class="num">{{ one.n }}</td>
-<td>{{ one.verdict }}</td></tr>
+<div class="scroll"><table><thead><tr>
+{% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">difference</th>
+<th>verdict</th><th class="num">method</th><th class="num">control</th><th class="num">n</th></tr></thead><tbody>
+{% for one in controls %}<tr>
+{% if many %}<td>{{ one.target }} on {{ one.dataset }}</td>{% endif %}<td>{{ one.method }}+{{ one.control }}</td>
+<td class="num">{{ "%g" | format(one.density) }}</td><td class="num">{{ one.difference | points }}</td><td>{{ one.verdict }}</td>
+<td class="num">{{ one.base | accuracy }}</td><td class="num">{{ one.accuracy | accuracy }}</td><td class="num">{{ one.n }}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}{{ missing("the run has no control (a method METHOD+CONTROL)") }}{% endif %}
 
 <h2 id="layers">Where the weights stay</h2>
@@ -152,7 +158,7 @@ the whole network would overlap by the density.</p>{{ pictures(overlaps) }}{% el
 {% for one in ledger.methods %}<tr{% if one.method == "scorer" %} class="scorer"{% endif %}><td>{{ one.method }}</td>
 <td class="num">{{ cost(one.scoring) }}{% if one.scoring_n %} <small>n={{ one.scoring_n }}</small>{% endif %}</td>
 <td class="num">{{ cost(one.retraining) }}{% if one.retraining_n %} <small>n={{ one.retraining_n }}</small>{% endif %}</td>
-<td class="num">{% if one.share is not none %}{{ "%.1f" | format(100 * one.share) }} %{% else %}–{% endif %}</td></tr>
+<td class="num">{% if one.share is not none %}{{ "%.1f" | format(100 * one.share) }} %{% else %}-{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}
 <h3>Break-even</h3><p>{{ break_even }}</p>
 <h3>Multiply-adds</h3>

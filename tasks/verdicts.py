@@ -84,7 +84,9 @@ def _gap(target: str, dataset: str, density: float, means: dict[str, float | Non
             closure, why = (scorer - best) / (ticket - best), ""
         else:
             why = "the ticket is not above the best criterion"
-    return Gap(target=target, dataset=dataset, density=density, scorer=scorer, best=best, best_name=name, ticket=ticket, closure=closure, why=why)
+    return Gap(
+        target=target, dataset=dataset, density=density, scorer=scorer, best=best, best_name=name, ticket=ticket, closure=closure, why=why
+    )
 
 
 def controls(rows: list[Row]) -> list[Control]:

@@ -109,7 +109,9 @@ def scores(store: Store, step: str, method: str, seed: int, seconds: float) -> N
 
 def features(store: Store, run: RunPaths, copies: int = 6) -> None:
     """Two layers; `copies` times the same three weights in each, so that three cells of the survival map are filled."""
-    layers = [{"name": name, "numel": 3 * copies, "weight_std": std, "gradient_rms": rms} for name, std, rms in (("a", 2.0, 0.5), ("b", 1.0, 1.0))]
+    layers = [
+        {"name": name, "numel": 3 * copies, "weight_std": std, "gradient_rms": rms} for name, std, rms in (("a", 2.0, 0.5), ("b", 1.0, 1.0))
+    ]
     staging = Path(store.root) / ".staging"
     staging.mkdir(exist_ok=True)
     with write_shard(staging / "part.parquet", {"source": TARGET, "seed": 0, "rounds": 2, "layers": layers}) as writer:

@@ -10,13 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from flows.report_command import write_report
 from models.errors import DataError
 from storage.feature_table import open_dataset
+from storage.mask_files import dump_mask
 from storage.paths import RunPaths, report
 from storage.store import Store
-from tasks.report_data import load_record
+from tasks.report_data import layer_density_rows, load_record
 from tasks.report_page import duration, points, report_page
 from tasks.survival_map import survival_map
 
@@ -58,16 +60,16 @@ def test_verdict_results_and_gap_closure(page: str) -> None:
     assert "magnitude 0.6000 ± 0.0000 n=2 0.4000 n=1 1 failed" in results
     assert "lenet300-100 snip+invert 0.1 10 loss: nan at step 3" in results
     gap = section(page, "gap")
-    assert "0.1 0.7700 0.7100 snip 0.8100 +6.00 points 60.0 %" in gap  # (.77 - .71) / (.81 - .71)
-    assert "0.02 0.5000 0.6000 snip – −10.00 points not defined (no ticket)" in gap
+    assert "0.1 60.0 % 0.7700 +6.00 points 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
+    assert "0.02 not defined (no ticket) 0.5000 -10.00 points 0.6000 snip -" in gap
 
 
 def test_controls_with_their_verdicts(page: str) -> None:
     found = section(page, "controls")
-    assert "scorer+shuffle 0.1 0.7700 0.7550 −1.50 points 2 weights matter" in found
-    assert "scorer+shuffle 0.02 0.5000 0.4950 −0.50 points 2 only layer densities matter" in found
-    assert "scorer+reinit 0.1 0.7700 0.7700 +0.00 points 2 initial values do not matter" in found
-    assert "snip+invert 0.1 0.7100 – – 0 not defined" in found
+    assert "scorer+shuffle 0.1 -1.50 points weights matter 0.7700 0.7550 2" in found
+    assert "scorer+shuffle 0.02 -0.50 points only layer densities matter 0.5000 0.4950 2" in found
+    assert "scorer+reinit 0.1 +0.00 points initial values do not matter 0.7700 0.7700 2" in found
+    assert "snip+invert 0.1 - not defined: an accuracy is missing 0.7100 - 0" in found
 
 
 def test_cost_and_break_even(page: str) -> None:
@@ -90,6 +92,16 @@ def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:
 
 def test_layers_without_a_weight_are_named(page: str) -> None:
     assert "Layers left empty: snip 1 of 3, magnitude 1 of 3, scorer 1 of 3." in section(page, "layers")
+
+
+def test_layers_stand_in_the_order_of_the_network(made: SimpleNamespace, tmp_path: Path) -> None:
+    store, step = made.begin(tmp_path, made.spec()), RunPaths(made.name).scores(made.target, 10, "snip")
+    store.write("mask", dump_mask({"z.stem": torch.ones(4, dtype=torch.bool), "a.head": torch.ones(4, dtype=torch.bool)}))
+    cuts = {"0.1": {"mask": "mask", "layer_densities": {"z.stem": 1.0, "a.head": 0.5}}}
+    made.report(store, step, method="snip", seed=10, target=made.target, cuts=cuts)
+    assert list(store.read_json(report(step))["cuts"]["0.1"]["layer_densities"]) == ["a.head", "z.stem"]
+    rows = layer_density_rows(store, load_record(store, made.name), made.target, 0.1)
+    assert list(rows["snip"].items()) == [("z.stem", 1.0), ("a.head", 0.5)]
 
 
 def test_survival_map_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
@@ -175,7 +187,7 @@ def test_the_command_writes_the_page(made: SimpleNamespace, clean_settings: Path
 
 
 def test_how_numbers_read() -> None:
-    assert [points(None), points(0.0123), points(-0.5)] == ["–", "+1.23 points", "−50.00 points"]
+    assert [points(None), points(0.0123), points(-0.5)] == ["-", "+1.23 points", "-50.00 points"]
     assert [duration(119.94), duration(120), duration(7200)] == ["119.9 s", "2.0 min", "2.0 h"]
 
 

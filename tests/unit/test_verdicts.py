@@ -10,7 +10,9 @@ def row(method: str, density: float, mean: float | None, n: int = 1) -> dict:
 
 
 def test_gap_closure_by_hand() -> None:
-    (gap,) = gaps([row("snip", 0.1, 0.71), row("random", 0.1, 0.6), row("scorer", 0.1, 0.77), row("ticket", 0.1, 0.81), row("dense", 1, 0.9)])
+    (gap,) = gaps(
+        [row("snip", 0.1, 0.71), row("random", 0.1, 0.6), row("scorer", 0.1, 0.77), row("ticket", 0.1, 0.81), row("dense", 1, 0.9)]
+    )
     assert gap.best_name == "snip"
     assert gap.closure == pytest.approx(0.6)  # (.77 - .71) / (.81 - .71)
     assert gap.lead == pytest.approx(0.06)
