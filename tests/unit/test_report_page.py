@@ -1,5 +1,6 @@
 """The report page: numbers that can be checked on paper, texts that stay texts, nothing that is loaded."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from storage.feature_table import open_dataset
 from storage.mask_files import dump_mask
 from storage.paths import RunPaths, report
 from storage.store import Store
+from tasks import summarize_arms
 from tasks.report_data import layer_density_rows, load_record
 from tasks.report_page import duration, points, report_page
 from tasks.survival_map import survival_map
@@ -184,6 +187,21 @@ def test_the_command_writes_the_page(made: SimpleNamespace, clean_settings: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Not a directory|exists"):
         write_report(made.name, tmp_path / "file" / "page.html")
+
+
+def test_a_page_that_fails_is_a_warning_in_the_log_of_the_run(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(summarize_arms, "log", lambda: logging.getLogger("flow"))  # Prefect's needs a flow run
+    kept: list[str] = []
+    tracker = SimpleNamespace(file=lambda run, name, content: kept.append(name))
+    run: Any = SimpleNamespace(store=made.run(tmp_path), name=made.name, paths=RunPaths(made.name), tracker=tracker, mlflow_run="1")
+    summarize_arms._store_page(run, "autosparse run")
+    assert kept == ["summary/report.html"] and b"autosparse run" in run.store.read(f"{run.paths.summary}/report.html")
+    assert not caplog.messages
+    run.name = "gone"
+    summarize_arms._store_page(run, None)
+    assert "no report page (DataError: run: 'gone' is not in" in caplog.messages[0]
 
 
 def test_how_numbers_read() -> None:
