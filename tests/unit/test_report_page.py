@@ -214,9 +214,12 @@ def test_how_numbers_read() -> None:
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_fits_its_window_and_the_console_stays_silent(page: str, tmp_path: Path, width: int) -> None:
     # in a frame, because a headless window cannot be as narrow as a phone
-    probe = "const f = document.querySelector('iframe'); onload = () => document.body.dataset.found = f.contentDocument.documentElement"
+    probe = """const frame = document.querySelector('iframe'), body = document.body
+        onload = () => { body.dataset.width = frame.contentDocument.documentElement.scrollWidth
+        const loads = frame.contentWindow.performance.getEntriesByType('resource').map(entry => entry.name)
+        body.dataset.loads = loads.filter(name => !name.startsWith('data:')).length }"""
     frame = f'<iframe srcdoc="{escape(page)}" style="border: 0; width: {width}px; height: 900px"></iframe>'
-    (tmp_path / "frame.html").write_text(f"<!doctype html><body style='margin: 0'>{frame}<script>{probe}.scrollWidth</script>")
+    (tmp_path / "frame.html").write_text(f"<!doctype html><body style='margin: 0'>{frame}<script>{probe}</script>")
     picture = tmp_path / "page.png"
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}")
     address = (tmp_path / "frame.html").as_uri()
@@ -225,5 +228,6 @@ def test_it_fits_its_window_and_the_console_stays_silent(page: str, tmp_path: Pa
     dumped = subprocess.run([str(CHROMIUM), *options, "--dump-dom", address], capture_output=True, text=True, timeout=100)
     assert "CONSOLE" not in seen.stderr + dumped.stderr
     assert picture.stat().st_size > 10_000
-    (found,) = re.findall(r'data-found="(\d+)"', dumped.stdout)
-    assert int(found) <= width
+    (found,) = re.findall(r'data-width="(\d+)" data-loads="(\d+)"', dumped.stdout)
+    assert int(found[0]) <= width
+    assert found[1] == "0"
