@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows.iterative_pruning import iterative_pruning
 from flows.recipes import recipe as recipe_spec
+from flows.rerun import rerun_command
 from flows.scorer_training import scorer_training
 from flows.target_fanout import target_fanout
 from models.specs import ExperimentSpec
@@ -53,7 +54,7 @@ def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, 
         slots = run.cluster.slots(run.spec.fanout.job)
         runner: Any = ThreadPoolTaskRunner(max_workers=slots)
         arms = target_fanout.with_options(task_runner=runner)(run, run.name)
-        summary = summarize_arms.submit(run, arms, "summary").result()
+        summary = summarize_arms.submit(run, arms, "summary", rerun_command(run.spec, run.name)).result()
         return outcome(run, dataset, scorer, summary)
 
 

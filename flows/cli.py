@@ -72,6 +72,22 @@ def show(run: str, *, json_: Annotated[bool, Parameter(name="--json", negative="
 
 
 @app.command
+def report(run: str, *, out: Path | None = None) -> None:
+    """One self-contained HTML page about a run, finished or not, from its stored reports; needs no server.
+
+    Parameters
+    ----------
+    run
+        The name of the run.
+    out
+        The file to write, by default report-RUN.html in the current directory.
+    """
+    from flows.report_command import write_report
+
+    print(write_report(run, out))
+
+
+@app.command
 def prune(
     network: str,
     *,

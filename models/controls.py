@@ -75,6 +75,8 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.empty_like(images).copy_(drawn * std + mean)
 
 
+SIGN = "+"  # between a method and its control
+
 CONTROLS: dict[str, Control] = {
     "shuffle": Control(mask=shuffle),
     "reinit": Control(init_seed=reinit_seed),
@@ -86,4 +88,4 @@ CONTROLS: dict[str, Control] = {
 
 def arm_name(method: str, control: str | None) -> str:
     """The method of an arm in reports and tables: `snip`, `snip+shuffle`."""
-    return f"{method}+{control}" if control else method
+    return f"{method}{SIGN}{control}" if control else method

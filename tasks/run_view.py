@@ -38,6 +38,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "addresses": {
             "results": store.uri(run.summary),
             "picture": store.uri(f"{run.summary}/accuracy_density.png") if summary else None,
+            "report": store.uri(page) if store.exists(page := f"{run.summary}/report.html") else None,
             "features": dataset["uri"] if dataset else None,
             "scorer": store.uri(run.scorer),
             "MLflow": ids.get("mlflow_url"),

@@ -7,14 +7,18 @@ from prefect.artifacts import create_image_artifact, create_link_artifact
 
 from tasks.paired import control_rows, control_table
 from tasks.plots import accuracy_density_plot
+from tasks.report_page import report_page
 from tasks.result_rows import Row, markdown_table, metric_name, summarize
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, artifact_key, run_step, table_artifact
 
 
 @task(**TASK, tags=["summary"])
-def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
-    """Write summary.json, the table and the plots to storage, MLflow and the Prefect UI."""
+def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None = None) -> Report:
+    """Write summary.json, the table, the plots and the report page to storage, MLflow and the Prefect UI.
+
+    `command` makes the run again; it stands on the page.
+    """
 
     def work(step: Step) -> Report:
         rows, controls = summarize(arms), control_rows(arms)
@@ -28,6 +32,7 @@ def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
         for row in rows:
             if row["mean"] is not None:
                 run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
+        _store_page(run, command)
         _show(run, rows)
         return {"rows": rows, "controls": controls, "arms": len(arms)}
 
@@ -37,6 +42,13 @@ def summarize_arms(run: Run, arms: list[Report], title: str) -> Report:
 def _store(run: Run, name: str, content: bytes) -> None:
     run.store.write(f"{run.paths.summary}/{name}", content)
     run.tracker.file(run.mlflow_run, f"summary/{name}", content)
+
+
+def _store_page(run: Run, command: str | None) -> None:
+    try:
+        _store(run, "report.html", report_page(run.store, run.name, command).encode())
+    except Exception as error:  # `autosparse report` makes it again at any time: no reason to fail a run of hours
+        log().warning("no report page (%s: %s)", type(error).__name__, error)
 
 
 def _show(run: Run, rows: list[Row]) -> None:

@@ -14,6 +14,7 @@ SURFACE = {
     "run": {"--recipe", "--name", "--set"},
     "recipes": set(),
     "show": {"--json"},
+    "report": {"--out"},
     "prune": {"--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"},
     "up": set(),
     "down": set(),
@@ -30,7 +31,7 @@ def test_commands() -> None:
     assert all(f" {command} " in listed for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "show", "prune"])
+@pytest.mark.parametrize("command", ["run", "show", "report", "prune"])
 def test_options(command: str) -> None:
     shown = cli(command, "--help").stdout
     assert all(option in shown for option in SURFACE[command])
@@ -73,6 +74,7 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "smoke", "--name", "../x"), "name: '../x' is not allowed"),
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
+        (("report", "nothing"), "run: 'nothing' is not in"),
         (
             ("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"),
             "--density: 2.0 is not allowed",

@@ -42,6 +42,7 @@ LOCK = dict(re.findall(r"(?m)^([^=\s]+)==(\S+)$", (ROOT / "requirements.lock").r
 COMMANDS = (
     "autosparse down",
     "autosparse recipes",
+    "autosparse report",
     "autosparse run",
     "autosparse show",
     "autosparse status",

@@ -1,0 +1,179 @@
+"""One self-contained HTML page about a run, from storage alone. Every text is escaped; figures are inline SVG."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from models.specs import SCORER
+from storage.store import Store
+from tasks import report_parts as parts
+from tasks.ledger import Ledger, ledger
+from tasks.report_data import RunRecord, load_record
+from tasks.report_template import STYLE, TEMPLATE
+from tasks.verdicts import Gap, controls, gaps, headline, panels
+
+SECTIONS = (
+    ("accuracy", "Accuracy"),
+    ("results", "Results"),
+    ("gap", "Gap closure"),
+    ("controls", "Controls"),
+    ("layers", "Layers"),
+    ("overlap", "Overlap"),
+    ("survival", "Survival"),
+    ("ledger", "Cost"),
+    ("provenance", "Provenance"),
+)
+
+
+def report_page(store: Store, name: str, command: str | None = None) -> str:
+    """The page about the run `name` of a store; `command` makes the run again. What is missing is left out, and said.
+
+    Raises DataError where there is no such run.
+    """
+    record = load_record(store, name)
+    found, costs = gaps(record.rows), ledger(record)
+    layers, why_layers = parts.layer_pictures(store, record)
+    overlaps, why_overlap = parts.overlap_pictures(store, record)
+    survival, why_survival = parts.survival_pictures(store, record)
+    macs, why_macs = parts.macs_tables(store, record)
+    return (
+        _environment()
+        .from_string(TEMPLATE)
+        .render(
+            style=Markup(STYLE),
+            name=record.name,
+            headline=headline(found),
+            lead=_lead(record),
+            notes=_notes(record),
+            unfinished=bool(_open_steps(record)),
+            tiles=_tiles(record, found, costs),
+            sections=SECTIONS,
+            curves=_pictures(parts.curves(record)),
+            results=parts.result_tables(record),
+            failed=parts.failed_arms(record),
+            many=len(panels(record.rows)) > 1,
+            gaps=found,
+            controls=controls(record.rows),
+            layers=_pictures(layers),
+            overlaps=_pictures(overlaps),
+            survival=_pictures(survival),
+            macs=macs,
+            why={"layers": why_layers, "overlap": why_overlap, "survival": why_survival, "macs": why_macs},
+            ledger=costs,
+            break_even=_break_even(costs),
+            facts=_facts(record),
+            command=command,
+            spec=json.dumps(record.view["spec"], indent=2),
+        )
+        .strip()
+        + "\n"
+    )
+
+
+def points(difference: float | None) -> str:
+    """A difference of accuracies in percentage points, signed."""
+    return "-" if difference is None else f"{100 * difference:+.2f} points"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["points"] = points
+    environment.filters["seconds"] = duration
+    environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
+    return environment
+
+
+def _pictures(found: list[parts.Picture]) -> list[dict[str, Any]]:
+    return [{**picture, "svg": Markup(picture["svg"])} for picture in found]  # matplotlib has escaped its texts
+
+
+def _lead(record: RunRecord) -> str:
+    irp, fanout = record.spec.irp, record.spec.fanout
+    sources = ", ".join(network.label for network in irp.networks)
+    started = record.view["ids"].get("started")
+    return (
+        f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
+        f"{irp.final_density:g}; "
+        f"{len(fanout.methods)} methods on {', '.join(target.label for target in fanout.targets)} at densities {_list(fanout.densities)}, "
+        f"seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
+    )
+
+
+def _open_steps(record: RunRecord) -> list[str]:
+    irp = record.spec.irp
+    rounds = irp.rounds * len(irp.networks) * len(irp.seeds)
+    steps = [f"IRP rounds: {len(record.rounds)} of {rounds} are there"] if len(record.rounds) < rounds else []
+    steps += ["the feature data set"] if record.features is None else []
+    steps += ["the scorer"] if record.scorer is None else []
+    arms, expected = len(record.planned_arms), record.expected_arms
+    return steps + ([f"arms: {arms} of {expected} are there"] if arms < expected else [])
+
+
+def _notes(record: RunRecord) -> list[str]:
+    single = sorted({row["n"] for row in record.rows if row["n"]}) == [1]
+    return _open_steps(record) + (["spread over seeds: every cell is one seed, so small differences mean little"] if single else [])
+
+
+def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
+    tiles = []
+    judged = [gap for gap in found if gap.lead is not None]
+    if judged:
+        last = judged[-1]
+        where = f"{last.target}, density {last.density:g}"
+        tiles.append({"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{points(last.lead)} beside {last.best_name}; {where}"})
+        closed = f"{100 * last.closure:.0f} %" if last.closure is not None else "not defined"
+        tiles.append({"what": "gap closure", "value": closed, "more": last.why or f"of the way to the ticket; {where}"})
+    if record.scorer:
+        group, metrics = next(iter(record.scorer["metrics"].items()), ("", {}))
+        if group:
+            value = f"{metrics['spearman_pooled']:.3f}"
+            tiles.append({"what": "held-out Spearman", "value": value, "more": f"pooled, on {group} the scorer has not seen"})
+    reuses = costs.networks
+    tiles.append(
+        {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
+    )
+    failed = sum(arm["accuracy"] is None for arm in record.arms)
+    beside = len(record.arms) - len(record.planned_arms)
+    more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
+    tiles.append({"what": "arms", "value": f"{len(record.planned_arms)} / {record.expected_arms}", "more": more})
+    return tiles
+
+
+def _break_even(costs: Ledger) -> str:
+    reuses, why = costs.break_even
+    if reuses is None:
+        text = f"Break-even is not defined: {why}."
+    else:
+        text = (
+            f"IRP, features and scorer fit pay for themselves after {reuses:.2f} reuses of the scorer, "
+            f"that is from network {costs.networks} on, "
+            f"compared with an IRP of {duration(costs.irp_per_network or 0.0)} for every new network."
+        )
+    share = next((cost.share for cost in costs.methods if cost.method == SCORER), None)
+    return text if share is None else f"{text} Scoring by the scorer takes {100 * share:.1f} % of one retraining."
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    view, ids = record.view, record.view["ids"]
+    made = record.made_by
+    facts = [("run", record.name), ("spec fingerprint", view["fingerprint"])]
+    facts += [("image data", parts.digests(record.data))] if record.data else []
+    facts += [("feature data set", f"{record.features['digest']} ({record.features['rows']:,} rows)")] if record.features else []
+    if view["scorer"]:
+        facts.append(("scorer", f"{view['scorer']['kind']}, version {view['scorer'].get('version', 'not registered')}"))
+    facts += [("made by", ", ".join(f"{key} {value}" for key, value in sorted(one.items()))) for one in made]
+    facts += [(key.replace("_", " "), str(value)) for key, value in sorted(ids.items()) if value and key != "name"]
+    return facts
+
+
+def _list(values: tuple[Any, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

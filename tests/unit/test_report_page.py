@@ -1,0 +1,233 @@
+"""The report page: numbers that can be checked on paper, texts that stay texts, nothing that is loaded."""
+
+import logging
+import re
+import shutil
+import subprocess
+from html import escape, unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flows.report_command import write_report
+from models.errors import DataError
+from storage.feature_table import open_dataset
+from storage.mask_files import dump_mask
+from storage.paths import RunPaths, report
+from storage.store import Store
+from tasks import summarize_arms
+from tasks.report_data import layer_density_rows, load_record
+from tasks.report_page import duration, points, report_page
+from tasks.survival_map import survival_map
+
+CHROMIUM = shutil.which("chromium")
+NASTY = '<script>alert(1)</script><img src=x onerror="alert(2)">$x_1$'
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text of the page with single spaces."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def section(page: str, key: str) -> str:
+    """The text of one section."""
+    return Tags(page.split(f'<h2 id="{key}">')[1].split("<h2 ")[0]).text
+
+
+@pytest.fixture
+def page(made: SimpleNamespace, tmp_path: Path) -> str:
+    return report_page(made.run(tmp_path), made.name, "autosparse run --recipe smoke --name made")
+
+
+def test_verdict_results_and_gap_closure(page: str) -> None:
+    assert "the scorer is ahead at 1 and behind at 1 of 2 densities" in page
+    results = section(page, "results")
+    assert "scorer 0.7700 ± 0.0141 n=2 0.5000 ± 0.0000 n=2" in results
+    assert "magnitude 0.6000 ± 0.0000 n=2 0.4000 n=1 1 failed" in results
+    assert "lenet300-100 snip+invert 0.1 10 loss: nan at step 3" in results
+    gap = section(page, "gap")
+    assert "0.1 60.0 % 0.7700 +6.00 points 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
+    assert "0.02 not defined (no ticket) 0.5000 -10.00 points 0.6000 snip -" in gap
+
+
+def test_controls_with_their_verdicts(page: str) -> None:
+    found = section(page, "controls")
+    assert "scorer+shuffle 0.1 -1.50 points weights matter 0.7700 0.7550 2" in found
+    assert "scorer+shuffle 0.02 -0.50 points only layer densities matter 0.5000 0.4950 2" in found
+    assert "scorer+reinit 0.1 +0.00 points initial values do not matter 0.7700 0.7700 2" in found
+    assert "snip+invert 0.1 - not defined: an accuracy is missing 0.7100 - 0" in found
+
+
+def test_cost_and_break_even(page: str) -> None:
+    found = section(page, "ledger")
+    assert "IRP, 4 rounds of 2 sources 4.0 min 2.0 min per network" in found
+    assert "after 3.00 reuses of the scorer, that is from network 3 on" in found  # (240 + 10 + 50) / (120 - 20)
+    assert "scorer 20.0 s n=2 40.0 s n=4 50.0 %" in found
+    assert "Scoring by the scorer takes 50.0 % of one retraining." in found
+    assert "Dense: 5.02e+04 per image, 7.71e+07 for one retraining." in found  # 3 * 50,200 * 512 images
+    assert "scorer 45.2 % 3.5e+07 2.0 % 1.5e+06" in found  # (19,200 + 3,000 + 500) and (384 + 600) of 50,200
+
+
+def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:
+    shown = page.split('<h2 id="overlap">')[1].split("<h2 ")[0]
+    numbers = re.findall(r">(\.\d\d|1\.00)</text>", shown.split("</svg>")[0])
+    assert len(numbers) == 36  # three methods and three controls
+    assert numbers[0] == "1.00" and ".75" in numbers and ".25" in numbers and ".50" in numbers
+    assert "Masks of seed 10. By chance: 0.1." in shown
+
+
+def test_layers_without_a_weight_are_named(page: str) -> None:
+    assert "Layers left empty: snip 1 of 3, magnitude 1 of 3, scorer 1 of 3." in section(page, "layers")
+
+
+def test_layers_stand_in_the_order_of_the_network(made: SimpleNamespace, tmp_path: Path) -> None:
+    store, step = made.begin(tmp_path, made.spec()), RunPaths(made.name).scores(made.target, 10, "snip")
+    store.write("mask", dump_mask({"z.stem": torch.ones(4, dtype=torch.bool), "a.head": torch.ones(4, dtype=torch.bool)}))
+    cuts = {"0.1": {"mask": "mask", "layer_densities": {"z.stem": 1.0, "a.head": 0.5}}}
+    made.report(store, step, method="snip", seed=10, target=made.target, cuts=cuts)
+    assert list(store.read_json(report(step))["cuts"]["0.1"]["layer_densities"]) == ["a.head", "z.stem"]
+    rows = layer_density_rows(store, load_record(store, made.name), made.target, 0.1)
+    assert list(rows["snip"].items()) == [("z.stem", 1.0), ("a.head", 0.5)]
+
+
+def test_survival_map_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
+    store = made.run(tmp_path)
+    record = load_record(store, made.name)
+    assert record.features
+    found = survival_map(open_dataset(f"{store.root}/{RunPaths(made.name).features}/{record.features['digest']}"))
+    cells = {(int(row), int(column)): found.mean[row, column] for row, column in np.argwhere(found.count)}
+    # |w| .55 / (3 / 36) = 6.6; g * sign(w) (3 +- .52) / (6 / 36) = 21.1 and 14.9; 9 and -9 go to the edge
+    assert cells == {(6, 21): 2.0, (6, 14): 1.0, (35, 0): 0.0}
+    assert (found.rows, int(found.count.sum()), found.rounds) == (36, 36, 2)
+
+
+def test_cells_of_few_weights_are_blank(made: SimpleNamespace, tmp_path: Path) -> None:
+    store, run = made.begin(tmp_path, made.spec()), RunPaths(made.name)
+    made.features(store, run, copies=2)
+    found = survival_map(open_dataset(f"{store.root}/{run.features}/{store.read_json(report(run.features))['digest']}"))
+    assert found.count.max() == 4 and np.isnan(found.mean).all()
+
+
+def test_nothing_is_loaded_and_nothing_runs(page: str) -> None:
+    tags = Tags(page).tags
+    assert not {"script", "img", "iframe", "object", "embed", "audio", "video"} & {tag for tag, _ in tags}
+    addresses = [value or "" for _, attrs in tags for key, value in attrs.items() if key in ("src", "href", "xlink:href", "srcset")]
+    assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
+    assert "@import" not in page and "http://127.0.0.1:5000/#/runs/1" in page  # the address of a server is a text
+    known = {value for _, attrs in tags if (value := attrs.get("id"))}
+    assert len(known) == len([1 for _, attrs in tags if "id" in attrs]), "two elements have the same id"
+    assert {address[1:] for address in addresses if address.startswith("#")} <= known
+
+
+def test_names_from_a_spec_are_escaped_everywhere(made: SimpleNamespace, tmp_path: Path) -> None:
+    store = made.run(tmp_path, made.spec(name=NASTY), target=f"net{NASTY}", reason=NASTY)
+    step = RunPaths(made.name).scores(made.target, 10, "nasty")
+    made.report(store, step, method=NASTY, seed=10, target=made.target, cuts={}, seconds=1.0)
+    for number, accuracy in enumerate((0.5, None)):
+        arm = {"target": made.target, "dataset": NASTY, "method": NASTY, "density": 0.1, "seed": number, "kept_density": 0.1}
+        made.report(store, f"{step}/density-{number}", accuracy=accuracy, reason=NASTY, seconds=1.0, status="ok", **arm)
+    page = report_page(store, made.name, f"autosparse run --set 'data.name={NASTY}'")
+    tags = Tags(page)
+    assert not {"script", "img"} & {tag for tag, _ in tags.tags}
+    assert not [key for _, attrs in tags.tags for key in attrs if key.startswith("on")]
+    assert tags.text.count(NASTY) > 10
+
+
+@pytest.mark.parametrize("gone", ["irp", "features", "scorer", "fanout", "data"])
+def test_a_part_that_is_missing_is_left_out_and_said(made: SimpleNamespace, tmp_path: Path, gone: str) -> None:
+    store = made.run(tmp_path)
+    store.delete(f"{RunPaths(made.name).root}/{gone}")
+    page = report_page(store, made.name)
+    said = {
+        "irp": "IRP rounds: 0 of 4 are there",
+        "features": "there is no feature data set yet",
+        "scorer": "no scorer fit",
+        "fanout": "no arm has been retrained yet",
+        "data": "its data set has not been read yet",
+    }
+    assert said[gone] in unescape(page)
+    assert ("This run is not finished" in page) == (gone != "data")
+
+
+def test_a_run_that_has_only_begun(made: SimpleNamespace, tmp_path: Path) -> None:
+    page = report_page(made.begin(tmp_path, made.spec()), made.name)
+    assert "No verdict yet" in page and "This run is not finished" in page and "<svg" not in page
+
+
+def test_damaged_features_do_not_take_the_page_with_them(made: SimpleNamespace, tmp_path: Path) -> None:
+    store: Store = made.run(tmp_path)
+    part = next(key for key in store.list(RunPaths(made.name).features) if key.endswith(".parquet"))
+    store.write(part, b"PAR1")
+    assert "damaged" in section(report_page(store, made.name), "survival")
+
+
+def test_the_command_writes_the_page(made: SimpleNamespace, clean_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.run(clean_settings / "storage")
+    monkeypatch.chdir(tmp_path)
+    assert write_report(made.name, None) == Path("report-made.html")
+    assert "autosparse run --recipe smoke --name made --set" in unescape((tmp_path / "report-made.html").read_text())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="Not a directory|exists"):
+        write_report(made.name, tmp_path / "file" / "page.html")
+
+
+def test_a_page_that_fails_is_a_warning_in_the_log_of_the_run(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(summarize_arms, "log", lambda: logging.getLogger("flow"))  # Prefect's needs a flow run
+    kept: list[str] = []
+    tracker = SimpleNamespace(file=lambda run, name, content: kept.append(name))
+    run: Any = SimpleNamespace(store=made.run(tmp_path), name=made.name, paths=RunPaths(made.name), tracker=tracker, mlflow_run="1")
+    summarize_arms._store_page(run, "autosparse run")
+    assert kept == ["summary/report.html"] and b"autosparse run" in run.store.read(f"{run.paths.summary}/report.html")
+    assert not caplog.messages
+    run.name = "gone"
+    summarize_arms._store_page(run, None)
+    assert "no report page (DataError: run: 'gone' is not in" in caplog.messages[0]
+
+
+def test_how_numbers_read() -> None:
+    assert [points(None), points(0.0123), points(-0.5)] == ["-", "+1.23 points", "-50.00 points"]
+    assert [duration(119.94), duration(120), duration(7200)] == ["119.9 s", "2.0 min", "2.0 h"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_it_fits_its_window_and_the_console_stays_silent(page: str, tmp_path: Path, width: int) -> None:
+    # in a frame, because a headless window cannot be as narrow as a phone
+    probe = """const frame = document.querySelector('iframe'), body = document.body
+        onload = () => { body.dataset.width = frame.contentDocument.documentElement.scrollWidth
+        const loads = frame.contentWindow.performance.getEntriesByType('resource').map(entry => entry.name)
+        body.dataset.loads = loads.filter(name => !name.startsWith('data:')).length }"""
+    frame = f'<iframe srcdoc="{escape(page)}" style="border: 0; width: {width}px; height: 900px"></iframe>'
+    (tmp_path / "frame.html").write_text(f"<!doctype html><body style='margin: 0'>{frame}<script>{probe}</script>")
+    picture = tmp_path / "page.png"
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}")
+    address = (tmp_path / "frame.html").as_uri()
+    shot = [str(CHROMIUM), *options, f"--window-size={max(width, 500)},900", f"--screenshot={picture}", address]
+    seen = subprocess.run(shot, capture_output=True, text=True, timeout=100)
+    dumped = subprocess.run([str(CHROMIUM), *options, "--dump-dom", address], capture_output=True, text=True, timeout=100)
+    assert "CONSOLE" not in seen.stderr + dumped.stderr
+    assert picture.stat().st_size > 10_000
+    (found,) = re.findall(r'data-width="(\d+)" data-loads="(\d+)"', dumped.stdout)
+    assert int(found[0]) <= width
+    assert found[1] == "0"

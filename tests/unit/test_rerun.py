@@ -1,0 +1,46 @@
+"""The command on the report page makes the same spec again."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from flows.cli import parse_changes
+from flows.recipes import RECIPES, recipe
+from flows.rerun import changed, rerun_command
+from models.spec_fields import override
+from models.specs import ExperimentSpec, TargetSpec
+
+
+def remade(command: str) -> ExperimentSpec:
+    words = shlex.split(command)
+    assert words[:3] == ["autosparse", "run", "--recipe"]
+    settings = tuple(words[index + 1] for index, word in enumerate(words) if word == "--set")
+    return override(recipe(words[3]), parse_changes(settings))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_needs_no_changes(name: str) -> None:
+    assert rerun_command(recipe(name), "x") == f"autosparse run --recipe {name} --name x"
+
+
+def test_changes_come_back_whatever_their_type() -> None:
+    base = recipe("small_cifar")
+    data = replace(base.data, path="/data/it's here", train_limit=None)
+    network = replace(base.irp.networks[0], prune_head=False)
+    other = TargetSpec(network=network, data=replace(base.data, name="digits", path=None))
+    spec = replace(
+        base,
+        data=data,
+        irp=replace(base.irp, rounds=3, networks=(network,)),
+        fanout=replace(base.fanout, targets=(TargetSpec(network=network), other), densities=(0.3,), ticket=False),
+    )
+    command = rerun_command(spec, "mine")
+    assert command.startswith("autosparse run --recipe small_cifar --name mine ")
+    assert remade(command) == spec
+
+
+def test_changed_names_the_smallest_part() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}, {"e": 2}], "f": None}
+    wanted = {"a": {"b": 1, "c": [1]}, "d": [{"e": 1}, {"e": 3}], "f": {"g": 1}}
+    assert changed(base, wanted) == {"a.c": [1], "d.1.e": 3, "f": {"g": 1}}
