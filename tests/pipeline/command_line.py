@@ -1,5 +1,6 @@
 """`autosparse` as a process of its own, in a home of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,14 @@ from typing import Any
 
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 ROOT = Path(__file__).resolve().parents[2]
-CHANGES = ("--set", "fanout.min_per_layer=1", "--set", "irp.train.epochs=2")
+# convolutions and BatchNorm, so that what is said of resuming holds for them
+SMALL = {"name": "resnet8", "width": 4}
+CHANGES = (
+    *("--set", f"irp.networks=[{json.dumps(SMALL)}]"),
+    *("--set", f"fanout.targets=[{json.dumps({'network': SMALL})}]"),
+    *("--set", "fanout.min_per_layer=1"),
+    *("--set", "irp.train.epochs=2"),
+)
 OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
 
 

@@ -62,7 +62,7 @@ def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path, moment: 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     _, expected = whole
-    process = started(tmp_path, *CHANGES, until="[ .. ] lenet300-100 seed 0 round 1")
+    process = started(tmp_path, *CHANGES, until="[ .. ] resnet8-w4 seed 0 round 1")
     watchdog = threading.Timer(100, process.kill)
     watchdog.start()
     os.killpg(process.pid, signal.SIGINT)

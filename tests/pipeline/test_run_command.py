@@ -19,6 +19,8 @@ from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environm
 
 pytestmark = pytest.mark.services
 
+WEIGHTS = 36 + 2 * 144 + 288 + 576 + 32 + 1152 + 2304 + 128 + 160  # of a ResNet-8 of width 4 on one channel and ten classes
+
 
 def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     _, found = whole
@@ -26,14 +28,14 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     assert [row["round"] for row in found["rounds"]] == [0, 1]
     assert found["rounds"][0]["density"] == 1.0
     assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 for row in found["rounds"])
-    assert found["dataset"]["rows"] == 64 * 300 + 300 * 100 + 100 * 10
+    assert found["dataset"]["rows"] == WEIGHTS
     assert len(found["dataset"]["digest"]) == 32
     assert found["scorer"]["version"] == "1"
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
     assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
-    assert arms["snip", 0.1]["kept_density"] == round(0.1 * 50_200) / 50_200
+    assert arms["snip", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
     assert len(found["summary"]) == 3
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
 
@@ -85,7 +87,7 @@ def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tu
 
     done = cli(home, "run", "--recipe", "smoke", *CHANGES)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "[cached] lenet300-100 seed 0 round 0" in done.stdout
+    assert "[cached] resnet8-w4 seed 0 round 0" in done.stdout
     found = json.loads(cli(home, "show", expected["name"], "--json").stdout)
     assert without_seconds(found["rounds"]) == without_seconds(expected["rounds"])
     assert without_seconds(found["arms"]) == without_seconds(expected["arms"])
@@ -149,6 +151,6 @@ def test_a_scorer_of_another_feature_version_is_refused(copied: Path, tmp_path: 
 
 def test_masks_in_storage_are_nested_along_the_rounds(whole: tuple[Path, dict]) -> None:
     home, found = whole
-    source = home / "storage/runs" / found["name"] / "irp/lenet300-100-seed0"
+    source = home / "storage/runs" / found["name"] / "irp/resnet8-w4-seed0"
     first, second = (load_mask((source / f"round-{index:03d}/mask.safetensors").read_bytes()) for index in range(2))
     assert all(not (second[name] & ~first[name]).any() for name in first)

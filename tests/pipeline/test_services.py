@@ -13,11 +13,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
+from flows.recipes import smoke
 from models.errors import ServiceError
+from models.spec_fields import override, to_plain
 from tasks import service_commands, service_processes, services, settings
 from tasks.services import ServicesState
 from tasks.settings import Settings
+from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]
 WATCH_SECONDS = 450
@@ -147,6 +151,41 @@ def test_a_deployment_run_ends_completed(running: Running) -> None:
     assert (running.settings.home / "storage" / "runs" / "first").is_dir()
     with urllib.request.urlopen(f"{running.state.addresses['mlflow']}/ajax-api/2.0/mlflow/registered-models/search", timeout=10) as answer:
         assert [one["name"] for one in json.load(answer)["registered_models"]] == ["autosparse-scorer"]
+
+
+def test_a_cancelled_run_ends_its_jobs_and_says_so(running: Running) -> None:
+    spec = override(smoke(), {"irp.train.epochs": 500})
+    started = running.prefect("deployment", "run", "autosparse/irp", "-p", f"spec={json.dumps(to_plain(spec))}", "-p", "name=endless")
+    assert started.returncode == 0, started.stdout
+    training = running.settings.home / "storage" / "runs" / "endless" / "training"
+    wait_for(lambda: any(training.rglob("model.safetensors")))
+    flow_run = state_of(running, "endless")
+    assert flow_run["state_type"] == "RUNNING"
+    assert running.prefect("flow-run", "cancel", flow_run["id"]).returncode == 0
+    wait_for(lambda: state_of(running, "endless")["state_type"] == "CANCELLED")
+    wait_for(lambda: not train_workers(running))
+    client = MlflowClient(running.state.addresses["mlflow"])
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], "tags.`autosparse.run` = 'endless'")
+    assert "KILLED" in {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
+
+
+def state_of(running: Running, name: str) -> dict[str, str]:
+    listed = json.loads(running.prefect("flow-run", "ls", "-o", "json").stdout)
+    return next(one for one in listed if one["name"] == name)
+
+
+def train_workers(running: Running) -> list[psutil.Process]:
+    found = service_processes.processes(running.state.processes.values())
+    return [process for process in found if "RayTrainWorker" in name_of(process)]
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_only_what_died_is_started_again(running: Running) -> None:
