@@ -16,6 +16,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.errors import not_allowed
 
 Batches = Sequence[tuple[Tensor, Tensor]]
+LookAhead = Callable[[nn.Module], nn.Module]
+
+
+class ScoringBatches(list[tuple[Tensor, Tensor]]):
+    """Batches of images and labels and, for methods that look ahead, `look_ahead`: network -> a copy of it after a short training."""
+
+    look_ahead: LookAhead | None = None
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -17,13 +17,16 @@ Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
+SCORER_GROWTH = "scorer_growth"  # its learned layer densities, filled by growth: the scorer that looks ahead
+LEARNED = (SCORER, SCORER_GROWTH)
+LOOKING_AHEAD = ("growth", SCORER_GROWTH)
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
 
 
 def _criteria() -> tuple[str, ...]:
     from models.criteria.registry import CRITERIA
 
-    return (*CRITERIA, SCORER)
+    return (*CRITERIA, *LEARNED)
 
 
 def _networks() -> tuple[str, ...]:
@@ -154,11 +157,16 @@ class ScoringSpec(Spec):
 
     batches: Count
     batch_size: Count
+    lookahead_steps: Natural = 0  # of dense training before the cut, rewound afterwards; 0 = the strict track
+    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerSpec(Spec):
-    """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training."""
+    """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
+
+    `allocation` "learned" adds the head for layer densities (models/allocation_head.py); `sharpness` is that head's.
+    """
 
     kind: Annotated[str, Known(_scorers)]
     epochs: Count
@@ -167,6 +175,8 @@ class ScorerSpec(Spec):
     holdout_layers: Annotated[float, Range(least=0, below=1)]
     holdout_seeds: tuple[Seed, ...] = ()
     hidden: tuple[Count, ...] = (32, 32)
+    allocation: Literal["global", "learned"] = "global"
+    sharpness: Annotated[float, Range(least=0)] | None = None
     seed: Seed = 0
     job: JobSpec = JobSpec()
 
@@ -230,6 +240,17 @@ class ExperimentSpec(Spec):
         if len(set(self.fanout.controls)) != len(self.fanout.controls):
             raise not_allowed("fanout.controls", list(self.fanout.controls), "no two the same")
         self._check_seeds()
+        self._check_lookahead()
+
+    def _check_lookahead(self) -> None:
+        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.methods))
+        if ahead and not self.scoring.lookahead_steps:
+            raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
+        if SCORER_GROWTH in ahead and self.scorer.allocation != "learned":
+            raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' for {SCORER_GROWTH}")
+        spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
+        if ahead and spoiled:
+            raise not_allowed("fanout.controls", spoiled, f"none that spoils scoring batches beside {', '.join(ahead)}")
 
     def _check_seeds(self) -> None:
         strangers = set(self.scorer.holdout_seeds) - set(self.irp.seeds)
@@ -240,5 +261,5 @@ class ExperimentSpec(Spec):
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
-        if shared and SCORER in self.fanout.methods:
+        if shared and set(LEARNED) & set(self.fanout.methods):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")

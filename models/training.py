@@ -121,7 +121,7 @@ def fit(
         total, seen = torch.zeros((), device=trainer.device), per_epoch - done
         with seeding.scoped(trainer.seed, "dropout", epoch, trainer.rank.index):
             for images, labels in batches(trainer, epoch, start=done):
-                total += _step(trainer, images, labels, rates[trainer.step], held)
+                total += train_step(trainer, images, labels, rates[trainer.step], held)
                 trainer.step += 1
                 if after_step:
                     after_step(trainer)
@@ -167,7 +167,10 @@ def learning_rates(spec: TrainSpec, steps_per_epoch: int) -> list[tuple[float, f
     return table
 
 
-def _step(trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[float, float], held: list[tuple[nn.Parameter, Tensor]]) -> Tensor:
+def train_step(
+    trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[float, float], held: list[tuple[nn.Parameter, Tensor]]
+) -> Tensor:
+    """One step of SGD at (learning rate, momentum); the mean loss over all ranks. `held` are masked weights with their masks."""
     trainer.forward.train()
     for group in trainer.optimizer.param_groups:
         group["lr"], group["momentum"] = rates

@@ -125,7 +125,7 @@ def _notes(record: RunRecord) -> list[str]:
 
 def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
     tiles = []
-    judged = [gap for gap in found if gap.lead is not None]
+    judged = [gap for gap in found if gap.lead is not None and gap.method == SCORER]
     if judged:
         last = judged[-1]
         where = f"{last.target}, density {last.density:g}"

@@ -112,10 +112,10 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 {% if gaps %}<p>(scorer &minus; best criterion) / (ticket &minus; best criterion): 0 % is the best fixed formula,
 100 % the ticket of a whole IRP.</p>
 <div class="scroll"><table><thead><tr>
-{% if many %}<th>target</th>{% endif %}<th class="num">density</th><th>gap closure</th><th class="num">scorer</th>
-<th class="num">scorer &minus; best</th><th>best criterion</th><th class="num">ticket</th></tr></thead><tbody>
+{% if many %}<th>target</th>{% endif %}<th class="num">density</th><th>learned scorer</th><th>gap closure</th><th class="num">accuracy</th>
+<th class="num">above the best</th><th>best criterion</th><th class="num">ticket</th></tr></thead><tbody>
 {% for gap in gaps %}<tr>{% if many %}<td>{{ gap.target }} on {{ gap.dataset }}</td>{% endif %}
-<td class="num">{{ "%g" | format(gap.density) }}</td>
+<td class="num">{{ "%g" | format(gap.density) }}</td><td>{{ gap.method }}</td>
 <td>{% if gap.closure is not none %}<b>{{ "%.1f" | format(100 * gap.closure) }} %</b>{% else %}not defined
  <small>({{ gap.why }})</small>{% endif %}</td>
 <td class="num">{{ gap.scorer | accuracy }}</td><td class="num">{{ gap.lead | points }}</td>

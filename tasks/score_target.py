@@ -3,7 +3,7 @@
 from prefect import task
 
 from models.spec_fields import to_plain
-from models.specs import SCORER, TargetSpec
+from models.specs import LEARNED, TargetSpec
 from tasks.cluster import run_remote
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
@@ -26,7 +26,8 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
             min_per_layer=fanout.min_per_layer,
             controls=list(fanout.controls),
             repair=fanout.repair,
-            scorer=run.paths.scorer if method == SCORER else None,
+            train=to_plain(fanout.train),
+            scorer=run.paths.scorer if method in LEARNED else None,
             step=key,
         )
         return run_remote(run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event)

@@ -3,6 +3,7 @@
 from models.allocation import erk_topk, uniform_plus_topk, uniform_topk
 from models.criteria.contract import Allocate, Criterion, ScoreFn
 from models.criteria.gradient_flow import grasp
+from models.criteria.growth import growth
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
 from models.criteria.random_walks import phew
 from models.criteria.sensitivity import force, snip, snip_iterative
@@ -25,4 +26,5 @@ CRITERIA: dict[str, Criterion] = {
     "synflow": Criterion(synflow),
     "ntk_sap": Criterion(ntk_sap),
     "phew": Criterion(phew),
+    "growth": Criterion(growth),
 }

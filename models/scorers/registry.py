@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from models.allocation_head import Allocation
 from models.errors import DataError, unknown_name
 from models.features import FEATURE_NAMES, FEATURES_VERSION
 from models.scorers.binned_table import BinnedTable
@@ -18,7 +19,8 @@ class ScorerKind:
     """A kind of scorer: its module, and how one is begun from the widths of hidden layers (where it has such) and a seed.
 
     A module maps features (n, F) to scores (n,), higher = keep, and has `kind`, `fields` (its constructor's arguments) and
-    `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see models.scorer_fit.
+    `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see models.scorer_fit; and
+    `allocation`, an Allocation: then its scores rank weights inside a layer only.
     """
 
     module: type[nn.Module]
@@ -41,7 +43,9 @@ def build_scorer(kind: str, *, hidden: tuple[int, ...], seed: int) -> nn.Module:
 
 def scorer_config(scorer: nn.Module) -> dict[str, Any]:
     """The card: JSON-like data that rebuilds the module and names the features it expects."""
-    return {"kind": scorer.kind, "fields": scorer.fields, "features_version": FEATURES_VERSION, "features": list(FEATURE_NAMES)}
+    allocation = getattr(scorer, "allocation", None)
+    heads = {"allocation": allocation.to_plain()} if allocation else {}
+    return {"kind": scorer.kind, "fields": scorer.fields, "features_version": FEATURES_VERSION, "features": list(FEATURE_NAMES), **heads}
 
 
 def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
@@ -56,6 +60,8 @@ def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
         raise DataError(str(unknown_name("scorer.kind", str(kind), SCORERS)))
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.get("fields", {}).items()}
     try:
-        return SCORERS[kind].module(**fields).eval()
+        scorer = SCORERS[kind].module(**fields).eval()
+        scorer.allocation = Allocation.from_plain(config["allocation"]) if config.get("allocation") else None  # type: ignore[assignment]
+        return scorer
     except TypeError as error:
         raise DataError(f"scorer.fields: {fields} are not allowed; allowed: the fields of {kind!r} ({error})") from None

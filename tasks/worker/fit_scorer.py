@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from models import seeding
+from models.allocation_head import Allocation, fit_allocation
 from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
 from models.labels import label_target
@@ -45,6 +46,8 @@ def fit(job: Job) -> dict[str, Any]:
     losses = _fit(job, spec, scorer, split)
     if job.rank.index:
         return {}
+    if spec.allocation == "learned":
+        scorer.allocation = split.allocation(spec)  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
     metrics = {
@@ -100,6 +103,22 @@ class Split:
             mine = slice(job.rank.index, None, count)
             for rows, labels in minibatches(features[mine], target[mine], max(spec.batch_size // count, 2), stream):
                 yield rows.to(job.device), labels.to(job.device)
+
+    def allocation(self, spec: ScorerSpec) -> Allocation:
+        """The head for layer densities, fitted to every cut of the training seeds, held-out layers left out."""
+        examples = []
+        for number, part in enumerate(self.dataset.parts):
+            if number in self.held_parts:
+                continue
+            counts = np.zeros((len(self.facts[number]), self.rounds + 1))
+            for columns in self.dataset.batches(number, columns=("layer", "rounds_survived")):
+                np.add.at(counts, (columns["layer"], columns["rounds_survived"]), 1)
+            kept = counts[:, ::-1].cumsum(1)[:, ::-1]  # after so many cuts
+            for cut in range(1, self.rounds + 1):
+                whole = kept[:, cut].sum() / part.rows
+                chosen = [layer for layer in range(len(kept)) if layer not in self.held_layers[number]]
+                examples += [(self.facts[number][layer], whole, kept[layer, cut] / kept[layer, 0]) for layer in chosen]
+        return fit_allocation(examples, final_density=self.dataset.metadata["final_density"], sharpness=spec.sharpness)
 
     def held_out(self, group: str) -> Iterator[tuple[str, LayerFacts, Columns]]:
         """Held-out layers whole: every layer of held-out seeds, or the held-out layers of the other seeds."""
@@ -170,7 +189,9 @@ def _compare(
         weight, gradient = torch.from_numpy(columns["weight"]), torch.from_numpy(columns["gradient"])
         survived[name] = torch.from_numpy(columns["rounds_survived"])
         for key, module in (("scorer", scorer), ("table", table)):
-            scores[key][name] = score_weights(module, weight.to(device), gradient.to(device), facts).cpu()
+            raw = score_weights(module, weight.to(device), gradient.to(device), facts).cpu()
+            allocation = getattr(module, "allocation", None)
+            scores[key][name] = allocation.comparable(raw, facts) if allocation else raw
         scores["abs_weight"][name], scores["abs_gradient"][name] = weight.abs(), gradient.abs()
         scores["abs_weight_gradient"][name] = (weight * gradient).abs()
     reports = {key: evaluate_scorer(values, survived, rounds) for key, values in scores.items()}

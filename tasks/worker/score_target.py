@@ -11,8 +11,8 @@ from models.criteria.registry import CRITERIA, Criterion
 from models.gradients import Batches
 from models.masks import Mask, Scores
 from models.repair import repair
-from models.scorer_criterion import as_criterion
-from models.specs import SCORER, DataSpec, TargetSpec
+from models.scorer_criterion import allocated, as_criterion
+from models.specs import LEARNED, SCORER_GROWTH, DataSpec, TargetSpec
 from storage import paths
 from storage.checkpoints import dump_tensors
 from storage.mask_files import dump_mask
@@ -97,7 +97,9 @@ class Scoring:
 
 
 def _method(job: Job, name: str) -> Criterion:
-    if name != SCORER:
+    if name not in LEARNED:
         return CRITERIA[name]
     scorer, _ = load_scorer(job.store, job.config["scorer"])
+    if name == SCORER_GROWTH:
+        return Criterion(score=allocated(CRITERIA["growth"].score, scorer.allocation))  # type: ignore[arg-type]
     return Criterion(score=as_criterion(scorer.to(job.device)))

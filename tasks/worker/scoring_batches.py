@@ -1,23 +1,54 @@
 """The batches on which networks are scored: the same for criteria, the scorer and the feature data set."""
 
+from copy import deepcopy
+from functools import partial
+
 import torch
+from torch import nn
 
 from models import seeding
-from models.images import normalise
-from models.specs import DataSpec, ScoringSpec
+from models.gradients import ScoringBatches
+from models.images import normalise, to_images
+from models.lookahead import look_ahead
+from models.specs import DataSpec, ScoringSpec, TrainSpec
+from models.training import Trainer
 from storage.image_datasets import ImageArrays
 from tasks.worker.job import Job
 from tasks.worker.train_network import with_statistics
 
 
-def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches on which a network is scored: drawn by seed from the training images, not augmented."""
+def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:
+    """The batches on which a network is scored: drawn by seed from the training images, not augmented.
+
+    They can look ahead where the spec says so and the job has a `train`.
+    """
     scoring, data = job.spec("scoring", ScoringSpec), with_statistics(job.spec("data", DataSpec), arrays)
     order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
-    batches = []
+    batches = ScoringBatches()
     for start in range(0, min(scoring.batches * scoring.batch_size, len(order)), scoring.batch_size):
         rows = order[start : start + scoring.batch_size]
         pixels = torch.from_numpy(arrays.train_images[rows]).to(job.device)
         labels = torch.from_numpy(arrays.train_labels[rows]).to(job.device)
         batches.append((normalise(pixels, data.mean, data.std, channels_last=job.resources.channels_last), labels))
+    if scoring.lookahead_steps and "train" in job.config:
+        batches.look_ahead = partial(_look_ahead, job, arrays, data, seed)
     return batches
+
+
+def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, network: nn.Module) -> nn.Module:
+    """The network after a short training on other batches than its retraining will see."""
+    scoring = job.spec("scoring", ScoringSpec)
+    layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
+    copy = deepcopy(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
+    train = to_images(arrays.train_images, arrays.train_labels, job.device)
+    trainer = Trainer(
+        network=copy,
+        forward=copy,
+        spec=job.spec("train", TrainSpec),
+        data=data,
+        job=job.resources,
+        train=train,
+        test=train,
+        seed=seeding.derive(seed, "look-ahead"),
+    )
+    return look_ahead(trainer, steps=scoring.lookahead_steps, lr=scoring.lookahead_lr)

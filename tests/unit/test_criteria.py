@@ -19,8 +19,9 @@ from models.criteria.synaptic_flow import flow, linearised
 from models.errors import DivergedError
 from models.gradients import Loss
 from models.masks import Mask, Scores, prunable
+from models.specs import LOOKING_AHEAD
 
-ALL = sorted(CRITERIA)
+ALL = sorted(set(CRITERIA) - set(LOOKING_AHEAD))
 
 
 def score(name: str, network: nn.Module, batches: list[tuple[Tensor, Tensor]], *, seed: int = 0, density: float = 0.1) -> Scores:

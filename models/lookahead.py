@@ -1,0 +1,21 @@
+"""Looking ahead: a short dense training before the cut, rewound afterwards. What it costs is counted with the scoring."""
+
+from itertools import count
+
+from torch import nn
+
+from models.training import Trainer, batches, train_step
+
+
+def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:
+    """Train `trainer.network` for so many steps with a learning rate that rises linearly to `lr`; returns it.
+
+    Raises DivergedError when the loss is NaN or infinite.
+    """
+    for epoch in count():
+        for images, labels in batches(trainer, epoch):
+            if trainer.step == steps:
+                return trainer.network
+            train_step(trainer, images, labels, (lr * (trainer.step + 1) / steps, trainer.spec.momentum), [])
+            trainer.step += 1
+    raise AssertionError("unreachable")
