@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from models.errors import unknown_name
 from models.specs import (
+    LEARNED,
     DataSpec,
     ExperimentSpec,
     FanoutSpec,
@@ -99,6 +100,49 @@ def small_cifar() -> ExperimentSpec:
     )
 
 
+def small_cifar_scorer() -> ExperimentSpec:
+    """The scale model's scorer of two heads against the strongest criteria, strict and looking ahead, on three new seeds."""
+    base = small_cifar()
+    return replace(
+        base,
+        irp=replace(base.irp, criterion="snip"),
+        scoring=replace(base.scoring, lookahead_steps=187),  # 20 % of a retraining
+        scorer=replace(base.scorer, allocation="learned", sharpness=0.0),
+        fanout=replace(
+            base.fanout,
+            methods=("erk", "snip", "synflow", "growth", "scorer", "scorer_growth"),
+            densities=(0.05, 0.02, 0.01),
+            seeds=(10, 11, 12),
+            min_per_layer=1,
+        ),
+    )
+
+
+def small_cifar_field() -> ExperimentSpec:
+    """Every method on the scale model with its layerwise-shuffled control, on three new seeds: hours on two cores."""
+    from models.criteria.registry import CRITERIA  # with torch: only for who asks for this recipe
+
+    base = small_cifar_scorer()
+    methods = tuple(name for name in (*CRITERIA, *LEARNED) if name != "magnitude_iterative")  # the same masks as magnitude
+    return replace(base, fanout=replace(base.fanout, methods=methods, controls=("shuffle",)))
+
+
+def small_cifar_long() -> ExperimentSpec:
+    """The scale model retrained for 20 epochs on all 50,000 images, with a probe of 12 % of that; two new seeds."""
+    base = small_cifar_scorer()
+    return replace(
+        base,
+        scoring=replace(base.scoring, lookahead_steps=936),
+        fanout=replace(
+            base.fanout,
+            targets=(TargetSpec(network=base.fanout.targets[0].network, data=replace(base.data, train_limit=None)),),
+            densities=(0.05, 0.02),
+            seeds=(10, 11),
+            train=replace(base.fanout.train, epochs=20),
+        ),
+    )
+
+
 def cifar10_resnet18() -> ExperimentSpec:
     """The published protocol: ResNet-18 on all of CIFAR-10, 160 epochs, 20 rounds to 1 %; for a GPU cluster."""
     train = TrainSpec(
@@ -143,6 +187,9 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "demo": demo,
     "smoke": smoke,
     "small_cifar": small_cifar,
+    "small_cifar_scorer": small_cifar_scorer,
+    "small_cifar_field": small_cifar_field,
+    "small_cifar_long": small_cifar_long,
     "cifar10_resnet18": cifar10_resnet18,
 }
 

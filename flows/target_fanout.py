@@ -85,6 +85,6 @@ def _facts(cut: Report) -> dict[str, object]:
 
 
 def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float, **extra: object) -> Arm:
-    data = target.data or run.spec.data
+    data = run.spec.data_of(target)
     identity = {"target": target.label, "dataset": data.title, "method": method, "density": density, "seed": seed}
     return Arm(**identity, network=target.network, data=data, **extra)  # type: ignore[arg-type]

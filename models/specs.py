@@ -5,7 +5,7 @@ Defaults are no-op switches only and never change, else old artifacts would answ
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from models.errors import SpecError, not_allowed
@@ -241,6 +241,14 @@ class ExperimentSpec(Spec):
             raise not_allowed("fanout.controls", list(self.fanout.controls), "no two the same")
         self._check_seeds()
         self._check_lookahead()
+
+    def data_of(self, target: TargetSpec) -> DataSpec:
+        """The data of a target; one that names no path finds the same kind of files where the run does."""
+        if target.data is None:
+            return self.data
+        if target.data.path is None and target.data.name == self.data.name:
+            return replace(target.data, path=self.data.path)
+        return target.data
 
     def _check_lookahead(self) -> None:
         ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.methods))

@@ -45,7 +45,7 @@ def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:
     yield "data", spec.data
     for index, target in enumerate(spec.fanout.targets):
         if target.data:
-            yield f"fanout.targets.{index}.data", target.data
+            yield f"fanout.targets.{index}.data", spec.data_of(target)
 
 
 def check_local_data(spec: ExperimentSpec, cache: Path) -> None:

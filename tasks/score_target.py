@@ -19,7 +19,7 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
     def work(step: Step) -> Report:
         config = run.config(
             target=to_plain(target),
-            data=to_plain(target.data or run.spec.data),
+            data=to_plain(run.spec.data_of(target)),
             seed=seed,
             method=method,
             densities=list(fanout.densities),
