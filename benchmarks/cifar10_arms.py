@@ -40,8 +40,11 @@ class Workbench:
         record: dict[str, Any] = {**arm._asdict(), "status": "ok", "accuracy": None}
         try:
             self.network.load_state_dict(self._initial(arm.seed).state_dict())
+            begun = time.monotonic()
             mask = self._mask(arm)
-            record |= self._facts(mask) | {"scoring_seconds": time.monotonic() - start}
+            record["kept"] = masks.kept(mask)  # waits for the device
+            record["scoring_seconds"] = time.monotonic() - begun
+            record |= self._facts(mask)
             record |= self._train(arm, mask)
         except DivergedError as error:
             record |= {"status": "diverged", "reason": str(error)}
@@ -72,7 +75,6 @@ class Workbench:
 
     def _facts(self, mask: Mask) -> dict[str, Any]:
         return {
-            "kept": masks.kept(mask),
             "weights": masks.total(mask),
             "collapsed_layers": len(masks.collapsed_layers(mask)),
             "effective_density": gates.effective_density(self.network, mask, self._shape),
