@@ -45,8 +45,11 @@ def figure(measure: str, unit: str, values: list[float], target: str = "") -> di
     }
 
 
-def report(name: str, rows: list[dict[str, Any]], args: Namespace) -> None:
-    """Print `rows` as a table with their keys as columns, under a line that says where; write them to `args.json` if given."""
+def report(name: str, rows: list[dict[str, Any]], args: Namespace, facts: dict[str, Any] | None = None) -> None:
+    """Print `rows` as a table with their keys as columns, under a line that says where; write them to `args.json` if given.
+
+    `facts` go into the file alone, beside the figures.
+    """
     header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
     print(f"{name} ({header['machine']}; commit {header['commit']}; {header['date']})")
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -57,7 +60,7 @@ def report(name: str, rows: list[dict[str, Any]], args: Namespace) -> None:
     if args.json:
         settings = {key: value for key, value in vars(args).items() if key != "json"}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({**header, "settings": settings, "figures": rows}, indent=1, default=str) + "\n")
+        args.json.write_text(json.dumps({**header, "settings": settings, "figures": rows, **(facts or {})}, indent=1, default=str) + "\n")
 
 
 def machine() -> str:

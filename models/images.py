@@ -4,7 +4,8 @@ Augmentation acts on normalised images and pads with zero, that is with the mean
 applied to a share of its rows, so that the ranks of a distributed training agree with a single process.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -130,3 +131,14 @@ def draw(kind: str, batch: int, pad: int, generator: torch.Generator) -> Augment
         return Augmentation(pad, offsets=offsets, flips=flips)
     down, right = offsets[0].tolist()
     return Augmentation(pad, offset=(down, right), flips=flips)
+
+
+def to_device(drawn: Sequence[Augmentation], device: torch.device) -> list[Augmentation]:
+    """The same augmentations, all of one kind and batch size, with their tensors on `device`: one copy for all of them."""
+    moved = list(drawn)
+    for name in ("offsets", "flips"):
+        parts = [part for one in drawn if (part := getattr(one, name)) is not None]
+        if parts:
+            together = torch.stack(parts).to(device)
+            moved = [replace(one, **{name: part}) for one, part in zip(moved, together, strict=True)]
+    return moved

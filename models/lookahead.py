@@ -12,6 +12,7 @@ def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:
 
     Raises DivergedError when the loss is NaN or infinite.
     """
+    trainer.forward.train()
     for epoch in count():
         for images, labels in batches(trainer, epoch):
             if trainer.step == steps:

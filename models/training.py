@@ -7,6 +7,7 @@ that was never interrupted, and every rank can draw the whole batch and take its
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from models import masks, seeding
 from models.errors import DivergedError, not_allowed
-from models.images import ImageSet, draw, normalise
+from models.images import Augmentation, ImageSet, draw, normalise, to_device
 from models.masks import Mask
 from models.specs import DataSpec, JobSpec, TrainSpec
 
@@ -119,6 +120,7 @@ def fit(
     while trainer.step < trainer.spec.epochs * per_epoch:
         epoch, done = divmod(trainer.step, per_epoch)
         total, seen = torch.zeros((), device=trainer.device), per_epoch - done
+        trainer.forward.train()  # not in every step: each switch invalidates what torch.compile has checked of the modules
         with seeding.scoped(trainer.seed, "dropout", epoch, trainer.rank.index):
             for images, labels in batches(trainer, epoch, start=done):
                 total += train_step(trainer, images, labels, rates[trainer.step], held)
@@ -136,16 +138,27 @@ def batches(trainer: Trainer, epoch: int, *, start: int = 0) -> Iterator[tuple[T
     size, data = trainer.spec.batch_size, trainer.data
     order = torch.randperm(len(trainer.train.labels), generator=seeding.generator(trainer.seed, "order", epoch)).to(trainer.device)
     mine = trainer.rank.share(size)
+    drawn = _augmentations(trainer, epoch, start)
     for index in range(start, trainer.steps_per_epoch):
         rows = order[index * size : (index + 1) * size][mine]
         images = normalise(trainer.train.images[rows], data.mean, data.std, channels_last=trainer.job.channels_last)
         if data.augment != "none":
-            stream = seeding.generator(trainer.seed, "augment", epoch * trainer.steps_per_epoch + index)
-            images = draw(data.augment, size, data.pad, stream).apply(images, mine)
+            images = drawn[index - start].apply(images, mine)
         yield images, trainer.train.labels[rows]
 
 
-def learning_rates(spec: TrainSpec, steps_per_epoch: int) -> list[tuple[float, float]]:
+def _augmentations(trainer: Trainer, epoch: int, start: int) -> list[Augmentation]:
+    """What is drawn for the batches of an epoch from `start` on, on the device: one copy an epoch, because a copy may wait for it."""
+    size, data, first = trainer.spec.batch_size, trainer.data, epoch * trainer.steps_per_epoch
+    if data.augment == "none":
+        return []
+    steps = range(first + start, first + trainer.steps_per_epoch)
+    streams = (seeding.generator(trainer.seed, "augment", step) for step in steps)
+    return to_device([draw(data.augment, size, data.pad, stream) for stream in streams], trainer.device)
+
+
+@lru_cache(maxsize=8)
+def learning_rates(spec: TrainSpec, steps_per_epoch: int) -> tuple[tuple[float, float], ...]:
     """(learning rate, momentum) of every step, tabulated from torch's own schedulers so that any step can be entered directly."""
     total = spec.epochs * steps_per_epoch
     probe = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=spec.lr, momentum=spec.momentum)
@@ -159,19 +172,21 @@ def learning_rates(spec: TrainSpec, steps_per_epoch: int) -> list[tuple[float, f
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(probe, T_max=total)
         case _:
             scheduler = torch.optim.lr_scheduler.ConstantLR(probe, factor=1.0)
-    table = []
+    table: list[tuple[float, float]] = []
     for _ in range(total):
         table.append((float(probe.param_groups[0]["lr"]), float(probe.param_groups[0]["momentum"])))
         probe.step()
         scheduler.step()
-    return table
+    return tuple(table)
 
 
 def train_step(
     trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[float, float], held: list[tuple[nn.Parameter, Tensor]]
 ) -> Tensor:
-    """One step of SGD at (learning rate, momentum); the mean loss over all ranks. `held` are masked weights with their masks."""
-    trainer.forward.train()
+    """One step of SGD at (learning rate, momentum) of a network in train mode; the mean loss over all ranks.
+
+    `held` are masked weights with their masks.
+    """
     for group in trainer.optimizer.param_groups:
         group["lr"], group["momentum"] = rates
     trainer.optimizer.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.allocation_head import Allocation
 from models.errors import DataError, unknown_name
@@ -65,3 +65,13 @@ def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
         return scorer
     except TypeError as error:
         raise DataError(f"scorer.fields: {fields} are not allowed; allowed: the fields of {kind!r} ({error})") from None
+
+
+def restored_scorer(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> nn.Module:
+    """The module of a card, filled with its state dict, in eval mode. Raises DataError, which names `where`, if they do not fit."""
+    scorer = scorer_from_config(config)
+    try:
+        scorer.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"scorer: tensors of {where} do not fit its card ({str(error).splitlines()[0]})") from error
+    return scorer.eval()

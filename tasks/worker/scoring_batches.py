@@ -10,6 +10,7 @@ from models import seeding
 from models.gradients import ScoringBatches
 from models.images import normalise, to_images
 from models.lookahead import look_ahead
+from models.scoring import scoring_rows
 from models.specs import DataSpec, ScoringSpec, TrainSpec
 from models.training import Trainer
 from storage.image_datasets import ImageArrays
@@ -23,10 +24,8 @@ def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:
     They can look ahead where the spec says so and the job has a `train`.
     """
     scoring, data = job.spec("scoring", ScoringSpec), with_statistics(job.spec("data", DataSpec), arrays)
-    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
     batches = ScoringBatches()
-    for start in range(0, min(scoring.batches * scoring.batch_size, len(order)), scoring.batch_size):
-        rows = order[start : start + scoring.batch_size]
+    for rows in (chosen.numpy() for chosen in scoring_rows(len(arrays.train_labels), scoring, seed)):
         pixels = torch.from_numpy(arrays.train_images[rows]).to(job.device)
         labels = torch.from_numpy(arrays.train_labels[rows]).to(job.device)
         batches.append((normalise(pixels, data.mean, data.std, channels_last=job.resources.channels_last), labels))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.errors import SpecError
-from models.images import Augmentation, channel_statistics, draw, normalise, to_images
+from models.images import KINDS, Augmentation, channel_statistics, draw, normalise, to_device, to_images
 from models.seeding import generator
 
 FOUR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -128,3 +128,13 @@ def test_bad_kind_and_too_large_pad_are_refused():
         draw("rotate", 1, 0, generator(7, "bad"))
     with pytest.raises(SpecError, match=r"^data.pad: 8 is not allowed; allowed: < 8, the image size"):
         draw("shift", 1, 8, generator(7, "bad")).apply(batch_of(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_augmentations_copied_together_change_each_batch_as_before(kind: str):
+    drawn = [draw(kind, 6, 2, generator(0, kind, step)) for step in range(3)]
+    batch = batch_of(6)
+    moved = to_device(drawn, torch.device("cpu"))
+    assert len(moved) == 3
+    for old, new in zip(drawn, moved, strict=True):
+        assert torch.equal(old.apply(batch[1:4], slice(1, 4)), new.apply(batch[1:4], slice(1, 4)))

@@ -10,7 +10,8 @@ from torch import nn
 
 from models import masks
 from models.errors import DivergedError, SpecError
-from models.images import ImageSet
+from models.images import ImageSet, draw, normalise
+from models.seeding import generator
 from models.specs import DataSpec, JobSpec, TrainSpec
 from models.training import EpochReport, Rank, Trainer, batches, evaluate, fit, learning_rates
 from storage.checkpoints import TrainingState, load_training_state, save_training_state
@@ -83,6 +84,20 @@ def test_a_training_entered_in_the_middle_of_an_epoch_sees_the_batches_that_are_
     rest = list(batches(one, 1, start=3))
     assert len(rest) == 2
     assert all(torch.equal(left[0], right[0]) and torch.equal(left[1], right[1]) for left, right in zip(whole[3:], rest, strict=True))
+
+
+def test_the_augmentation_of_a_batch_is_that_of_its_step() -> None:
+    one = trainer()
+    batch, _ = list(batches(one, 1))[3]
+    rows = torch.randperm(40, generator=generator(5, "order", 1))[24:32]
+    plain = normalise(one.train.images[rows], (0.5,), (0.25,), channels_last=True)
+    assert torch.equal(batch, draw("shift_flip", 8, 1, generator(5, "augment", 8)).apply(plain))  # five steps in an epoch
+
+
+def test_an_epoch_trains_in_training_mode_after_an_evaluation() -> None:
+    one, modes = trainer(), []
+    fit(one, on_epoch=lambda report: None, after_step=lambda now: modes.append(all(part.training for part in now.network.modules())))
+    assert modes == [True] * 15
 
 
 def test_masked_weights_and_their_momentum_are_exactly_zero_after_every_step() -> None:
