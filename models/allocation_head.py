@@ -80,11 +80,15 @@ def shares_from_top(values: Tensor) -> Tensor:
 
 
 def fit_allocation(
-    examples: Sequence[tuple[LayerFacts, float, float]], *, final_density: float, sharpness: float | None = None
+    examples: Sequence[tuple[LayerFacts, float, float]],
+    *,
+    final_density: float,
+    sharpness: float | None = None,
+    tilt: Sequence[float] = (),
 ) -> Allocation:
     """Fit the head to (layer, density D of its network, density d of the layer) by ridge regression on ln d.
 
-    An empty layer counts as half a weight. Raises DataError without an example of D < 1.
+    `tilt` is added to the slopes afterwards. An empty layer counts as half a weight. Raises DataError without an example of D < 1.
     """
     rows, target = [], []
     for facts, whole, layer in examples:
@@ -104,6 +108,7 @@ def fit_allocation(
     solved = np.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ (values - base)) / size
     solved[0] += 1.0
     slopes, offsets = np.split(solved, 2)
+    slopes = slopes + np.array(tilt or np.zeros(len(CONTEXT)))
     return Allocation(
         slopes=tuple(map(float, slopes)), offsets=tuple(map(float, offsets)), final_density=final_density, sharpness=sharpness
     )

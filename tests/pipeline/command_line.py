@@ -18,6 +18,9 @@ CHANGES = (
     *("--set", f"fanout.targets=[{json.dumps({'network': SMALL})}]"),
     *("--set", "fanout.min_per_layer=1"),
     *("--set", "irp.train.epochs=2"),
+    *("--set", "scorer.allocation=learned"),
+    *("--set", "scoring.lookahead_steps=3"),
+    *("--set", 'fanout.methods=["snip", "scorer", "scorer_growth"]'),
 )
 OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
 

@@ -33,10 +33,10 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     assert found["scorer"]["version"] == "1"
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
-    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1)}
+    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1), ("scorer_growth", 0.1)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
     assert arms["snip", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
-    assert len(found["summary"]) == 3
+    assert len(found["summary"]) == 4
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
 
 
@@ -102,7 +102,7 @@ def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> 
     done = cli(home, "run", "--recipe", "smoke", *CHANGES)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[done]" not in done.stdout
-    assert done.stdout.count("[cached]") == 12
+    assert done.stdout.count("[cached]") == 14
 
 
 def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict]) -> None:

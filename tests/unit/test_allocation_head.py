@@ -6,16 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from flows.recipes import smoke
 from models import masks, seeding
 from models.allocation import global_topk
 from models.allocation_head import CONTEXT, Allocation, fit_allocation, shares_from_top
 from models.criteria.registry import CRITERIA
-from models.errors import DataError
+from models.errors import DataError, SpecError
 from models.features import LayerFacts
 from models.masks import prunable
 from models.networks.registry import build_network
 from models.scorer_criterion import allocated
-from models.specs import NetworkSpec
+from models.spec_fields import override
+from models.specs import TILTS, NetworkSpec
 
 
 def facts(name: str, shape: tuple[int, ...], depth: float) -> LayerFacts:
@@ -119,6 +121,18 @@ def test_no_sharpness_is_chance_and_a_high_one_is_the_ranking() -> None:
 def test_without_a_generator_there_is_no_noise() -> None:
     values = torch.tensor([3.0, 1.0, 2.0])
     assert torch.equal(head(1.0, 0.0, sharpness=0.0).comparable(values, LAYERS[0]), head(1.0, 0.0).comparable(values, LAYERS[0]))
+
+
+def test_a_tilt_moves_the_layers_that_it_names() -> None:
+    assert len(CONTEXT) == TILTS
+    examples = [(layer, 0.5, 0.5) for layer in LAYERS]
+    plain = fit_allocation(examples, final_density=0.02)
+    tilted = fit_allocation(examples, final_density=0.02, tilt=(0.0, 0.0, 0.0, 0.0, 0.0, 1.2))
+    for layer in LAYERS:
+        moved = 1.2 if layer.name == "c" else 0.0  # the 1x1 convolution
+        assert tilted.line(layer)[0] - plain.line(layer)[0] == pytest.approx(moved)
+    with pytest.raises(SpecError, match=r"scorer.tilt: \[1.0\] is not allowed; allowed: 6 numbers, or none"):
+        override(smoke(), {"scorer.tilt": [1.0]})
 
 
 def test_it_travels_as_json_and_refuses_another_number_of_coefficients() -> None:
