@@ -10,7 +10,7 @@ demo: install
 	@$(VENV)/bin/autosparse run --recipe demo
 
 test: check
-	@$(VENV)/bin/python -m pytest -q
+	@.ci/test
 
 check: install
 	@.ci/check
