@@ -16,8 +16,9 @@ from models.spec_fields import override
 from storage import paths
 from storage.store import open_store
 from tasks import settings
-from tasks.cluster import connected, run_training_job
+from tasks.cluster import connected
 from tasks.prune_round import round_config
+from tasks.ray_jobs import run_training_job
 from tasks.run import job_config
 from tasks.worker.irp_round import run_round
 

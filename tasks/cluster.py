@@ -1,4 +1,4 @@
-"""The door to Ray: connects once per run, starts one job at a time for its caller, and leaves nothing behind.
+"""The door to Ray: connects once per run, and leaves nothing behind. What runs on it is started in ray_jobs.py.
 
 Only this file calls `ray.init` and builds a TorchTrainer. The flow enters `connected()` in its main thread before any task is
 submitted and leaves it after its tasks have ended. `fit()` runs in an actor, the launcher, and the calling task's thread waits
@@ -19,25 +19,42 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
-from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from models import errors
-from models.spec_fields import from_plain, to_plain
+from models.spec_fields import from_plain
 from models.specs import JobSpec
-from storage.store import Store
 from tasks.settings import Settings
 
 Event = dict[str, Any]
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
 
 MAX_RESTARTS = 3  # of one job after lost workers
-START_FAILURES = 5
 COLLECTIVE_TIMEOUT_S = 300
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
 MOST_JOBS = 1000  # at once; the flows keep to what fits
-ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one job may have used
+
+
+@ray.remote
+class Launcher:
+    """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
+
+    def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
+        """The return value of rank 0 of a job of the shape of `config["resources"]`. Raises ray.train.TrainingFailedError."""
+        job = from_plain(JobSpec, config["resources"])
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config=config,
+            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=job.workers,
+                use_gpu=job.gpus_per_worker > 0,
+                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
+            ),
+            run_config=run_config,
+        )
+        return trainer.fit().return_value
 
 
 @dataclass
@@ -49,7 +66,7 @@ class Cluster:
     events: ray.util.queue.Queue
     launcher: Any  # handle of a Launcher
     stopped: bool = False
-    _remote: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)
+    references: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)  # of work outside Ray Train, by job name
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
     _done: dict[str, threading.Event] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -65,13 +82,24 @@ class Cluster:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
         self.stopped = True
         ray.kill(self.launcher)  # controllers and workers end with their owner
-        for reference in list(self._remote.values()):
+        for reference in list(self.references.values()):
             ray.cancel(reference, force=True)
 
     def check_running(self) -> None:
         """Raise JobError after `stop`."""
         if self.stopped:
             raise errors.JobError("the run was interrupted")
+
+    def listen(self, name: str, on_event: Callable[[Event], None]) -> threading.Event:
+        """Have the events of a job delivered; what is returned is set when its last event has come."""
+        done = self._done[name] = threading.Event()
+        self._listeners[name] = on_event
+        return done
+
+    def forget(self, name: str) -> None:
+        """Deliver nothing more of a job."""
+        self._listeners.pop(name, None)
+        self.references.pop(name, None)
 
     def deliver_no_more(self) -> None:
         """Wait until nobody asks the queue: a call that is under way while Ray shuts down ends the whole process."""
@@ -106,7 +134,7 @@ def connected(settings: Settings) -> Iterator[Cluster]:
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
             events=ray.util.queue.Queue(actor_options={"num_cpus": 0}),
-            launcher=Launcher.options(max_concurrency=MOST_JOBS, num_cpus=0).remote(),
+            launcher=Launcher.options(num_cpus=0, max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
         )
         cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
         cluster._deliverer.start()
@@ -160,110 +188,3 @@ def _deliver(cluster: Cluster) -> None:
             cluster._done[event["job"]].set()
         elif listener := cluster._listeners.get(event["job"]):
             listener(event)
-
-
-@ray.remote
-class Launcher:
-    """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
-
-    def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
-        """The return value of rank 0 of a job of the shape of `config["resources"]`. Raises ray.train.TrainingFailedError."""
-        job = from_plain(JobSpec, config["resources"])
-        trainer = TorchTrainer(
-            loop,
-            train_loop_config=config,
-            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=job.workers,
-                use_gpu=job.gpus_per_worker > 0,
-                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
-            ),
-            run_config=run_config,
-        )
-        return trainer.fit().return_value
-
-
-def run_training_job(
-    cluster: Cluster,
-    store: Store,
-    *,
-    name: str,
-    folder: str,
-    loop: Loop,
-    config: dict[str, Any],
-    job: JobSpec,
-    on_event: Callable[[Event], None],
-) -> dict[str, Any]:
-    """Run `loop(config)` as one Ray Train job called `name`, checkpoints below `folder` of the store; return rank 0's report.
-
-    The same name takes up the checkpoints of a broken attempt. Events of the workers reach `on_event` in order. Raises
-    CapacityError at once when the job can never be placed, the loop's own AutosparseErrors without a restart, and
-    JobError when workers were lost more than MAX_RESTARTS times.
-    """
-    check_capacity(job, cluster.cpus, cluster.gpus)
-    filesystem, base = store.arrow()
-    for attempt in ATTEMPTS:
-        cluster.check_running()
-        done = _listen(cluster, name, on_event)
-        run_config = ray.train.RunConfig(
-            name=name + attempt,
-            storage_path=f"{base}/{folder}",
-            storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=START_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-        )
-        try:
-            sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(job)}
-            value = ray.get(cluster.launcher.fit.remote(loop, sent, run_config))
-        except (ray.train.TrainingFailedError, RayError) as error:
-            cluster.check_running()
-            if "CheckpointManagerInitializationError" in repr(error) + repr(error.__cause__):
-                continue  # the file that Ray Train resumes from was cut short by a kill; this job starts again under a new name
-            raise errors.JobError(f"job {name}: {_reason(error)}") from error
-        finally:
-            cluster._listeners.pop(name, None)
-        done.wait(LAST_EVENT_S)
-        return _value_or_raise(value)
-    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
-
-
-def run_remote(
-    cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
-) -> dict[str, Any]:
-    """Run `body(config)` once on the cluster, outside Ray Train: for work without epochs. Errors as in `run_training_job`."""
-    single = JobSpec(cpus_per_worker=job.cpus_per_worker, gpus_per_worker=job.gpus_per_worker, precision=job.precision)
-    check_capacity(single, cluster.cpus, cluster.gpus)
-    cluster.check_running()
-    done = _listen(cluster, name, on_event)
-    options = {"num_cpus": job.cpus_per_worker, "num_gpus": job.gpus_per_worker, "max_retries": MAX_RESTARTS, "name": name}
-    try:
-        remote = ray.remote(**options)(body)
-        sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(single)}
-        cluster._remote[name] = remote.remote(sent)
-        value = ray.get(cluster._remote[name])
-    except RayError as error:
-        cluster.check_running()
-        raise errors.JobError(f"job {name}: {_reason(error)}") from error
-    finally:
-        cluster._listeners.pop(name, None)
-        cluster._remote.pop(name, None)
-    done.wait(LAST_EVENT_S)
-    return _value_or_raise(value)
-
-
-def _listen(cluster: Cluster, name: str, on_event: Callable[[Event], None]) -> threading.Event:
-    done = cluster._done[name] = threading.Event()
-    cluster._listeners[name] = on_event
-    return done
-
-
-def _value_or_raise(value: Any) -> dict[str, Any]:
-    """Workers hand our own errors back as values: raised inside a worker they would count as lost workers and be retried."""
-    if failure := value.get("error"):
-        raise getattr(errors, failure["type"])(failure["message"])
-    return value
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

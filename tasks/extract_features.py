@@ -3,7 +3,7 @@
 from prefect import task
 
 from models.spec_fields import fingerprint, to_plain
-from tasks.cluster import run_remote
+from tasks.ray_jobs import run_remote
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import extract_features as worker

@@ -8,7 +8,8 @@ from models.errors import ConflictError
 from models.spec_fields import to_plain
 from models.specs import DataSpec
 from storage import reports
-from tasks.cluster import Event, run_remote
+from tasks.cluster import Event
+from tasks.ray_jobs import run_remote
 from tasks.run import Run
 from tasks.steps import TASK, Report, run_step
 from tasks.worker import inspect_data as worker

@@ -4,7 +4,7 @@ from prefect import task
 
 from models.spec_fields import to_plain
 from models.specs import LEARNED, TargetSpec
-from tasks.cluster import run_remote
+from tasks.ray_jobs import run_remote
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import score_target as worker

@@ -15,7 +15,8 @@ from models.errors import ServiceError
 from models.specs import JobSpec
 from storage import reports
 from tasks import progress
-from tasks.cluster import ATTEMPTS, Event, Loop, run_training_job
+from tasks.cluster import Event, Loop
+from tasks.ray_jobs import ATTEMPTS, run_training_job
 from tasks.run import Run, log
 
 Report = dict[str, Any]

@@ -19,8 +19,9 @@ from storage.checkpoints import load_tensors
 from storage.mask_files import load_mask
 from storage.store import Store, open_store
 from tasks import settings
-from tasks.cluster import Cluster, connected, run_training_job
+from tasks.cluster import Cluster, connected
 from tasks.prune_round import round_config
+from tasks.ray_jobs import run_training_job
 from tasks.run import job_config
 from tasks.worker.irp_round import run_round
 from tasks.worker.retrain_arm import retrain_arm
