@@ -63,8 +63,8 @@ def test_verdict_results_and_gap_closure(page: str) -> None:
     assert "magnitude 0.6000 ± 0.0000 n=2 0.4000 n=1 1 failed" in results
     assert "lenet300-100 snip+invert 0.1 10 loss: nan at step 3" in results
     gap = section(page, "gap")
-    assert "0.1 60.0 % 0.7700 +6.00 points 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
-    assert "0.02 not defined (no ticket) 0.5000 -10.00 points 0.6000 snip -" in gap
+    assert "0.1 scorer 60.0 % 0.7700 +6.00 points 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
+    assert "0.02 scorer not defined (no ticket) 0.5000 -10.00 points 0.6000 snip -" in gap
 
 
 def test_controls_with_their_verdicts(page: str) -> None:

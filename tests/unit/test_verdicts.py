@@ -38,6 +38,20 @@ def test_neither_a_control_nor_an_unknown_method_is_the_best_criterion() -> None
     assert (gap.best_name, gap.best) == ("snip", 0.7)
 
 
+def test_looking_ahead_is_a_track_of_its_own() -> None:
+    rows = [
+        row("snip", 0.1, 0.6),
+        row("growth", 0.1, 0.75),
+        row("scorer", 0.1, 0.65),
+        row("scorer_growth", 0.1, 0.7),
+        row("ticket", 0.1, 0.8),
+    ]
+    strict, ahead = gaps(rows)
+    assert (strict.method, strict.best_name, strict.closure) == ("scorer", "snip", pytest.approx(0.25))
+    assert (ahead.method, ahead.best_name, ahead.closure) == ("scorer_growth", "snip", pytest.approx(0.5))
+    assert headline([strict, ahead]) == headline([strict])
+
+
 def test_each_target_and_density_has_a_gap() -> None:
     rows = [row("scorer", density, 0.5) for density in (0.02, 0.1)] + [{**row("scorer", 0.1, 0.5), "target": "other"}]
     assert [(gap.target, gap.density) for gap in gaps(rows)] == [("net", 0.1), ("net", 0.02), ("other", 0.1)]
