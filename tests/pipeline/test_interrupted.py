@@ -25,12 +25,18 @@ def started(home: Path, *, until: str) -> subprocess.Popen[str]:
         env=environment(home),
         cwd=ROOT,
         start_new_session=True,
+        preexec_fn=listening_to_ctrl_c,
     )
     assert process.stdout
     for line in process.stdout:
         if until in line:
             return process
     raise AssertionError(f"ended before {until!r}: {process.communicate()[1]}")
+
+
+def listening_to_ctrl_c() -> None:
+    """A test suite in a shell's background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path) -> None:
