@@ -166,7 +166,8 @@ class ScoringSpec(Spec):
 class ScorerSpec(Spec):
     """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
 
-    `allocation` "learned" adds the head for layer densities (models/allocation_head.py); `sharpness` says how far the ranking from
+    `allocation` "learned" adds the head for layer densities (models/allocation_head.py): held-out layers are unseen in its evaluation,
+    but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking from
     the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
     number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
     in `irp.seeds` nor in `fanout.seeds`.
