@@ -17,7 +17,8 @@ from models.allocation import global_topk
 from models.images import ImageSet
 from models.networks.registry import build_network
 from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.training import Trainer, fit
+from models.trainer import Trainer
+from models.training import fit
 
 DATA = DataSpec(name="parquet", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="shift_flip", pad=2)
 

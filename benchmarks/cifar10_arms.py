@@ -16,7 +16,8 @@ from models.networks.registry import build_network
 from models.scorer_criterion import as_criterion
 from models.scoring import scoring_rows
 from models.specs import DENSE, SCORER
-from models.training import EpochReport, Trainer, fit
+from models.trainer import Trainer
+from models.training import EpochReport, fit
 
 
 class Workbench:

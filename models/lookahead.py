@@ -4,7 +4,9 @@ from itertools import count
 
 from torch import nn
 
-from models.training import Trainer, batches, train_step
+from models.trainer import Trainer
+from models.training import batches
+from models.training_step import train_step
 
 
 def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:
@@ -17,6 +19,6 @@ def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:
         for images, labels in batches(trainer, epoch):
             if trainer.step == steps:
                 return trainer.network
-            train_step(trainer, images, labels, (lr * (trainer.step + 1) / steps, trainer.spec.momentum), [])
+            train_step(trainer, images, labels, (lr * (trainer.step + 1) / steps, trainer.spec.momentum))
             trainer.step += 1
     raise AssertionError("unreachable")

@@ -15,7 +15,7 @@ from models.errors import CollapseError
 from models.masks import Mask, Scores
 from models.schedules import density_after, density_before
 from models.specs import DataSpec, IrpSpec, NetworkSpec
-from models.training import Trainer
+from models.trainer import Trainer
 from storage import paths
 from storage.image_datasets import ImageArrays
 from storage.mask_files import dump_mask, load_mask

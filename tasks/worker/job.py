@@ -12,7 +12,7 @@ from ray.train.torch import get_device
 from models import errors
 from models.spec_fields import from_plain
 from models.specs import DataSpec, JobSpec
-from models.training import Rank
+from models.trainer import Rank
 from storage.image_datasets import ImageArrays, load_images
 from storage.store import Store, open_store
 from tasks.settings import load as load_settings

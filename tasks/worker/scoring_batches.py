@@ -12,7 +12,7 @@ from models.images import normalise, to_images
 from models.lookahead import look_ahead
 from models.scoring import scoring_rows
 from models.specs import DataSpec, ScoringSpec, TrainSpec
-from models.training import Trainer
+from models.trainer import Trainer
 from storage.image_datasets import ImageArrays
 from tasks.worker.job import Job
 from tasks.worker.train_network import with_statistics

@@ -22,7 +22,8 @@ from models.images import channel_statistics, to_images
 from models.masks import Mask
 from models.networks.registry import build_network
 from models.specs import DataSpec, NetworkSpec, TrainSpec
-from models.training import EpochReport, Trainer, fit
+from models.trainer import Trainer
+from models.training import EpochReport, fit
 from storage.checkpoints import dump_tensors, load_tensors, load_training_state, save_training_state
 from storage.image_datasets import ImageArrays
 from tasks.worker.job import Job
@@ -133,5 +134,5 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
         return
     with tempfile.TemporaryDirectory() as folder:
         progress = {"step": trainer.step, "history": history}
-        save_training_state(Path(folder), trainer.network.state_dict(), trainer.optimizer.state_dict(), progress)
+        save_training_state(Path(folder), trainer.network.state_dict(), trainer.state(), progress)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

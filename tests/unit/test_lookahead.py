@@ -16,7 +16,8 @@ from models.images import ImageSet
 from models.lookahead import look_ahead
 from models.spec_fields import fingerprint, override
 from models.specs import DataSpec, JobSpec, TrainSpec
-from models.training import Trainer, batches
+from models.trainer import Trainer
+from models.training import batches
 
 TRAIN = TrainSpec(epochs=1, batch_size=4, lr=0.3, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
 DATA = DataSpec(name="digits", mean=(0.0,), std=(1.0,))

@@ -20,7 +20,7 @@ from models.networks.registry import build_network
 from models.seeding import generator
 from models.spec_fields import override
 from models.specs import JobSpec, NetworkSpec
-from models.training import Rank
+from models.trainer import Rank
 from storage.image_datasets import ImageArrays
 from storage.mask_files import load_mask
 from storage.paths import RunPaths

@@ -11,9 +11,11 @@ from torch import nn
 from models import masks
 from models.errors import DivergedError, SpecError
 from models.images import ImageSet, draw, normalise
+from models.learning_rate import learning_rates
 from models.seeding import generator
 from models.specs import DataSpec, JobSpec, TrainSpec
-from models.training import EpochReport, Rank, Trainer, batches, evaluate, fit, learning_rates
+from models.trainer import Rank, Trainer
+from models.training import EpochReport, batches, evaluate, fit
 from storage.checkpoints import TrainingState, load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
@@ -68,7 +70,7 @@ def test_a_masked_channels_last_training_taken_up_from_its_files_ends_in_the_sam
     kept: dict[int, TrainingState] = {}
 
     def keep(report: EpochReport) -> None:
-        save_training_state(tmp_path, whole.network.state_dict(), whole.optimizer.state_dict(), {"step": whole.step})
+        save_training_state(tmp_path, whole.network.state_dict(), whole.state(), {"step": whole.step})
         kept[report.epoch] = load_training_state(tmp_path)
 
     fit(whole, on_epoch=keep)

@@ -1,0 +1,61 @@
+"""Name -> method: the only door to them. A new method is one file, one line here, one test file.
+
+A method of the fan-out is written `grda` (its usual levels) or `grda(c=0.005,mu=0.65)` (one level; what is not named has its
+default).
+"""
+
+import json
+import re
+from typing import Any
+
+from models.errors import SpecError, not_allowed, unknown_name
+from models.methods.contract import Method, Settings
+from models.spec_fields import from_plain, to_plain
+
+METHODS: dict[str, Method] = {}
+
+_TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
+
+
+def parse(text: str) -> tuple[str, tuple[Settings, ...]]:
+    """`name` or `name(field=value,...)` -> the name and its settings, one per level. Raises SpecError: names, fields, values."""
+    found = _TEXT.fullmatch(text)
+    if not found:
+        raise not_allowed("method", text, "name or name(field=value,...)")
+    name, inside = found.groups()
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    method = METHODS[name]
+    if inside is None:
+        return name, method.levels
+    values: dict[str, Any] = {}
+    for entry in filter(None, (part.strip() for part in inside.split(","))):
+        key, sign, value = entry.partition("=")
+        if not sign or key in values:
+            raise not_allowed("method", text, "field=value, each field once, with commas between")
+        values[key.strip()] = _plain(value.strip())
+    try:
+        return name, (from_plain(method.settings, values),)
+    except SpecError as error:
+        raise SpecError(f"{name}.{error}") from None
+
+
+def level_name(name: str, settings: Settings) -> str:
+    """The text that `parse` takes to exactly these settings; only fields that are not at their default are named."""
+    default = to_plain(type(settings)())
+    changed = {key: value for key, value in to_plain(settings).items() if value != default[key]}
+    return f"{name}({','.join(f'{key}={_text(value)}' for key, value in changed.items())})"
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return float(text)  # .05, which JSON does not know
+        except ValueError:
+            return text
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
