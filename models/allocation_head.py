@@ -8,15 +8,18 @@ layers, so one score vector serves all densities, exact counts are left to `glob
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.criteria.contract import ScoreFn
 from models.errors import DataError
-from models.features import LayerFacts
+from models.features import LayerFacts, layer_facts
+from models.gradients import Batches
+from models.masks import Scores, prunable
 from models.spec_fields import from_plain, to_plain
 
 CONTEXT = ("one", "log_fan_in", "log_fan_out", "depth", "linear", "pointwise")
@@ -55,15 +58,30 @@ class Allocation:
         scores = (shares_from_top(flat).log() - offset) / slope / math.log(self.final_density)
         return scores.view(raw.shape).to(raw.device)
 
+    def criterion(self, score: ScoreFn) -> ScoreFn:
+        """The learned layer densities, filled by another score's ranking inside each layer."""
+
+        def two_heads(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+            raw = score(network, batches, generator, head=head, density=density)
+            params = prunable(network, head=head)
+            facts = layer_facts(params, {name: torch.zeros_like(param) for name, param in params.items()})
+            return {layer.name: self.comparable(raw[layer.name], layer, generator) for layer in facts}
+
+        return two_heads
+
+    def looking_ahead(self, growth: ScoreFn, learned: ScoreFn) -> ScoreFn:
+        """The same filled by growth, a ranking to be trusted, so without noise."""
+        return replace(self, sharpness=None).criterion(growth)
+
     def to_plain(self) -> dict[str, Any]:
         """The head as JSON-like data."""
-        return to_plain(self)
+        return {"kind": "learned", **to_plain(self)}
 
     @classmethod
     def from_plain(cls, data: Any) -> "Allocation":
         """The head out of JSON-like data. Raises DataError on a missing or unknown field or another number of coefficients."""
         try:
-            head = from_plain(cls, data, "scorer.allocation")
+            head = from_plain(cls, {name: value for name, value in data.items() if name != "kind"}, "scorer.allocation")
         except ValueError as error:
             raise DataError(str(error)) from None
         if {len(head.slopes), len(head.offsets)} != {len(CONTEXT)}:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from models.allocation_head import Allocation
 from models.criteria.contract import ScoreFn
+from models.criteria.growth import growth
+from models.errors import not_allowed
 from models.features import LayerFacts, feature_matrix, layer_facts
 from models.gradients import Batches, mean_gradients
 from models.masks import Scores, prunable
@@ -13,14 +14,33 @@ CHUNK_ROWS = 32_768  # of a scorer that does not say how many rows it takes at o
 
 
 def as_criterion(scorer: nn.Module, *, chunk: int | None = None) -> ScoreFn:
-    """The score function of a fitted scorer, which is put into eval mode and must be on the network's device.
+    """The score function of a fitted scorer; one with an allocation head ranks inside layers, and the head says what that is worth.
 
-    Gradients are those of the feature data set: the mean over the batches, BatchNorm in train mode. The network is left as it
-    was, memory beyond the gradients is that of `chunk` rows. A scorer with an allocation head gives scores of two heads. Raises
+    See `ranking` for what the scorer must be.
+    """
+    learned, allocation = ranking(scorer, chunk=chunk), getattr(scorer, "allocation", None)
+    return allocation.criterion(learned) if allocation else learned
+
+
+def looking_ahead(scorer: nn.Module) -> ScoreFn:
+    """The score function of a fitted scorer with an allocation head, on batches that can look ahead.
+
+    Raises SpecError where the scorer has no such head, or the batches cannot.
+    """
+    allocation = getattr(scorer, "allocation", None)
+    if allocation is None:
+        raise not_allowed("scorer.allocation", "global", "'learned' or 'paths' for a scorer that looks ahead")
+    return allocation.looking_ahead(growth, ranking(scorer))
+
+
+def ranking(scorer: nn.Module, *, chunk: int | None = None) -> ScoreFn:
+    """What the scorer makes of each weight's features, without its allocation head.
+
+    The scorer is put into eval mode and must be on the network's device. Gradients are those of the feature data set: the mean over
+    the batches, BatchNorm in train mode. The network is left as it was, memory beyond the gradients is that of `chunk` rows. Raises
     DivergedError where a weight or gradient is not finite.
     """
     scorer.eval()
-    allocation = getattr(scorer, "allocation", None)
 
     def learned(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
         params = prunable(network, head=head)
@@ -28,19 +48,7 @@ def as_criterion(scorer: nn.Module, *, chunk: int | None = None) -> ScoreFn:
         facts = layer_facts(params, gradients)
         return {layer.name: score_weights(scorer, params[layer.name], gradients[layer.name], layer, chunk=chunk) for layer in facts}
 
-    return allocated(learned, allocation) if allocation else learned
-
-
-def allocated(score: ScoreFn, allocation: Allocation) -> ScoreFn:
-    """The learned layer densities, filled by another score's ranking inside each layer."""
-
-    def two_heads(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
-        raw = score(network, batches, generator, head=head, density=density)
-        params = prunable(network, head=head)
-        facts = layer_facts(params, {name: torch.zeros_like(param) for name, param in params.items()})
-        return {layer.name: allocation.comparable(raw[layer.name], layer, generator) for layer in facts}
-
-    return two_heads
+    return learned
 
 
 @torch.no_grad()

@@ -171,6 +171,9 @@ class ScorerSpec(Spec):
     the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
     number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
     in `irp.seeds` nor in `fanout.seeds`.
+
+    `allocation` "paths" lets paths compete by the ranking inside layers (models/path_allocation.py): `contrast` says how far it
+    counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there.
     """
 
     kind: Annotated[str, Known(_scorers)]
@@ -180,9 +183,12 @@ class ScorerSpec(Spec):
     holdout_layers: Annotated[float, Range(least=0, below=1)]
     holdout_seeds: tuple[Seed, ...] = ()
     hidden: tuple[Count, ...] = (32, 32)
-    allocation: Literal["global", "learned"] = "global"
+    allocation: Literal["global", "learned", "paths"] = "global"
     sharpness: Annotated[float, Range(least=0)] | None = None
     tilt: tuple[float, ...] = ()
+    contrast: Annotated[float, Range(least=0)] = 0.5
+    contrast_ahead: Annotated[float, Range(least=0)] = 1.0
+    blend: Annotated[float, Range(least=0, most=1)] = 0.0
     seed: Seed = 0
     job: JobSpec = JobSpec()
 
@@ -260,8 +266,8 @@ class ExperimentSpec(Spec):
         ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.methods))
         if ahead and not self.scoring.lookahead_steps:
             raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
-        if SCORER_GROWTH in ahead and self.scorer.allocation != "learned":
-            raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' for {SCORER_GROWTH}")
+        if SCORER_GROWTH in ahead and self.scorer.allocation == "global":
+            raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
         spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
         if ahead and spoiled:
             raise not_allowed("fanout.controls", spoiled, f"none that spoils scoring batches beside {', '.join(ahead)}")

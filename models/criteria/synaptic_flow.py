@@ -1,5 +1,6 @@
 """SynFlow: iterative pruning by synaptic flow, without data (Tanaka et al. 2020, arXiv 2006.05467)."""
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -9,6 +10,7 @@ from models.criteria.iterative import ranks_of_death
 from models.errors import DivergedError
 from models.gradients import Batches
 from models.masks import Mask, Scores, apply_, prunable
+from models.masks import density as density_of
 
 ITERATIONS = 100
 
@@ -25,11 +27,25 @@ def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     Of `batches` only the image shape counts.
     Raises DivergedError when the flow is beyond float64.
     """
+    strengths = {name: param.detach().abs() for name, param in prunable(network, head=head).items()}
+    return ranks_by_flow(network, lambda alive: strengths, batches, density=density)
+
+
+def ranks_by_flow(network: nn.Module, strengths: Callable[[float], Mapping[str, Tensor]], batches: Batches, *, density: float) -> Scores:
+    """The ranks of `synflow` with other numbers in the place of abs(w).
+
+    `strengths(alive)` gives positive numbers of the shapes of the weights that compete, for an iteration in which `alive` of
+    their weights are left; the other parameters count by their absolute values. Raises DivergedError when the flow is beyond
+    float64.
+    """
     linear = linearised(network)
-    params = prunable(linear, head=head)
+    params = {name: param for name, param in linear.named_parameters() if name in strengths(1.0)}
     ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
 
     def score_at(alive: Mask) -> Scores:
+        with torch.no_grad():
+            for name, strength in strengths(density_of(alive)).items():
+                params[name].copy_(strength)
         apply_(linear, alive)
         return flow(linear, params, ones)
 

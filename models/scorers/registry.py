@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.allocation_head import Allocation
 from models.errors import DataError, unknown_name
 from models.features import FEATURE_NAMES, FEATURES_VERSION
+from models.path_allocation import Paths
 from models.scorers.binned_table import BinnedTable
 from models.scorers.mlp import MlpScorer
 from models.scorers.resnet_lift import ResNetScorer
@@ -20,7 +21,7 @@ class ScorerKind:
 
     A module maps features (n, F) to scores (n,), higher = keep, and has `kind`, `fields` (its constructor's arguments) and
     `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see models.scorer_fit; and
-    `allocation`, an Allocation: then its scores rank weights inside a layer only.
+    `allocation`, one of HEADS: then its scores rank weights inside a layer only.
     """
 
     module: type[nn.Module]
@@ -32,6 +33,9 @@ SCORERS: dict[str, ScorerKind] = {
     ResNetScorer.kind: ScorerKind(ResNetScorer, lambda hidden, seed: ResNetScorer(seed=seed)),
     BinnedTable.kind: ScorerKind(BinnedTable, lambda hidden, seed: BinnedTable()),
 }
+
+
+HEADS: dict[str, type[Allocation] | type[Paths]] = {"learned": Allocation, "paths": Paths}
 
 
 def build_scorer(kind: str, *, hidden: tuple[int, ...], seed: int) -> nn.Module:
@@ -61,10 +65,17 @@ def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.get("fields", {}).items()}
     try:
         scorer = SCORERS[kind].module(**fields).eval()
-        scorer.allocation = Allocation.from_plain(config["allocation"]) if config.get("allocation") else None  # type: ignore[assignment]
+        scorer.allocation = _head(config["allocation"]) if config.get("allocation") else None  # type: ignore[assignment]
         return scorer
     except TypeError as error:
         raise DataError(f"scorer.fields: {fields} are not allowed; allowed: the fields of {kind!r} ({error})") from None
+
+
+def _head(described: Any) -> Allocation | Paths:
+    kind = described.get("kind", "learned") if isinstance(described, Mapping) else None
+    if kind not in HEADS:
+        raise DataError(f"scorer.allocation: {described!r} is not allowed; allowed: an object whose kind is one of {', '.join(HEADS)}")
+    return HEADS[kind].from_plain(described)
 
 
 def restored_scorer(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> nn.Module:

@@ -19,6 +19,7 @@ from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
 from models.labels import label_target
 from models.metrics import evaluate_scorer
+from models.path_allocation import Paths
 from models.scorer_criterion import score_weights
 from models.scorer_fit import Rows, fit_scorer, minibatches
 from models.scorers.registry import build_scorer
@@ -48,6 +49,8 @@ def fit(job: Job) -> dict[str, Any]:
         return {}
     if spec.allocation == "learned":
         scorer.allocation = split.allocation(spec)  # type: ignore[assignment]  # for the evaluation: held-out layers unseen
+    elif spec.allocation == "paths":
+        scorer.allocation = Paths(contrast=spec.contrast, contrast_ahead=spec.contrast_ahead, blend=spec.blend)  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
     metrics = {

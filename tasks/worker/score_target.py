@@ -1,6 +1,6 @@
 """Pruning at initialization on Ray: score a target once, cut at every density, and make the masks of its controls."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -11,7 +11,7 @@ from models.criteria.registry import CRITERIA, Criterion
 from models.gradients import Batches
 from models.masks import Mask, Scores
 from models.repair import repair
-from models.scorer_criterion import allocated, as_criterion
+from models.scorer_criterion import as_criterion, looking_ahead
 from models.specs import LEARNED, SCORER_GROWTH, DataSpec, TargetSpec
 from storage import paths
 from storage.checkpoints import dump_tensors
@@ -101,6 +101,5 @@ def _method(job: Job, name: str) -> Criterion:
         return CRITERIA[name]
     scorer, _ = load_scorer(job.store, job.config["scorer"])
     if name == SCORER_GROWTH:
-        allocation = replace(scorer.allocation, sharpness=None)  # type: ignore[type-var]  # growth is a ranking to be trusted
-        return Criterion(score=allocated(CRITERIA["growth"].score, allocation))
+        return Criterion(score=looking_ahead(scorer.to(job.device)))
     return Criterion(score=as_criterion(scorer.to(job.device)))

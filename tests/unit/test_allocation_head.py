@@ -14,7 +14,6 @@ from models.errors import DataError, SpecError
 from models.features import LayerFacts
 from models.masks import prunable
 from models.networks.registry import build_network
-from models.scorer_criterion import allocated
 from models.spec_fields import override
 from models.specs import TILTS, NetworkSpec
 
@@ -146,7 +145,7 @@ def test_it_travels_as_json_and_refuses_another_number_of_coefficients() -> None
 def test_it_fills_layers_by_another_criterion() -> None:
     network = build_network(NetworkSpec(name="resnet8", width=8), image_shape=(3, 16, 16), num_classes=10, seed=0)
     law = Allocation(slopes=(0.6, 0.0, 0.0, 0.8, 0.0, 0.0), offsets=(0.0,) * 6, final_density=0.02)
-    score = allocated(CRITERIA["magnitude"].score, law)
+    score = law.criterion(CRITERIA["magnitude"].score)
     batches: list[tuple[torch.Tensor, torch.Tensor]] = []
     mask = global_topk(score(network, batches, seeding.generator(0), density=0.02), 0.05)
     densities = list(masks.layer_densities(mask).values())

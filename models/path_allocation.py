@@ -1,0 +1,94 @@
+"""The scorer's cut by paths: a weight counts by its rank in its layer, and what competes is the strength of whole paths.
+
+Ranked one by one, even good scores pile up in few channels and leave others without a way to the output; at high sparsity that
+costs more than the ranking gains. SynFlow's iterations know which weights carry paths, but only by abs(w). Here they run on
+strengths exp(contrast * rank), with the rank of a learned score (0 = lowest, 1 = highest of its layer) and the layer's mean abs(w) as
+its scale. How dense each layer gets comes out of the competition.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.allocation_head import shares_from_top
+from models.criteria.contract import ScoreFn
+from models.criteria.synaptic_flow import ranks_by_flow
+from models.errors import DataError
+from models.features import LayerFacts
+from models.gradients import Batches
+from models.masks import Scores, prunable
+from models.spec_fields import from_plain, to_plain
+
+LEAST_CONTRAST = 0.5  # while nearly all weights are alive
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paths:
+    """`contrast` per ln(1 / density): a ranking counts for more the fewer weights are left, 1.0 = the best of a layer is
+    1 / density times as strong as its worst. Where the scorer looks ahead, growth is worth more trust: `contrast_ahead`, and
+    `blend` is the share of the learned ranking beside it.
+    """
+
+    contrast: float
+    contrast_ahead: float
+    blend: float
+
+    def at(self, density: float) -> float:
+        """The exponent of the ranks when so many weights are left."""
+        return LEAST_CONTRAST + self.contrast * math.log(1 / density)
+
+    def criterion(self, score: ScoreFn) -> ScoreFn:
+        """`score` as it ranks inside layers, cut by paths; ranks of death as in SynFlow: one score vector for all densities."""
+
+        def by_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+            raw = score(network, batches, generator, head=head, density=density)
+            ranks = {name: rank_in_layer(values) for name, values in raw.items()}
+            sizes = {name: param.detach().abs().mean() for name, param in prunable(network, head=head).items()}
+            return ranks_by_flow(network, lambda alive: self._strengths(ranks, sizes, alive), batches, density=density)
+
+        return by_paths
+
+    def looking_ahead(self, growth: ScoreFn, learned: ScoreFn) -> ScoreFn:
+        """Paths of weights that grow, `blend` of the learned ranking mixed in."""
+        return replace(self, contrast=self.contrast_ahead).criterion(blended(growth, learned, self.blend))
+
+    def comparable(self, raw: Tensor, facts: LayerFacts) -> Tensor:
+        """Where only layers are at hand, not the network: the ranking as it is."""
+        return raw
+
+    def _strengths(self, ranks: Scores, sizes: dict[str, Tensor], alive: float) -> Scores:
+        raw = {name: (self.at(alive) * rank).exp() for name, rank in ranks.items()}
+        return {name: values * (sizes[name] / values.mean()) for name, values in raw.items()}
+
+    def to_plain(self) -> dict[str, Any]:
+        """The head as JSON-like data."""
+        return {"kind": "paths", **to_plain(self)}
+
+    @classmethod
+    def from_plain(cls, data: Any) -> "Paths":
+        """The head out of JSON-like data. Raises DataError on a missing or unknown field."""
+        try:
+            return from_plain(cls, {name: value for name, value in data.items() if name != "kind"}, "scorer.allocation")
+        except ValueError as error:
+            raise DataError(str(error)) from None
+
+
+def rank_in_layer(values: Tensor) -> Tensor:
+    """Scores of one layer -> float64 ranks of the same shape, (place + 1/2) / n from the lowest up; of equals the first is higher."""
+    return 1 - shares_from_top(values.detach().reshape(-1)).view(values.shape)
+
+
+def blended(score: ScoreFn, other: ScoreFn, share: float) -> ScoreFn:
+    """(1 - share) of one ranking and `share` of another inside each layer, both as normal scores; 0.0 = the first alone."""
+
+    def both(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+        first, second = (score_fn(network, batches, generator, head=head, density=density) for score_fn in (score, other))
+        return {
+            name: (1 - share) * torch.special.ndtri(rank_in_layer(values)) + share * torch.special.ndtri(rank_in_layer(second[name]))
+            for name, values in first.items()
+        }
+
+    return both if share else score
