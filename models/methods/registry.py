@@ -10,9 +10,14 @@ from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
 from models.methods.contract import Method, Settings
+from models.methods.grda import GRDA
+from models.methods.sdp import SDP
 from models.spec_fields import from_plain, to_plain
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "grda": GRDA,
+    "sdp": SDP,
+}
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
 
