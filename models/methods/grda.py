@@ -32,8 +32,14 @@ def parts(setup: Setup, settings: GrdaSettings) -> Parts:
 
 GRDA = Method(
     settings=GrdaSettings,
-    levels=(GrdaSettings(c=0.02, mu=0.8), GrdaSettings(c=0.03, mu=0.8)),
+    levels=(GrdaSettings(c=0.01, mu=0.8), GrdaSettings(c=0.025, mu=0.8), GrdaSettings(c=0.05, mu=0.8)),
     by_density=False,
     parts=parts,
-    card="TODO",
+    card=(
+        "Directional pruning (gRDA). Threshold, start and hyper-parameters as in the authors' public code; SGD without momentum and "
+        "without weight decay, as in every published run, whatever the training spec says; learning rates are those of the spec. "
+        "Deviations: the code thresholds all parameters (select=all), here by default the prunable weights alone, and density is "
+        "the share of them that is not exactly zero (density_all: of all parameters, as published). Published trainings are hundreds of "
+        "epochs long; the levels here are for about 1,000 steps at lr .1, with c above the published range (0, .005). No density target."
+    ),
 )

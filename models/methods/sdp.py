@@ -20,7 +20,7 @@ class SdpSettings(Settings):
     reconstruction there is.
     """
 
-    c: Annotated[float, Range(least=0, most=1)] = 0.1
+    c: Annotated[float, Range(least=0, most=10)] = 0.3
     mu: Annotated[float, Range(least=0.4, below=1)] = 0.51
     weighting: Literal["size", "none"] = "size"
     variant: Literal["group_dual_averaging"] = "group_dual_averaging"
@@ -48,8 +48,14 @@ def groups_left(prox: GroupThreshold, params: list[nn.Parameter]) -> float:
 
 SDP = Method(
     settings=SdpSettings,
-    levels=(SdpSettings(c=0.1, mu=0.8), SdpSettings(c=0.15, mu=0.8)),
+    levels=(SdpSettings(c=0.3, mu=0.8), SdpSettings(c=0.5, mu=0.8)),
     by_density=False,
     parts=parts,
-    card="TODO",
+    card=(
+        "Structured directional pruning: a reconstruction, because no code is public; the authors' alternation (AltSDP) and their weights "
+        "of groups are not known and not claimed. Dual averaging as in grda with a group threshold: filter, bias and the scale and shift "
+        "of the BatchNorm that reads it; inputs of linear layers. The classifier loses inputs, never classes; in a residual "
+        "sum each branch loses channels by itself. SGD without momentum and without weight decay, whatever the training spec says. "
+        "Not verified against any published figure. No density target."
+    ),
 )

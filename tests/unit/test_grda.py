@@ -120,7 +120,7 @@ def test_density_falls_with_c() -> None:
     assert ended("grda(c=0.005,mu=0.65)")[0] > ended("grda(c=0.02,mu=0.65)")[0]
 
 
-@pytest.mark.parametrize("text", ["grda(c=0.05,mu=0.6)", "grda(c=0.05,mu=0.6,select=all)", "sdp(c=0.5,mu=0.6)"])
+@pytest.mark.parametrize("text", ["grda(c=0.05,mu=0.6)", "grda(c=0.05,mu=0.6,select=all)", "sdp(c=5,mu=0.6)"])
 def test_taken_up_from_its_files_it_ends_in_the_same_bits(text: str, tmp_path: Path) -> None:
     whole = trainer(text)
     kept: dict[int, TrainingState] = {}
