@@ -36,7 +36,10 @@ class LinearOperator(Protocol):
 
 
 class Spectrum(NamedTuple):
-    """`values` (k,) float64, falling; `vectors` (k, d), orthonormal rows; `residuals` (k,) float64: ||H v - value v||, from Lanczos."""
+    """`values` (k,) float64, falling; `vectors` (k, d), orthonormal rows; `residuals` (k,) float64.
+
+    A residual is ||H v - value v|| as Lanczos knows it without further products; it is not below the rounding of the dtype.
+    """
 
     values: Tensor
     vectors: Tensor
@@ -96,8 +99,8 @@ class HessianOperator:
 
 
 def default_iterations(k: int, dim: int) -> int:
-    """4 k + 10: plenty where few eigenvalues stand out; the residuals tell."""
-    return min(dim, 4 * k + 10)
+    """2 k + 20: plenty where few eigenvalues stand out; the residuals tell."""
+    return min(dim, 2 * k + 20)
 
 
 @torch.no_grad()
@@ -123,18 +126,20 @@ def lanczos(operator: LinearOperator, k: int, generator: torch.Generator, *, ite
         product = operator.matvec(basis[index])
         alpha = finite("hessian.product", float(_dot(basis[index], product)), f"at iteration {index}")
         tridiagonal[index, index] = alpha
-        rest = _orthogonal(product, basis[: index + 1])
+        known = basis[: index + 1]
+        rest = product - known.T @ (known @ product)
         beta = float(torch.linalg.vector_norm(rest, dtype=torch.float64))
         scale = max(scale, abs(alpha), beta)
         if index + 1 < count:
             used_up = beta <= 10 * torch.finfo(operator.dtype).eps * scale
             beta = 0.0 if used_up else beta
-            basis[index + 1] = _fresh(basis[: index + 1], generator) if used_up else _unit(_orthogonal(rest / beta, basis[: index + 1]))
+            basis[index + 1] = _fresh(known, generator) if used_up else _unit_beside(rest, known)
             tridiagonal[index, index + 1] = tridiagonal[index + 1, index] = beta
     values, rotation = torch.linalg.eigh(tridiagonal)
     top = torch.arange(count - 1, count - 1 - k, -1)
     vectors = rotation[:, top].T.to(basis) @ basis
-    return Spectrum(values[top], vectors, beta * rotation[-1, top].abs())
+    rounding = torch.finfo(operator.dtype).eps * float(values.abs().max())
+    return Spectrum(values[top], vectors, (beta * rotation[-1, top].abs()).clamp(min=rounding))
 
 
 @torch.no_grad()
@@ -152,19 +157,17 @@ def share(vectors: Tensor, moved: Tensor) -> float:
     return sum(float(vector.double() @ moved) ** 2 for vector in vectors) / whole
 
 
-def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
-    for _ in range(2):  # twice is enough (Giraud et al. 2005)
-        vector = vector - basis.T @ (basis @ vector)
-    return vector
-
-
 def _fresh(basis: Tensor, generator: torch.Generator) -> Tensor:
     drawn = torch.randn(basis.shape[1], generator=generator, device=generator.device, dtype=torch.float64)
-    return _unit(_orthogonal(_unit(drawn.to(basis)), basis))
+    return _unit_beside(drawn.to(basis), basis)
 
 
-def _unit(vector: Tensor) -> Tensor:
-    return vector / torch.linalg.vector_norm(vector)
+def _unit_beside(vector: Tensor, basis: Tensor) -> Tensor:
+    """The direction of `vector` outside the rows of `basis`: twice, because a small remainder is not orthogonal after once."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+        vector = vector / torch.linalg.vector_norm(vector)
+    return vector
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -122,9 +122,18 @@ def test_escape_times_grow_with_the_batch_as_predicted():
     stream = seeding.generator(0, "walk")
     times = [simulated_escape_time(Escape(batch_size=size, lr=LR), stream) for size in SIZES]
     assert times == sorted(times)
+    assert times == pytest.approx([19, 57, 169, 470], rel=0.15)  # measured before, with other random numbers
     fit = fit_line(SIZES, [math.log(time) for time in times])
     assert fit.slope == pytest.approx(7.50, rel=0.25)
     assert fit.r2 > 0.99
+
+
+@pytest.mark.parametrize(("share", "slope"), [(0.2, 9.0), (0.8, 6.0)])
+def test_the_noise_of_the_well_acts_on_its_share_of_the_barrier(share: float, slope: float):
+    # 10 B (share / 2 + 1 - share)
+    stream = seeding.generator(0, "walk")
+    times = [simulated_escape_time(Escape(batch_size=size, lr=LR), stream, share=share) for size in SIZES[:3]]
+    assert fit_line(SIZES[:3], [math.log(time) for time in times]).slope == pytest.approx(slope, rel=0.2)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_record_is_plain_and_the_networks_are_untouched(probe: str, network: s
 def test_the_memory_format_changes_rounding_alone():
     networks, batches = pair("resnet8")
     plain = {role: copy.deepcopy(one).to(memory_format=torch.contiguous_format) for role, one in networks.items()}
-    settings = HessianSettings(k=2, iterations=30)
+    settings = HessianSettings(k=1, iterations=10)
     first = run_probe("hessian", networks, batches, seeding.generator(0), settings)
     rows = [(images.contiguous(), labels) for images, labels in batches]
     second = run_probe("hessian", plain, rows, seeding.generator(0), settings)
