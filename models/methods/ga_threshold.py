@@ -1,0 +1,164 @@
+"""AUTOSPARSE with gradient annealing ("AUTOSPARSE: Towards Automated Sparse Training", arXiv 2304.06941), STR, and the same for a
+fixed density.
+
+Weights pass through a learned soft threshold per layer; of the gradient of what is pruned a share alpha passes, which is annealed
+to 0, so that weights may return early and the pattern settles late. This is a reconstruction: idea and gradients are published,
+the shape of the schedule, alpha at the start and the recipe of the thresholds are [unverified] and are settings.
+
+What makes a network sparse is weight decay on s, as in STR (Kusupati et al. 2020, arXiv 2002.03231): it moves s up towards 0, the
+loss moves it back where that hurts. s has the optimizer of the weights, learning rate and momentum included, and a decay of its own.
+A decay in numbers would give another density for another length of training; here it is set by where it alone would take s by
+the end (`s_end`), which is ours. The raw weights have no decay by default: it would pull what is pruned away from its return.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from torch import nn
+
+from models import masks
+from models.errors import not_allowed
+from models.learning_rate import learning_rates
+from models.methods import budgets
+from models.methods.contract import Facts, Parts, Settings, Setup, State, StepInfo
+from models.methods.thresholds import Largest, SoftThreshold, Thresholds
+from models.spec_fields import Range, check_fields
+from models.specs import TrainSpec
+
+STEEPNESS = 12.0  # of the sigmoid over the training: it begins at .9975 and ends at .0025 [unverified]
+
+Shape = Literal["const", "linear", "cosine", "sigmoid", "sigmoid_cosine"]
+Alpha = Annotated[float, Range(least=0, most=1)]
+Share = Annotated[float, Range(least=0, below=1)]
+Decay = Annotated[float, Range(least=0)]
+Logit = Annotated[float, Range(least=-80, below=0)]  # lower ones have a sigmoid of exactly 0 in float32, and no gradient
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Str(Settings):
+    """`s_init`: thresholds begin at sigmoid(s_init) in each layer. `s_end`: where weight decay alone would take s by the end of the
+    training; equal to `s_init` = no decay on s. `weight_decay` is that of the raw weights, in place of the training's."""
+
+    s_init: Logit = -8.0
+    s_end: Logit = -3.0
+    weight_decay: Decay = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.s_end < self.s_init:
+            raise not_allowed("s_end", self.s_end, f">= s_init, {self.s_init}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GaThreshold(Str):
+    """`alpha` at the start, its `schedule`, and the `last` share of the training, in which alpha is 0. All three [unverified]."""
+
+    alpha: Alpha = 0.5
+    schedule: Shape = "sigmoid_cosine"
+    last: Share = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GaTopk(Settings):
+    """As in `GaThreshold`, with the largest weights at the density of the arm in place of a learned threshold."""
+
+    alpha: Alpha = 0.5
+    schedule: Shape = "sigmoid_cosine"
+    last: Share = 0.2
+    weight_decay: Decay = 0.0
+
+
+class Annealing:
+    """A controller (`models.methods.contract`) that sets `alpha`, a scalar tensor, for every step of `total`."""
+
+    def __init__(self, start: float, schedule: Shape, last: float, total: int, device: torch.device) -> None:
+        self.start, self.schedule, self.steps = start, schedule, (1 - last) * total
+        self.alpha = torch.empty((), device=device)
+        self._set(0)
+
+    def at(self, step: int) -> float:
+        """alpha in this step: 0 from the share `last` before the end on."""
+        progress = step / self.steps
+        if progress >= 1:
+            return 0.0
+        cosine, sigmoid = (1 + math.cos(math.pi * progress)) / 2, 1 / (1 + math.exp(STEEPNESS * (progress - 0.5)))
+        shapes = {"const": 1.0, "linear": 1 - progress, "cosine": cosine, "sigmoid": sigmoid, "sigmoid_cosine": max(sigmoid, cosine)}
+        return self.start * shapes[self.schedule]
+
+    def loss_term(self) -> None:
+        """None: nothing is added to the loss."""
+
+    def after_step(self, info: StepInfo) -> None:
+        self._set(info.step + 1)
+
+    def facts(self) -> Facts:
+        """`alpha` of the next step."""
+        return {"alpha": self.at(self._step)}
+
+    def state_dict(self) -> State:
+        return {"step": self._step}
+
+    def load_state_dict(self, state: State) -> None:
+        self._set(state["step"])
+
+    def _set(self, step: int) -> None:
+        self._step = step
+        self.alpha.fill_(self.at(step))  # in place: the layers hold this tensor, and a compiled network sees no new constant
+
+
+def decay_to(start: float, end: float, train: TrainSpec, steps_per_epoch: int) -> float:
+    """The weight decay that takes a parameter without gradients from `start` to `end` in this training with SGD.
+
+    ln(start / end) over the sum of lr / (1 - momentum): a decay counts as small against 1 per step.
+    """
+    return math.log(start / end) / sum(rate / (1 - momentum) for rate, momentum in learning_rates(train, steps_per_epoch))
+
+
+def soft_parts(setup: Setup, settings: Str) -> Parts:
+    """A learned threshold on every prunable weight; alpha is 0 throughout where the settings have none (STR)."""
+    params, train = masks.prunable(setup.network, head=setup.head), setup.train
+    annealed = settings if isinstance(settings, GaThreshold) else GaThreshold(alpha=0.0)
+    annealing = _annealing(setup, annealed)
+    layers = {name: SoftThreshold(settings.s_init, annealing.alpha) for name in params}
+    attached = Thresholds(setup.network, layers)
+    thresholds = [layer.s for layer in layers.values()]
+    decay = decay_to(settings.s_init, settings.s_end, train, setup.steps_per_epoch)
+    optimizer = _sgd(setup, (list(attached.raw.values()), settings.weight_decay), (thresholds, decay))
+
+    def facts() -> Facts:
+        levels = torch.stack([layer.s.detach() for layer in layers.values()]).sigmoid()
+        return {"least_threshold": float(levels.min()), "largest_threshold": float(levels.max()), **_kept(attached)}
+
+    return Parts(transforms=(attached,), controllers=(annealing,), optimizer=optimizer, facts=facts)
+
+
+def topk_parts(setup: Setup, settings: GaTopk) -> Parts:
+    """The largest weights at the density of the arm, chosen anew in every step. Raises SpecError: no density, or too low a one."""
+    params, annealing = masks.prunable(setup.network, head=setup.head), _annealing(setup, settings)
+    attached = Largest(setup.network, params, budgets.density(setup), annealing.alpha)
+    optimizer = _sgd(setup, (list(attached.raw.values()), settings.weight_decay))
+    return Parts(transforms=(attached,), controllers=(annealing,), optimizer=optimizer, facts=partial(_kept, attached))
+
+
+def _annealing(setup: Setup, settings: GaThreshold | GaTopk) -> Annealing:
+    device = next(setup.network.parameters()).device
+    return Annealing(settings.alpha, settings.schedule, settings.last, setup.steps, device)
+
+
+def _sgd(setup: Setup, *decays: tuple[list[nn.Parameter], float]) -> torch.optim.Optimizer:
+    """SGD as the training says, with some parameters at other weight decays."""
+    train, special = setup.train, {id(param) for params, _ in decays for param in params}
+    rest = [param for param in setup.network.parameters() if id(param) not in special]
+    groups = [{"params": params, "weight_decay": decay} for params, decay in decays]
+    groups += [{"params": rest, "weight_decay": train.weight_decay}] if rest else []
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, fused=True)
+
+
+def _kept(attached: Thresholds) -> Facts:
+    """`density`: weights that are not zero for the network / prunable weights; `empty_layers`: how many have none."""
+    kept = attached.kept()
+    total = sum(raw.numel() for raw in attached.raw.values())
+    return {"density": sum(kept.values()) / total, "empty_layers": float(sum(not count for count in kept.values()))}
