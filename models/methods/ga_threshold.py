@@ -12,6 +12,7 @@ the end (`s_end`), which is ours. The raw weights have no decay by default: it w
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -23,10 +24,9 @@ from models import masks
 from models.errors import not_allowed
 from models.learning_rate import learning_rates
 from models.methods import budgets
-from models.methods.contract import Facts, Parts, Settings, Setup, State, StepInfo
+from models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
 from models.methods.thresholds import Largest, SoftThreshold, Thresholds
 from models.spec_fields import Range, check_fields
-from models.specs import TrainSpec
 
 STEEPNESS = 12.0  # of the sigmoid over the training: it begins at .9975 and ends at .0025 [unverified]
 
@@ -43,7 +43,8 @@ class Str(Settings):
     training; equal to `s_init` = no decay on s. `weight_decay` is that of the raw weights, in place of the training's."""
 
     s_init: Logit = -8.0
-    s_end: Logit = -3.0
+    s_end: Logit = -1.5
+    threshold_lr: Annotated[float, Range(above=0)] = 0.01
     weight_decay: Decay = 0.0
 
     def __post_init__(self) -> None:
@@ -69,6 +70,33 @@ class GaTopk(Settings):
     schedule: Shape = "sigmoid_cosine"
     last: Share = 0.2
     weight_decay: Decay = 0.0
+
+
+class Following:
+    """A controller that gives an optimizer the learning rate, times `scale`, and momentum of every step of a training."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rates: Sequence[tuple[float, float]], scale: float) -> None:
+        self.optimizer, self.rates, self.scale = optimizer, rates, scale
+        self._set(0)
+
+    def loss_term(self) -> None:
+        """None: nothing is added to the loss."""
+
+    def after_step(self, info: StepInfo) -> None:
+        self._set(min(info.step + 1, info.total - 1))
+
+    def facts(self) -> Facts:
+        return {}
+
+    def state_dict(self) -> State:
+        """Empty: both numbers are in the state of the optimizer."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None: ...
+
+    def _set(self, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"], group["momentum"] = self.scale * self.rates[step][0], self.rates[step][1]
 
 
 class Annealing:
@@ -109,37 +137,37 @@ class Annealing:
         self.alpha.fill_(self.at(step))  # in place: the layers hold this tensor, and a compiled network sees no new constant
 
 
-def decay_to(start: float, end: float, train: TrainSpec, steps_per_epoch: int) -> float:
-    """The weight decay that takes a parameter without gradients from `start` to `end` in this training with SGD.
+def decay_to(start: float, end: float, rates: Sequence[tuple[float, float]]) -> float:
+    """The weight decay that takes a parameter without gradients from `start` to `end` in SGD steps at (learning rate, momentum).
 
-    ln(start / end) over the sum of lr / (1 - momentum): a decay counts as small against 1 per step.
+    ln(start / end) over the sum of lr / (1 - momentum): what decays in a step counts as small.
     """
-    return math.log(start / end) / sum(rate / (1 - momentum) for rate, momentum in learning_rates(train, steps_per_epoch))
+    return math.log(start / end) / sum(rate / (1 - momentum) for rate, momentum in rates)
 
 
 def soft_parts(setup: Setup, settings: Str) -> Parts:
     """A learned threshold on every prunable weight; alpha is 0 throughout where the settings have none (STR)."""
-    params, train = masks.prunable(setup.network, head=setup.head), setup.train
+    params = masks.prunable(setup.network, head=setup.head)
     annealed = settings if isinstance(settings, GaThreshold) else GaThreshold(alpha=0.0)
     annealing = _annealing(setup, annealed)
     layers = {name: SoftThreshold(settings.s_init, annealing.alpha) for name in params}
+    optimizer = _sgd(setup, params, settings.weight_decay)
     attached = Thresholds(setup.network, layers)
-    thresholds = [layer.s for layer in layers.values()]
-    decay = decay_to(settings.s_init, settings.s_end, train, setup.steps_per_epoch)
-    optimizer = _sgd(setup, (list(attached.raw.values()), settings.weight_decay), (thresholds, decay))
+    own = _own_sgd(setup, settings, [layer.s for layer in layers.values()])
+    following = Following(own, learning_rates(setup.train, setup.steps_per_epoch), settings.threshold_lr)
 
     def facts() -> Facts:
         levels = torch.stack([layer.s.detach() for layer in layers.values()]).sigmoid()
         return {"least_threshold": float(levels.min()), "largest_threshold": float(levels.max()), **_kept(attached)}
 
-    return Parts(transforms=(attached,), controllers=(annealing,), optimizer=optimizer, facts=facts)
+    return Parts(transforms=(attached,), controllers=(annealing, following), optimizer=optimizer, own=(own,), facts=facts)
 
 
 def topk_parts(setup: Setup, settings: GaTopk) -> Parts:
     """The largest weights at the density of the arm, chosen anew in every step. Raises SpecError: no density, or too low a one."""
     params, annealing = masks.prunable(setup.network, head=setup.head), _annealing(setup, settings)
+    optimizer = _sgd(setup, params, settings.weight_decay)
     attached = Largest(setup.network, params, budgets.density(setup), annealing.alpha)
-    optimizer = _sgd(setup, (list(attached.raw.values()), settings.weight_decay))
     return Parts(transforms=(attached,), controllers=(annealing,), optimizer=optimizer, facts=partial(_kept, attached))
 
 
@@ -148,13 +176,19 @@ def _annealing(setup: Setup, settings: GaThreshold | GaTopk) -> Annealing:
     return Annealing(settings.alpha, settings.schedule, settings.last, setup.steps, device)
 
 
-def _sgd(setup: Setup, *decays: tuple[list[nn.Parameter], float]) -> torch.optim.Optimizer:
-    """SGD as the training says, with some parameters at other weight decays."""
-    train, special = setup.train, {id(param) for params, _ in decays for param in params}
-    rest = [param for param in setup.network.parameters() if id(param) not in special]
-    groups = [{"params": params, "weight_decay": decay} for params, decay in decays]
+def _sgd(setup: Setup, params: Mapping[str, nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    """SGD over the whole network as the training says, with `params` at another weight decay."""
+    train = setup.train
+    rest = [param for name, param in setup.network.named_parameters() if name not in params]
+    groups = [{"params": list(params.values()), "weight_decay": weight_decay}]
     groups += [{"params": rest, "weight_decay": train.weight_decay}] if rest else []
     return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, fused=True)
+
+
+def _own_sgd(setup: Setup, settings: Str, thresholds: list[nn.Parameter]) -> torch.optim.Optimizer:
+    train, rates = setup.train, learning_rates(setup.train, setup.steps_per_epoch)
+    decay = decay_to(settings.s_init, settings.s_end, rates) / settings.threshold_lr
+    return torch.optim.SGD(thresholds, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, weight_decay=decay, fused=True)
 
 
 def _kept(attached: Thresholds) -> Facts:
@@ -162,3 +196,27 @@ def _kept(attached: Thresholds) -> Facts:
     kept = attached.kept()
     total = sum(raw.numel() for raw in attached.raw.values())
     return {"density": sum(kept.values()) / total, "empty_layers": float(sum(not count for count in kept.values()))}
+
+
+GA_THRESHOLD = Method(
+    settings=GaThreshold,
+    levels=(GaThreshold(s_end=-2.5), GaThreshold(), GaThreshold(s_end=-0.2)),
+    by_density=False,
+    parts=soft_parts,
+    card="",
+)
+GA_TOPK = Method(
+    settings=GaTopk,
+    levels=(GaTopk(),),
+    by_density=True,
+    parts=topk_parts,
+    card="",
+    refuses=budgets.refuses,
+)
+STR = Method(
+    settings=Str,
+    levels=(Str(s_end=-2.5), Str(), Str(s_end=-0.2)),
+    by_density=False,
+    parts=soft_parts,
+    card="",
+)
