@@ -133,7 +133,7 @@ def test_weight_decay_alone_takes_a_parameter_where_it_was_sent() -> None:
     for _ in rates:
         s.grad = torch.zeros(())
         optimizer.step()
-    assert float(s) == pytest.approx(-2.0, abs=0.1)
+    assert s.item() == pytest.approx(-2.0, abs=0.1)
     assert decay_to(-8.0, -2.0, rates) == pytest.approx(math.log(4) / 500)
     assert decay_to(-8.0, -8.0, rates) == 0
 
