@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
+from models.methods import dst_ee, ga_threshold
 from models.methods.contract import Method, Settings
 from models.methods.grda import GRDA
 from models.methods.sdp import SDP
@@ -17,6 +18,12 @@ from models.spec_fields import from_plain, to_plain
 METHODS: dict[str, Method] = {
     "grda": GRDA,
     "sdp": SDP,
+    "dst_ee": dst_ee.DST_EE,
+    "rigl": dst_ee.RIGL,
+    "set": dst_ee.SET,
+    "ga_threshold": ga_threshold.GA_THRESHOLD,
+    "ga_topk": ga_threshold.GA_TOPK,
+    "str": ga_threshold.STR,
 }
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
