@@ -10,9 +10,12 @@ from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
 from models.methods.contract import Method, Settings
+from models.methods.haste import HASTE
 from models.spec_fields import from_plain, to_plain
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "haste": HASTE,
+}
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
 
