@@ -10,11 +10,13 @@ from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
 from models.methods.contract import Method, Settings
+from models.methods.fw_rnn import FW_RNN
 from models.methods.haste import HASTE
 from models.spec_fields import from_plain, to_plain
 
 METHODS: dict[str, Method] = {
     "haste": HASTE,
+    "fw_rnn": FW_RNN,
 }
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
