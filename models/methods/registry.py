@@ -10,12 +10,14 @@ from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
 from models.methods.contract import Method, Settings
+from models.methods.forward_gradient import FWDGRAD
 from models.methods.fw_rnn import FW_RNN
 from models.methods.haste import HASTE
 from models.spec_fields import from_plain, to_plain
 
 METHODS: dict[str, Method] = {
     "haste": HASTE,
+    "fwdgrad": FWDGRAD,
     "fw_rnn": FW_RNN,
 }
 

@@ -12,6 +12,7 @@ from models.errors import not_allowed, unknown_name
 from models.networks.imported import import_factory
 from models.networks.initialization import initialize
 from models.networks.lenet import lenet_300_100
+from models.networks.local_mixer import local_mixer
 from models.networks.resnet_cifar import resnet_cifar
 from models.networks.resnet_imagenet import resnet_imagenet
 from models.networks.row_lstm import row_lstm
@@ -38,6 +39,7 @@ NETWORKS: dict[str, Builder] = {
     "vgg19": partial(vgg_cifar, depth=19),
     "wideresnet28-10": partial(wide_resnet, depth=28, widening=10),
     "row-lstm": row_lstm,
+    "local-mixer": local_mixer,
 }
 
 TORCHVISION = "torchvision:"
