@@ -9,11 +9,14 @@ from torch.nn import functional
 
 from models import masks, seeding
 from models.errors import SpecError
+from models.images import ImageSet
 from models.methods.contract import Setup
 from models.methods.haste import HASTE, Haste, MergedConv2d, buckets, cost, draw_projections, hash_codes, merge, replaceable, reset, rewrite
 from models.methods.registry import parse
 from models.networks.registry import build_network
-from models.specs import NetworkSpec, TrainSpec
+from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from models.trainer import Trainer
+from models.training import evaluate, fit
 
 
 def convolution(channels: int = 32, out: int = 8, kernel: int = 3, dtype: torch.dtype = torch.float64, **keywords: Any) -> nn.Conv2d:
@@ -179,6 +182,26 @@ def test_its_part_is_the_rewriting() -> None:
     rewritten = HASTE.parts(given, Haste()).rewrite
     assert rewritten is not None
     assert cost(rewritten(given.network, seeding.generator(0)))["layers"]
+
+
+def test_a_trained_network_keeps_most_of_its_accuracy_at_a_lower_cost() -> None:
+    labels = torch.arange(200) % 4
+    pixels = torch.randint(0, 100, (200, 1, 8, 8), generator=seeding.generator(4))
+    pixels[torch.arange(200), 0, labels * 2] += 150  # a bright row says the class
+    data = ImageSet(pixels.to(torch.uint8), labels)
+    trained = build_network(NetworkSpec(name="resnet8", width=8), image_shape=(1, 8, 8), num_classes=4, seed=0)
+    spec = TrainSpec(epochs=3, batch_size=20, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.0, schedule="onecycle")
+    one = Trainer(trained, trained, spec, DataSpec(name="digits", mean=(0.3,), std=(0.25,)), JobSpec(), data, data, seed=1)
+    fit(one, on_epoch=lambda report: None)
+    accuracies, costs = [evaluate(one)], [1.0]
+    for bits in (10, 2):
+        one.network = rewrite(trained, seeding.generator(1), Haste(bits=bits))
+        accuracies.append(evaluate(one))
+        told = cost(one.network)
+        costs.append(told["merged"] / told["dense"])
+        assert told["images"] == 200
+    assert accuracies[0] > 0.95 and accuracies[1] > accuracies[0] - 0.05 and accuracies[2] < accuracies[1]
+    assert 1 > costs[1] > costs[2]
 
 
 @pytest.mark.parametrize(("name", "first"), [("lenet300-100", 1), ("resnet8", 9)])
