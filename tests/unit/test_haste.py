@@ -189,7 +189,7 @@ def test_a_trained_network_keeps_most_of_its_accuracy_at_a_lower_cost() -> None:
     pixels = torch.randint(0, 100, (200, 1, 8, 8), generator=seeding.generator(4))
     pixels[torch.arange(200), 0, labels * 2] += 150  # a bright row says the class
     data = ImageSet(pixels.to(torch.uint8), labels)
-    trained = build_network(NetworkSpec(name="resnet8", width=8), image_shape=(1, 8, 8), num_classes=4, seed=0)
+    trained = build_network(NetworkSpec(name="resnet8", width=16), image_shape=(1, 8, 8), num_classes=4, seed=0)
     spec = TrainSpec(epochs=3, batch_size=20, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.0, schedule="onecycle")
     one = Trainer(trained, trained, spec, DataSpec(name="digits", mean=(0.3,), std=(0.25,)), JobSpec(), data, data, seed=1)
     fit(one, on_epoch=lambda report: None)
