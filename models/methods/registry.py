@@ -11,7 +11,10 @@ from typing import Any
 from models.errors import SpecError, not_allowed, unknown_name
 from models.methods import dst_ee, ga_threshold
 from models.methods.contract import Method, Settings
+from models.methods.forward_gradient import FWDGRAD
+from models.methods.fw_rnn import FW_RNN
 from models.methods.grda import GRDA
+from models.methods.haste import HASTE
 from models.methods.sdp import SDP
 from models.spec_fields import from_plain, to_plain
 
@@ -24,6 +27,9 @@ METHODS: dict[str, Method] = {
     "ga_threshold": ga_threshold.GA_THRESHOLD,
     "ga_topk": ga_threshold.GA_TOPK,
     "str": ga_threshold.STR,
+    "haste": HASTE,
+    "fwdgrad": FWDGRAD,
+    "fw_rnn": FW_RNN,
 }
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")

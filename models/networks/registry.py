@@ -12,8 +12,10 @@ from models.errors import not_allowed, unknown_name
 from models.networks.imported import import_factory
 from models.networks.initialization import initialize
 from models.networks.lenet import lenet_300_100
+from models.networks.local_mixer import local_mixer
 from models.networks.resnet_cifar import resnet_cifar
 from models.networks.resnet_imagenet import resnet_imagenet
+from models.networks.row_lstm import row_lstm
 from models.networks.torchvision_zoo import torchvision_network
 from models.networks.vgg_cifar import vgg_cifar
 from models.networks.wide_resnet import wide_resnet
@@ -36,6 +38,8 @@ NETWORKS: dict[str, Builder] = {
     "vgg16": partial(vgg_cifar, depth=16),
     "vgg19": partial(vgg_cifar, depth=19),
     "wideresnet28-10": partial(wide_resnet, depth=28, widening=10),
+    "row-lstm": row_lstm,
+    "local-mixer": local_mixer,
 }
 
 TORCHVISION = "torchvision:"

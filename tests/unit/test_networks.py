@@ -11,9 +11,9 @@ from models.networks.residual import BasicBlock, Bottleneck
 from models.networks.wide_resnet import PreactivationBlock
 from models.specs import NetworkSpec
 
-CONVOLUTIONAL = sorted(set(NETWORKS) - {"lenet300-100"})
+CONVOLUTIONAL = sorted(set(NETWORKS) - {"lenet300-100", "row-lstm", "local-mixer"})
 STRIDED = [name for name in CONVOLUTIONAL if not name.startswith("vgg")]
-SMALL = [NetworkSpec(name=name, width=4) for name in CONVOLUTIONAL] + [NetworkSpec(name="lenet300-100")]
+SMALL = [NetworkSpec(name=name, width=4) for name in [*CONVOLUTIONAL, "row-lstm", "local-mixer"]] + [NetworkSpec(name="lenet300-100")]
 
 
 def build(spec: NetworkSpec | str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> nn.Module:
@@ -47,6 +47,8 @@ def weights(network: nn.Module) -> int:
         ("vgg16", 14_724_042, 14_715_584),
         ("vgg19", 20_035_018, 20_024_000),
         ("wideresnet28-10", 36_479_194, 36_461_232),
+        ("row-lstm", 116_490, 115_968),
+        ("local-mixer", 47_402, 46_848),
     ],
 )
 def test_parameter_counts(name: str, all_parameters: int, prunable_weights: int):
@@ -152,7 +154,7 @@ def test_a_preactivation_block_has_no_relu_after_the_sum():
     assert one_pixel(block, -1.0) == -1.0  # relu(-1) = 0; -1 + 0
 
 
-@pytest.mark.parametrize("name", ["lenet300-100", "resnet8", "vgg11", "wideresnet28-10"])
+@pytest.mark.parametrize("name", ["lenet300-100", "resnet8", "vgg11", "wideresnet28-10", "row-lstm", "local-mixer"])
 def test_networks_export_for_any_batch_and_agree(name: str):
     spec = NetworkSpec(name=name, width=None if name == "lenet300-100" else 2)
     network = build(spec, shape=(3, 8, 8)).eval()
