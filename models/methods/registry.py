@@ -9,10 +9,15 @@ import re
 from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
+from models.methods import constrained_l0, dep_l0, gdp
 from models.methods.contract import Method, Settings
 from models.spec_fields import from_plain, to_plain
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "constrained_l0": constrained_l0.METHOD,
+    "dep_l0": dep_l0.METHOD,
+    "gdp": gdp.METHOD,
+}
 
 _TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
 
