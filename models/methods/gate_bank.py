@@ -163,18 +163,14 @@ class Gates:
 
         Weights that only a dead channel had are set to zero, so that counting weights that are not zero counts what is left.
         """
-        modules = {place.module: network.get_submodule(place.module) for place in self._places}
-        bank = _bank(modules[self._places[0].module], self._places[0].tensor)
+        modules: dict[str, Any] = {place.module: network.get_submodule(place.module) for place in self._places}
+        bank: GateBank = modules[self._places[0].module].parametrizations[self._places[0].tensor][0].bank  # of a copy: its own
         alive = bank.alive()
         mode, bank.training = bank.training, False
-        values = [getattr(modules[place.module], place.tensor).clone() for place in self._places]
+        values = {place: getattr(modules[place.module], place.tensor).clone() for place in self._places}
         bank.training = mode
-        for place, value in zip(self._places, values, strict=True):
-            module = modules[place.module]
-            parametrize.remove_parametrizations(module, place.tensor, leave_parametrized=False)
-            getattr(module, place.tensor).copy_(value)
-        for module in modules.values():
-            _in_order(module)
+        for name, module in modules.items():
+            _plain(module, {place.tensor: value for place, value in values.items() if place.module == name})
         for hooks in (network._forward_pre_hooks, network._forward_hooks, network._forward_hooks_always_called):
             for key in [key for key, hook in hooks.items() if _of_a_bank(hook)]:
                 del hooks[key]
@@ -198,16 +194,23 @@ def _weight(network: nn.Module, layer: str) -> Tensor:
     return weight
 
 
-def _bank(module: Any, tensor: str) -> GateBank:
-    return module.parametrizations[tensor][0].bank
+def _plain(module: Any, values: dict[str, Tensor]) -> None:
+    """Take the parametrizations off and set the parameters to `values`, weight before bias as ever.
 
-
-def _in_order(module: nn.Module) -> None:
-    """Taking a parametrization off puts its parameter last; put weight before bias again."""
-    for name in ("weight", "bias"):
-        if isinstance(parameter := getattr(module, name, None), nn.Parameter):
-            delattr(module, name)
-            module.register_parameter(name, parameter)
+    Not by `parametrize.remove_parametrizations`, which changes the class, and a copy of the module has the same class.
+    """
+    parameters = {name: values.get(name, getattr(module, name)) for name in ("weight", "bias")}
+    kept = {name: module.parametrizations[name].original for name in values}
+    kept |= dict(module.named_parameters(recurse=False))
+    plain = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    module.__class__ = plain
+    for name, value in parameters.items():
+        if value is not None:
+            if name in module._parameters:
+                delattr(module, name)
+            module.register_parameter(name, kept[name])
+            kept[name].copy_(value)
 
 
 def _of_a_bank(hook: Any) -> bool:
