@@ -57,9 +57,10 @@ class FreeLogits(nn.Module):
 class GateBank(nn.Module):
     """All gates of a network in groups of `sizes`: `source()` gives their logits (sum of sizes,), `squash` what they are worth."""
 
-    def __init__(self, source: nn.Module, squash: Any, sizes: Sequence[int]) -> None:
+    def __init__(self, source: nn.Module, squash: Squash, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.source, self.squash, self.sizes = source, squash, list(sizes)
+        self.source, self.sizes = source, list(sizes)
+        self.squash: Any = squash
         self.noise: Tensor
         self.register_buffer("noise", torch.zeros(sum(sizes)), persistent=False)
         self._current: Sequence[Tensor] | None = None
@@ -145,7 +146,6 @@ class Gates:
 
     def __init__(self, network: nn.Module, bank: GateBank, places: Sequence[Place], groups: Sequence[ChannelGroup] = ()) -> None:
         self.bank, self._places, self._groups = bank, places, groups
-        self._training = network.training
         bank.to(next(network.parameters()).device).train(network.training)
         for index, place in enumerate(places):
             gated = Gated(bank, place.group, carries=not index).train(network.training)
@@ -218,7 +218,7 @@ def _of_a_bank(hook: Any) -> bool:
 
 
 def attach_to_filters(
-    network: nn.Module, groups: Sequence[ChannelGroup], source: Callable[[Sequence[int]], nn.Module], squash: Any
+    network: nn.Module, groups: Sequence[ChannelGroup], source: Callable[[Sequence[int]], nn.Module], squash: Squash
 ) -> Gates:
     """One gate per channel of `groups`; `source` makes the logits of groups of these sizes."""
     sizes = [group.size for group in groups]

@@ -36,10 +36,10 @@ def gated(method: str, kind: str) -> tuple[nn.Module, Any]:
     module = network(kind)
     name, (settings,) = parse(method)
     parts = METHODS[name].parts(setup_for(module, density=0.5), settings)
-    source, draws = parts.transforms[0].bank.source, torch.Generator().manual_seed(2)
+    source, draws = parts.transforms[0].bank.source, torch.Generator().manual_seed(3)
     with torch.no_grad():
         for param in source.parameters():
-            drawn = (0.7 if name == "dep_l0" else 3) * torch.randn(param.shape, generator=draws)
+            drawn = 3 * torch.randn(param.shape, generator=draws)
             param.copy_(drawn * (drawn.abs() > 1.5) if name == "gdp" else drawn)
     return module, parts
 
