@@ -22,6 +22,7 @@ from models.spec_fields import Range
 
 LOGIT_SPREAD = 0.01  # standard deviation of the first logits
 SMALL = 0.1  # below this density the published clamp may be in the way
+DUAL_LR = {"filter": 0.1, "weight": 1.0}  # chosen for 1000 steps on small images; many weights share one gradient, so it must be steeper
 HEADROOM = 4  # a lowered clamp leaves gates open with probability density / HEADROOM
 
 
@@ -31,14 +32,15 @@ class ConstrainedL0(Settings):
 
     `tied` also gates residual streams, all layers that write one by one gate (the published code gates the first convolution of a block
     alone). Logits stay within log `clamp` and -log `clamp`; `lower_clamp` lowers the lower end for densities below 0.1. `decay` open:
-    the weight decay of a gated weight counts with the probability that its gate is open; plain: as any weight's.
+    the weight decay of a gated weight counts with the probability that its gate is open; plain: as any weight's. `dual_lr` None is
+    that of `DUAL_LR` for the unit.
     """
 
     unit: Literal["filter", "weight"] = "filter"
     scope: Literal["model", "layer"] = "model"
     tied: bool = True
-    gate_lr: Annotated[float, Range(above=0)] = 0.05
-    dual_lr: Annotated[float, Range(above=0)] = 0.05
+    gate_lr: Annotated[float, Range(above=0)] = 0.1
+    dual_lr: Annotated[float, Range(above=0)] | None = None
     restarts: bool = True
     droprate: Annotated[float, Range(above=0, below=1)] = 0.3
     clamp: Annotated[float, Range(above=0, below=0.5)] = 0.01
@@ -132,7 +134,7 @@ def _dual(bank: GateBank, cost: Cost, settings: ConstrainedL0, density: float, d
         return whole(cost.costs, each)[None] if chosen is None else each[chosen]
 
     targets = torch.full((1 if chosen is None else len(chosen),), density, device=device)
-    return DualAscent(shares, targets, lr=settings.dual_lr, restarts=settings.restarts)
+    return DualAscent(shares, targets, lr=settings.dual_lr or DUAL_LR[settings.unit], restarts=settings.restarts)
 
 
 def _sgd(setup: Setup, parameters: Sequence[nn.Parameter], gated: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
