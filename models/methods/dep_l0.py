@@ -30,7 +30,7 @@ class DepL0(Settings):
     gates residual streams, which the published code does not.
     """
 
-    penalty: Annotated[float, Range(least=0)] = 1.0
+    penalty: Annotated[float, Range(least=0)] = 10.0
     direction: Literal["forward", "backward"] = "forward"
     generator_lr: Annotated[float, Range(above=0)] = 1e-3
     tied: bool = False
@@ -93,7 +93,7 @@ def refuses(setup: Setup, settings: DepL0) -> str | None:
 
 METHOD = Method(
     settings=DepL0,
-    levels=(DepL0(penalty=0.3), DepL0(), DepL0(penalty=3.0)),
+    levels=(DepL0(penalty=3.0), DepL0(), DepL0(penalty=30.0)),
     by_density=False,
     parts=parts,
     refuses=refuses,

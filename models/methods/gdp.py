@@ -32,7 +32,7 @@ class Gdp(Settings):
 
     penalty: Annotated[float, Range(least=0)] = 1.0
     target: Annotated[float, Range(above=0, most=1)] | None = None
-    dual_lr: Annotated[float, Range(above=0)] = 0.05
+    dual_lr: Annotated[float, Range(above=0)] = 0.2
     l1: Annotated[float, Range(least=0)] = 0.005
     gate_lr: Annotated[float, Range(above=0)] = 0.5
     eps_start: Annotated[float, Range(above=0, most=1)] = 0.1
