@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from models.errors import SpecError, not_allowed, unknown_name
-from models.methods import dst_ee, ga_threshold
+from models.methods import constrained_l0, dep_l0, dst_ee, ga_threshold, gdp
 from models.methods.contract import Method, Settings
 from models.methods.forward_gradient import FWDGRAD
 from models.methods.fw_rnn import FW_RNN
@@ -21,12 +21,15 @@ from models.spec_fields import from_plain, to_plain
 METHODS: dict[str, Method] = {
     "grda": GRDA,
     "sdp": SDP,
-    "dst_ee": dst_ee.DST_EE,
-    "rigl": dst_ee.RIGL,
-    "set": dst_ee.SET,
+    "constrained_l0": constrained_l0.METHOD,
+    "dep_l0": dep_l0.METHOD,
+    "gdp": gdp.METHOD,
     "ga_threshold": ga_threshold.GA_THRESHOLD,
     "ga_topk": ga_threshold.GA_TOPK,
     "str": ga_threshold.STR,
+    "dst_ee": dst_ee.DST_EE,
+    "rigl": dst_ee.RIGL,
+    "set": dst_ee.SET,
     "haste": HASTE,
     "fwdgrad": FWDGRAD,
     "fw_rnn": FW_RNN,
