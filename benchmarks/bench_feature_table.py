@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reporting import figure, options, peak_mib, report
+from models.labels import GROWTH_LEVELS
 from storage.feature_table import FeatureDataset, Part, commit_dataset, open_dataset, write_shard
 from storage.store import open_store
 
@@ -43,11 +44,12 @@ def facts(number: int, size: int) -> dict[str, Any]:
     return {"name": f"layer{number}.weight", "numel": size, "weight_std": spread, "gradient_rms": 1e-3, **shape}
 
 
-def layer_columns(size: int, spread: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights, gradients and rounds survived of one layer."""
+def layer_columns(size: int, spread: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, gradients, rounds survived and growth of one layer."""
     weights = generator.standard_normal(size, dtype=np.float32) * np.float32(spread)
     gradients = generator.standard_normal(size, dtype=np.float32) * np.float32(1e-3)
-    return weights, gradients, generator.geometric(0.35, size).clip(0, 10).astype(np.uint8)
+    rounds = generator.geometric(0.35, size).clip(0, 10).astype(np.uint8)
+    return weights, gradients, rounds, generator.integers(GROWTH_LEVELS, size=size, dtype=np.uint8)
 
 
 def write_part(path: Path, rows: int, seed: int = 0) -> tuple[Part, float]:

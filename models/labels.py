@@ -1,4 +1,4 @@
-"""Masks of all rounds -> survival labels, and back: how many cuts each weight outlived."""
+"""Labels of weights: how many cuts each outlived in all rounds (and back to masks), and its place by growth in the first training."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,6 +9,7 @@ from torch import Tensor
 from models.errors import DataError
 
 MOST_ROUNDS = 255  # a label is one byte
+GROWTH_LEVELS = 32  # five bits a weight on disk; the growth itself is far noisier
 
 
 def rounds_survived(masks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -31,12 +32,26 @@ def rounds_survived(masks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return survived
 
 
-def label_target(survived: Tensor, rounds: int) -> Tensor:
-    """The number the scorer is fitted to: rounds survived as a share of all rounds, float32 in [0, 1].
+def label_target(label: Tensor, most: int) -> Tensor:
+    """The number the scorer is fitted to: a label as a share of the highest there can be, float32 in [0, 1].
 
-    With a geometric density schedule this is the logarithm of the density at which the weight died, in units of the last one.
+    Rounds survived, with a geometric density schedule, become the logarithm of the density at which the weight died, in units of
+    the last one.
     """
-    return survived.float() / rounds
+    return label.float() / most
+
+
+def growth_levels(before: Tensor, after: Tensor) -> Tensor:
+    """Weights of one layer before and after a training -> place of abs(after) - abs(before) in the layer, uint8 of that shape.
+
+    0 = what shrank most, GROWTH_LEVELS - 1 = what grew most, equally many weights on each level; of equals the first is higher.
+    """
+    grown = (after.detach().double().abs() - before.detach().double().abs()).reshape(-1)
+    order = grown.sort(descending=True, stable=True).indices
+    levels = torch.empty(len(grown), dtype=torch.uint8, device=grown.device)
+    places = torch.arange(len(grown) - 1, -1, -1, device=grown.device)
+    levels[order] = (places * GROWTH_LEVELS // len(grown)).to(torch.uint8)
+    return levels.view(before.shape)
 
 
 def mask_after(survived: Mapping[str, Tensor], cuts: int) -> dict[str, Tensor]:

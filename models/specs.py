@@ -166,6 +166,7 @@ class ScoringSpec(Spec):
 class ScorerSpec(Spec):
     """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
 
+    `label` is what it learns: rounds survived, or the place of a weight in its layer by how much it grew in the first training.
     `allocation` "learned" adds the head for layer densities (models/allocation_head.py): held-out layers are unseen in its evaluation,
     but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking from
     the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
@@ -183,6 +184,7 @@ class ScorerSpec(Spec):
     holdout_layers: Annotated[float, Range(least=0, below=1)]
     holdout_seeds: tuple[Seed, ...] = ()
     hidden: tuple[Count, ...] = (32, 32)
+    label: Literal["survival", "growth"] = "survival"
     allocation: Literal["global", "learned", "paths"] = "global"
     sharpness: Annotated[float, Range(least=0)] | None = None
     tilt: tuple[float, ...] = ()

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),
         pa.field("gradient", pa.float32(), nullable=False),
         pa.field("rounds_survived", pa.uint8(), nullable=False),
+        pa.field("growth", pa.uint8(), nullable=False),
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
@@ -37,7 +38,7 @@ ROW_BYTES = 9  # at most, on disk
 PARQUET: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": -1,
-    "use_dictionary": ["layer", "rounds_survived"],
+    "use_dictionary": ["layer", "rounds_survived", "growth"],
     "column_encoding": {"position": "DELTA_BINARY_PACKED", "weight": "BYTE_STREAM_SPLIT", "gradient": "BYTE_STREAM_SPLIT"},
     "write_statistics": ["layer", "position"],
     "write_page_checksum": True,
@@ -73,12 +74,12 @@ class ShardWriter:
         """The finished part, after the `with` block."""
         return Part(path=self.path, rows=self.rows, metadata=self.metadata)
 
-    def add(self, layer: int, weights: np.ndarray, gradients: np.ndarray, rounds: np.ndarray) -> None:
-        """Append all weights of layer number `layer`: flat arrays of float32, float32 and uint8, of the layer's `numel`.
+    def add(self, layer: int, weights: np.ndarray, gradients: np.ndarray, rounds: np.ndarray, growth: np.ndarray) -> None:
+        """Append all weights of layer number `layer`: flat arrays of float32, float32, uint8 and uint8, of the layer's `numel`.
 
         Raises DataError, naming the layer, for a NaN or infinite value, a layer out of order, another shape or type.
         """
-        columns = {"weight": weights, "gradient": gradients, "rounds_survived": rounds}
+        columns = {"weight": weights, "gradient": gradients, "rounds_survived": rounds, "growth": growth}
         self._check(layer, columns)
         for start in range(0, len(weights), ROW_GROUP_ROWS):
             stop = min(start + ROW_GROUP_ROWS, len(weights))

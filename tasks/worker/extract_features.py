@@ -1,4 +1,4 @@
-"""The feature data set on Ray: what each prunable weight was at initialization, and how many rounds it survived."""
+"""The feature data set on Ray: what each prunable weight was at initialization, how many rounds it survived, how it grew."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from models.features import FEATURES_VERSION, layer_facts
 from models.gradients import mean_gradients
-from models.labels import rounds_survived
+from models.labels import growth_levels, rounds_survived
 from models.masks import prunable
 from models.spec_fields import from_plain
 from models.specs import DataSpec, IrpSpec, NetworkSpec
@@ -51,6 +51,7 @@ def _part(job: Job, arrays: ImageArrays, irp: IrpSpec, source: dict[str, Any], p
     gradients = mean_gradients(network, scoring_batches(job, arrays, source["seed"]), params)
     cuts = (paths.mask(run.round(spec.label, source["seed"], index)) for index in range(irp.rounds))
     survived = rounds_survived([load_mask(job.store.read(key)) for key in cuts])
+    trained = read_state(job, paths.weights(run.round(spec.label, source["seed"], 0)))
     facts = layer_facts(params, gradients)
     metadata = {
         "source": spec.label,
@@ -61,6 +62,7 @@ def _part(job: Job, arrays: ImageArrays, irp: IrpSpec, source: dict[str, Any], p
     }
     with write_shard(path, metadata) as writer:
         for number, name in enumerate(params):
-            columns = (params[name].detach(), gradients[name], survived[name])
+            grown = growth_levels(params[name].cpu(), trained[name])
+            columns = (params[name].detach(), gradients[name], survived[name], grown)
             writer.add(number, *(column.cpu().contiguous().reshape(-1).numpy() for column in columns))
     return writer.part

@@ -17,7 +17,7 @@ from models import seeding
 from models.allocation_head import Allocation, fit_allocation
 from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
-from models.labels import label_target
+from models.labels import GROWTH_LEVELS, label_target
 from models.metrics import evaluate_scorer
 from models.path_allocation import Paths
 from models.scorer_criterion import score_weights
@@ -30,7 +30,8 @@ from tasks.worker.scorer_files import save_scorer
 
 BLOCK_ROWS = 2_000_000  # rows shuffled together, whatever the data set's size
 EVALUATION_ROWS = 10_000_000  # of each held-out group; more are thinned out evenly
-COLUMNS = ("layer", "weight", "gradient", "rounds_survived")
+COLUMNS = ("layer", "weight", "gradient")  # and that of the label
+LABELS = {"survival": "rounds_survived", "growth": "growth"}  # scorer.label -> column
 
 Columns = dict[str, np.ndarray]
 
@@ -53,9 +54,7 @@ def fit(job: Job) -> dict[str, Any]:
         scorer.allocation = Paths(contrast=spec.contrast, contrast_ahead=spec.contrast_ahead, blend=spec.blend)  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
-    metrics = {
-        group: _compare(scorer, table, split.held_out(group), split.rounds, job.device) for group in ("seeds", "layers") if split.has(group)
-    }
+    metrics = {group: _compare(scorer, table, split, group, job.device) for group in ("seeds", "layers") if split.has(group)}
     card = {
         "dataset": {"uri": job.config["dataset"], "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
@@ -75,6 +74,8 @@ class Split:
     def __init__(self, dataset: FeatureDataset, spec: ScorerSpec) -> None:
         self.dataset = dataset
         self.rounds = int(dataset.metadata["rounds"])
+        self.label = LABELS[spec.label]
+        self.most = self.rounds if spec.label == "survival" else GROWTH_LEVELS - 1
         self.facts = [[LayerFacts.from_plain(layer) for layer in part.metadata["layers"]] for part in dataset.parts]
         self.held_parts = {n for n, part in enumerate(dataset.parts) if part.metadata["seed"] in spec.holdout_seeds}
         self.held_layers = [_held_layers(facts, spec) for facts in self.facts]
@@ -132,7 +133,7 @@ class Split:
                 continue
             wanted = range(len(self.facts[number])) if group == "seeds" else sorted(self.held_layers[number])
             step = max(1, part.rows // EVALUATION_ROWS)
-            columns = _thinned(self.dataset, number, step)
+            columns = _thinned(self.dataset, number, step, (*COLUMNS, self.label))
             for layer in wanted:
                 rows = columns["layer"] == layer
                 name = f"{part.metadata['source']}-{part.metadata['seed']}/{self.facts[number][layer].name}"
@@ -143,7 +144,7 @@ class Split:
         pool: list[Rows] = []
         for index in torch.randperm(len(units), generator=stream).tolist():
             number, group = units[index]
-            pool.extend(self._training_rows(number, self.dataset.batches(number, columns=COLUMNS, row_groups=[group])))
+            pool.extend(self._training_rows(number, self.dataset.batches(number, columns=(*COLUMNS, self.label), row_groups=[group])))
             if sum(len(target) for _, target in pool) >= BLOCK_ROWS:
                 yield _joined(pool)
                 pool = []
@@ -155,7 +156,7 @@ class Split:
         for columns in batches:
             rows = ~held[columns["layer"]]
             if rows.any():
-                yield _rows({key: values[rows] for key, values in columns.items()}, self.facts[number], self.rounds)
+                yield _rows({key: values[rows] for key, values in columns.items()}, self.facts[number], self.label, self.most)
 
 
 def _fit(job: Job, spec: ScorerSpec, scorer: nn.Module, split: Split) -> list[float]:
@@ -184,22 +185,20 @@ def _all_sum(values: Tensor) -> Tensor:
     return values
 
 
-def _compare(
-    scorer: nn.Module, table: nn.Module, layers: Iterable[tuple[str, LayerFacts, Columns]], rounds: int, device: torch.device
-) -> dict[str, Any]:
+def _compare(scorer: nn.Module, table: nn.Module, split: Split, group: str, device: torch.device) -> dict[str, Any]:
     """The held-out report of the scorer, and of the table, abs(w), abs(g) and abs(w * g) beside it."""
     scores: dict[str, dict[str, Tensor]] = {"scorer": {}, "table": {}, "abs_weight": {}, "abs_gradient": {}, "abs_weight_gradient": {}}
-    survived = {}
-    for name, facts, columns in layers:
+    labels = {}
+    for name, facts, columns in split.held_out(group):
         weight, gradient = torch.from_numpy(columns["weight"]), torch.from_numpy(columns["gradient"])
-        survived[name] = torch.from_numpy(columns["rounds_survived"])
+        labels[name] = torch.from_numpy(columns[split.label])
         for key, module in (("scorer", scorer), ("table", table)):
             raw = score_weights(module, weight.to(device), gradient.to(device), facts).cpu()
             allocation = getattr(module, "allocation", None)
             scores[key][name] = allocation.comparable(raw, facts) if allocation else raw
         scores["abs_weight"][name], scores["abs_gradient"][name] = weight.abs(), gradient.abs()
         scores["abs_weight_gradient"][name] = (weight * gradient).abs()
-    reports = {key: evaluate_scorer(values, survived, rounds) for key, values in scores.items()}
+    reports = {key: evaluate_scorer(values, labels, split.most) for key, values in scores.items()}
     return {**reports.pop("scorer"), "baselines": reports}
 
 
@@ -212,17 +211,17 @@ def _held_layers(facts: list[LayerFacts], spec: ScorerSpec) -> set[int]:
     return set(ranked[: min(max(count, 1), len(facts) - 1)])
 
 
-def _thinned(dataset: FeatureDataset, number: int, step: int) -> Columns:
+def _thinned(dataset: FeatureDataset, number: int, step: int, names: tuple[str, ...]) -> Columns:
     taken: list[Columns] = []
-    for columns in dataset.batches(number, columns=COLUMNS):
+    for columns in dataset.batches(number, columns=names):
         taken.append({key: values[::step].copy() for key, values in columns.items()})
-    return {key: np.concatenate([columns[key] for columns in taken]) for key in COLUMNS}
+    return {key: np.concatenate([columns[key] for columns in taken]) for key in names}
 
 
-def _rows(columns: Columns, facts: list[LayerFacts], rounds: int) -> Rows:
+def _rows(columns: Columns, facts: list[LayerFacts], label: str, most: int) -> Rows:
     layers = torch.from_numpy(columns["layer"].astype(np.int64))
     features = feature_matrix_rows(layers, torch.tensor(columns["weight"]), torch.tensor(columns["gradient"]), facts)
-    return features, label_target(torch.tensor(columns["rounds_survived"]), rounds)
+    return features, label_target(torch.tensor(columns[label]), most)
 
 
 def _joined(pool: list[Rows]) -> Rows:

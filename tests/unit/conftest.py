@@ -118,6 +118,6 @@ def features(store: Store, run: RunPaths, copies: int = 6) -> None:
         for number, (std, rms) in enumerate(((2.0, 0.5), (1.0, 1.0))):
             weight = np.array([0.55, -0.55, 9.0] * copies, np.float32) * np.float32(std)
             gradient = np.array([0.52, 0.52, -9.0] * copies, np.float32) * np.float32(rms)
-            writer.add(number, weight, gradient, np.array([2, 1, 0] * copies, np.uint8))
+            writer.add(number, weight, gradient, np.array([2, 1, 0] * copies, np.uint8), np.array([0, 9, 31] * copies, np.uint8))
     dataset = commit_dataset(store, run.features, [writer.part], {"rounds": 2, "features_version": 1})
     report(store, run.features, uri="/elsewhere/features", digest=dataset.digest, rows=dataset.rows, seconds=10.0)

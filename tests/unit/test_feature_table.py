@@ -22,12 +22,12 @@ from storage.store import Store, open_store
 
 LAYERS = [{"name": "conv", "numel": 5, "shape": (5, 1, 1, 1)}, {"name": "fc", "numel": 3, "shape": (3, 1)}]
 METADATA = {"source": "resnet8", "seed": 7, "rounds": 3, "features_version": 1, "layers": LAYERS}
-CONV = ([0.5, -1.0, 2.0, 0.0, 3.5], [1e-3, -2e-3, 0.0, 4e-3, 1e-30], [0, 1, 2, 3, 3])
-FC = ([9.0, 8.0, 7.0], [0.1, 0.2, 0.3], [1, 0, 2])
+CONV = ([0.5, -1.0, 2.0, 0.0, 3.5], [1e-3, -2e-3, 0.0, 4e-3, 1e-30], [0, 1, 2, 3, 3], [31, 0, 7, 8, 30])
+FC = ([9.0, 8.0, 7.0], [0.1, 0.2, 0.3], [1, 0, 2], [5, 31, 6])
 
 
-def arrays(weights: list[float], gradients: list[float], rounds: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.array(weights, np.float32), np.array(gradients, np.float32), np.array(rounds, np.uint8)
+def arrays(weights: list[float], gradients: list[float], *labels: list[int]) -> tuple[np.ndarray, ...]:
+    return np.array(weights, np.float32), np.array(gradients, np.float32), *(np.array(label, np.uint8) for label in labels)
 
 
 def write(path: Path, metadata: dict[str, Any], layers: Iterable[tuple[int, Any]]) -> Part:
@@ -73,9 +73,10 @@ def test_rows_come_back_exactly_and_in_order(committed: DatasetRef):
         "weight": "float32",
         "gradient": "float32",
         "rounds_survived": "uint8",
+        "growth": "uint8",
     }
     assert rows["layer"].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
-    for index, name in enumerate(("weight", "gradient", "rounds_survived")):
+    for index, name in enumerate(("weight", "gradient", "rounds_survived", "growth")):
         expected = np.concatenate([arrays(*CONV)[index], arrays(*FC)[index]])
         assert rows[name].tobytes() == expected.tobytes()
 
@@ -110,7 +111,7 @@ def test_any_parquet_reader_can_read_a_file(committed: DatasetRef):
 
 def test_layers_without_weights_and_of_one_weight(store: Store, staging: Path):
     layers = [{"name": "a", "numel": 1}, {"name": "b", "numel": 0}, {"name": "c", "numel": 1}]
-    columns = [arrays([0.5] * layer["numel"], [1.0] * layer["numel"], [1] * layer["numel"]) for layer in layers]
+    columns = [arrays([0.5] * layer["numel"], [1.0] * layer["numel"], [1] * layer["numel"], [2] * layer["numel"]) for layer in layers]
     part = write(staging / "x.parquet", {"layers": layers}, enumerate(columns))
     dataset = open_dataset(commit_dataset(store, "features", [part], {}).uri)
     assert [batch["layer"].tolist() for batch in dataset.batches(0)] == [[0], [2]]
@@ -169,7 +170,7 @@ def test_an_exception_inside_the_writer_leaves_nothing(staging: Path):
         ([(0, arrays(*CONV)), (0, arrays(*CONV))], "layer: 0 is not allowed; allowed: all 2 layers in order, next 1"),
         ([(0, arrays(*CONV)), (1, arrays(*FC)), (2, arrays(*FC))], "layer: 2 is not allowed"),
         ([(0, arrays(*FC))], r"layer conv: weight of float32 of shape \(3,\) is not allowed; allowed: float32 of shape \(5,\)"),
-        ([(0, (*arrays(*CONV)[:2], np.array(CONV[2])))], "layer conv: rounds_survived of int64 of shape"),
+        ([(0, (*arrays(*CONV)[:2], np.array(CONV[2]), arrays(*CONV)[3]))], "layer conv: rounds_survived of int64 of shape"),
     ],
 )
 def test_layers_must_be_all_there_in_order_and_of_their_size(staging: Path, layers: list[tuple[int, Any]], message: str):
@@ -190,7 +191,11 @@ def test_a_full_disk_is_reported_and_leaves_nothing(staging: Path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(DataError, match=r"x\.parquet: .*; 1,800,000 bytes needed, [0-9,]+ free$"):
-            write(staging / "x.parquet", {"layers": [{"name": "a", "numel": numel}]}, [(0, (values, values, np.zeros(numel, np.uint8)))])
+            write(
+                staging / "x.parquet",
+                {"layers": [{"name": "a", "numel": numel}]},
+                [(0, (values, values, *[np.zeros(numel, np.uint8)] * 2))],
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(staging.iterdir()) == []

@@ -5,7 +5,7 @@ import torch
 from torch import tensor
 
 from models.errors import DataError
-from models.labels import label_target, mask_after, rounds_survived
+from models.labels import GROWTH_LEVELS, growth_levels, label_target, mask_after, rounds_survived
 
 FIRST = {"a": tensor([[True, True], [True, False]]), "b": tensor([True, True])}
 SECOND = {"a": tensor([[True, False], [True, False]]), "b": tensor([False, True])}
@@ -47,3 +47,15 @@ def test_masks_of_other_layers_and_no_masks_are_refused():
 def test_the_masks_given_are_not_changed():
     rounds_survived([FIRST, SECOND])
     assert FIRST["b"].tolist() == [True, True] and FIRST["b"].dtype == torch.bool
+
+
+def test_growth_levels_by_hand():
+    before, after = tensor([[1.0, -1.0], [0.5, 2.0]]), tensor([[1.5, -3.0], [-0.25, 1.0]])  # grown by .5, 2, -.25, -1
+    assert growth_levels(before, after).tolist() == [[16, 24], [8, 0]]
+    assert growth_levels(before, after).dtype == torch.uint8
+
+
+def test_growth_levels_are_equally_full_and_of_equals_the_first_is_higher():
+    levels = growth_levels(torch.zeros(4 * GROWTH_LEVELS), torch.zeros(4 * GROWTH_LEVELS))
+    assert levels.bincount().tolist() == [4] * GROWTH_LEVELS
+    assert levels.tolist() == sorted(levels.tolist(), reverse=True)

@@ -240,7 +240,7 @@ def test_the_region_is_read_as_aws_names_it(monkeypatch: pytest.MonkeyPatch):
 def stage(path: Path, rows: int = 300_000) -> tuple[np.ndarray, Part]:
     weights = np.random.default_rng(0).standard_normal(rows, dtype=np.float32)
     with write_shard(path, {"seed": 0, "layers": [{"name": "a", "numel": rows}]}) as writer:
-        writer.add(0, weights, -weights, np.full(rows, 3, np.uint8))
+        writer.add(0, weights, -weights, np.full(rows, 3, np.uint8), np.full(rows, 31, np.uint8))
     return weights, writer.part
 
 
