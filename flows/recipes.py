@@ -101,14 +101,13 @@ def small_cifar() -> ExperimentSpec:
 
 
 def small_cifar_scorer() -> ExperimentSpec:
-    """The scale model's scorer of two heads against the strongest criteria, strict and looking ahead, on three new seeds."""
+    """The scale model's scorer, which learns growth and cuts by paths, against the strongest criteria on three new seeds."""
     base = small_cifar()
     return replace(
         base,
         irp=replace(base.irp, criterion="snip"),
         scoring=replace(base.scoring, lookahead_steps=187),  # 20 % of a retraining
-        # tickets keep 1x1 shortcuts denser than is good for a fresh network: docs/results.md, levers
-        scorer=replace(base.scorer, allocation="learned", sharpness=0.0, tilt=(0.0, 0.0, 0.0, 0.0, 0.0, 1.2)),
+        scorer=replace(base.scorer, label="growth", allocation="paths", contrast=1.0, contrast_ahead=1.0, blend=0.25),
         fanout=replace(
             base.fanout,
             methods=("erk", "snip", "synflow", "growth", "scorer", "scorer_growth"),

@@ -188,7 +188,7 @@ class ScorerSpec(Spec):
     allocation: Literal["global", "learned", "paths"] = "global"
     sharpness: Annotated[float, Range(least=0)] | None = None
     tilt: tuple[float, ...] = ()
-    contrast: Annotated[float, Range(least=0)] = 0.5
+    contrast: Annotated[float, Range(least=0)] = 1.0
     contrast_ahead: Annotated[float, Range(least=0)] = 1.0
     blend: Annotated[float, Range(least=0, most=1)] = 0.0
     seed: Seed = 0
