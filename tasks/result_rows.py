@@ -31,7 +31,10 @@ def summarize(arms: list[Report]) -> list[Row]:
 
 
 def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
-    """The row of one cell: target, dataset, method, density. `kept_density` is what was achieved, `density` what was asked for, None for methods without a target."""
+    """The row of one cell: target, dataset, method, density that was asked for, None for methods without a target.
+
+    `kept_density` is the density that was achieved.
+    """
     found = [arm["accuracy"] for arm in members if arm["accuracy"] is not None]
     return {
         **dict(zip(("target", "dataset", "method", "density"), cell, strict=True)),
