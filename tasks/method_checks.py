@@ -1,5 +1,7 @@
 """Methods beside their targets before anything starts: what a method cannot do is said in one line, not after hours of other arms."""
 
+from torch import nn
+
 from models.arm_plan import densities_of, methods_of
 from models.errors import SpecError, not_allowed
 from models.method_names import trains
@@ -18,20 +20,24 @@ def check_methods(spec: ExperimentSpec) -> None:
     """
     fanout = spec.fanout
     for target in fanout.targets:
+        network = _build(target)
         for method in methods_of(fanout, target):
             if trains(method):
                 for density in densities_of(fanout, method):
-                    _check(spec, target, method, density)
+                    _check(spec, target, method, density, network)
 
 
-def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None) -> None:
+def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None, network: nn.Module) -> None:
     name, (settings,) = parse(text)
-    setup = _setup(spec, target, density)
+    setup = _setup(spec, target, density, network)
     where = f"on {target.label}" + ("" if density is None else f" at density {density:g}")
     if reason := METHODS[name].refuses(setup, settings):
         raise SpecError(f"fanout.methods: {text!r} {where} is not allowed; {reason}")
     workers = spec.fanout.job.workers
-    if workers > 1 and (parts := in_the_step(METHODS[name].parts(setup, settings))):
+    if workers == 1:
+        return
+    attached = METHODS[name].parts(_setup(spec, target, density, _build(target)), settings)
+    if parts := in_the_step(attached):
         raise not_allowed(
             "fanout.job.workers",
             workers,
@@ -52,10 +58,10 @@ def in_the_step(parts: Parts) -> list[str]:
     return [word for word, part in words.items() if part]
 
 
-def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None) -> Setup:
+def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None, network: nn.Module) -> Setup:
     train, data = spec.fanout.train, spec.data_of(target)
     return Setup(
-        network=build_network(target.network, image_shape=IMAGE, num_classes=CLASSES, seed=0),
+        network=network,
         train=train,
         density=density,
         head=target.network.prune_head,
@@ -63,3 +69,7 @@ def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None) -> S
         steps_per_epoch=max(1, (data.train_limit or IMAGES) // train.batch_size),
         seed=0,
     )
+
+
+def _build(target: TargetSpec) -> nn.Module:
+    return build_network(target.network, image_shape=IMAGE, num_classes=CLASSES, seed=0)
