@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models import seeding
+from models.flops import forward_macs
 from models.images import ImageSet
 from models.method_names import spelled
 from models.methods import outcome
@@ -105,6 +106,10 @@ def test_it_trains_is_taken_up_and_leaves_a_plain_network(name: str, level: Sett
     torch.testing.assert_close(outputs(plain), before, atol=1e-5, rtol=1e-4)
     used = parts.rewrite(plain, seeding.generator(3, "method", "rewrite")) if parts.rewrite else plain
     assert outputs(used).isfinite().all()
+    metered = parts.cost(used) if parts.cost else {}
+    macs = forward_macs(used, SHAPE)
+    assert set(metered) <= set(macs) and all(0 < count < float("inf") for count in metered.values())
+    assert 0 <= outcome.inference_macs(used, macs, metered) < float("inf")
     shares = outcome.densities(used, plain, head=True, own=outcome.own_tensors(one.network, parts))
     assert all(share is None or 0 <= share <= 1 for share in shares.values())
 
