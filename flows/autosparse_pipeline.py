@@ -24,7 +24,16 @@ from tasks.run import Run, open_run
 from tasks.steps import Report
 from tasks.summarize_arms import summarize_arms
 
-RecipeName = Literal["demo", "smoke", "small_cifar", "small_cifar_scorer", "small_cifar_field", "small_cifar_long", "cifar10_resnet18"]
+RecipeName = Literal[
+    "demo",
+    "smoke",
+    "small_cifar",
+    "small_cifar_scorer",
+    "small_cifar_field",
+    "small_cifar_long",
+    "methods_small_cifar",
+    "cifar10_resnet18",
+]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -153,17 +154,26 @@ def status() -> None:
 
 
 def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
-    """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON values where they parse, else text. Raises SpecError."""
+    """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON where it parses, `[snip,grda(c=0.05,mu=0.8)]` as a list, else text.
+
+    Raises SpecError.
+    """
     changes = {}
     for text in texts:
         path, sign, value = text.partition("=")
         if not sign or not path:
             raise not_allowed("--set", text, "FIELD=VALUE, e.g. irp.rounds=12")
-        try:
-            changes[path] = json.loads(value)
-        except ValueError:
-            changes[path] = value
+        changes[path] = _value(value)
     return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if not (text.startswith("[") and text.endswith("]")) or set(text) & set('"{'):
+            return text
+        return [_value(part.strip()) for part in re.split(r",(?![^()]*\))", text[1:-1])]  # not at commas within brackets
 
 
 def main() -> None:

@@ -10,19 +10,16 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from models.arm_plan import count_arms
 from models.specs import ExperimentSpec
 from tasks.progress import Event, listening
 
 
 def expected(spec: ExperimentSpec) -> dict[str, int]:
     """How many rounds and arms a spec has."""
-    fanout, irp = spec.fanout, spec.irp
-    cells = len(fanout.targets) * len(fanout.seeds)
-    tickets = sum(irp.final_density <= density < 1 for density in fanout.densities) * len(irp.networks) * len(irp.seeds)
-    masked = cells * len(fanout.methods) * len(fanout.densities) * (1 + len(fanout.controls))
     return {
-        "rounds": len(irp.networks) * len(irp.seeds) * irp.rounds,
-        "arms": masked + cells * fanout.dense + tickets * fanout.ticket,
+        "rounds": len(spec.irp.networks) * len(spec.irp.seeds) * spec.irp.rounds,
+        "arms": count_arms(spec, controls=True),
     }
 
 

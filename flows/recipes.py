@@ -18,6 +18,10 @@ from models.specs import (
     TrainSpec,
 )
 
+# of the recipe of methods: those that ask for a network of their own, and those that another one stands for
+OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}
+REPEATED = ("set", "str")  # rigl with random growth, ga_threshold without annealing
+
 
 def demo() -> ExperimentSpec:
     """The whole pipeline on 1,797 bundled digit images in a few minutes on two cores."""
@@ -143,6 +147,28 @@ def small_cifar_long() -> ExperimentSpec:
     )
 
 
+def methods_small_cifar() -> ExperimentSpec:
+    """The sparse-training family at its usual levels beside pruning at initialization, on the scale model; at most 45 minutes on two cores.
+
+    Every registered method but REPEATED, on networks of their own where OWN_NETWORKS says so. Six IRP rounds for scorer and ticket.
+    """
+    from models.methods.registry import METHODS  # with torch: only for who asks for this recipe
+    from models.networks.registry import NETWORKS
+
+    base = small_cifar()
+    family = tuple(name for name in METHODS if name not in (*REPEATED, *OWN_NETWORKS))
+    own = [
+        TargetSpec(network=NetworkSpec(name=network), methods=(name,))
+        for name, network in OWN_NETWORKS.items()
+        if name in METHODS and network in NETWORKS
+    ]
+    return replace(
+        base,
+        irp=replace(base.irp, rounds=6),
+        fanout=replace(base.fanout, targets=(*base.fanout.targets, *own), methods=("snip", "synflow", "scorer", *family)),
+    )
+
+
 def cifar10_resnet18() -> ExperimentSpec:
     """The published protocol: ResNet-18 on all of CIFAR-10, 160 epochs, 20 rounds to 1 %; for a GPU cluster."""
     train = TrainSpec(
@@ -190,6 +216,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_scorer": small_cifar_scorer,
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
+    "methods_small_cifar": methods_small_cifar,
     "cifar10_resnet18": cifar10_resnet18,
 }
 

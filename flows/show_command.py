@@ -33,19 +33,21 @@ def print_results(found: Found) -> None:
         console.print(f"scorer version {found['scorer'].get('version', '-')}, held-out {figures}")
     if not found["summary"]:
         return
-    from tasks.result_rows import cell
+    from tasks.result_rows import cell, landed, share, targeted
 
-    densities = sorted({row["density"] for row in found["summary"] if row["method"] != "dense"}, reverse=True)
+    rows = targeted(found["summary"])
+    densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
     table = Table("target", "dataset", "method", *(f"density {density:g}" for density in densities), title="test accuracy, last epoch")
-    for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in found["summary"]):
-        mine = {
-            row["density"]: cell(row)
-            for row in found["summary"]
-            if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)
-        }
+    for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
+        mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
         shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]
         table.add_row(target, dataset, method, *shown)
     console.print(table)
+    if others := landed(found["summary"]):
+        table = Table("target", "dataset", "method", "density", "accuracy", title="methods without a density target, where they landed")
+        for row in others:
+            table.add_row(row["target"], row["dataset"], row["method"], share(row["kept_density"]), cell(row))
+        console.print(table)
 
 
 def print_addresses(found: Found) -> None:

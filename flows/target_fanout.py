@@ -1,8 +1,10 @@
-"""Subflow: prune every target at initialization by every method and density, retrain each arm."""
+"""Subflow: every target by every method and density. Criteria prune at initialization and retrain, other methods train at once."""
 
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
+from models.arm_plan import controls_of, densities_of, methods_of
+from models.method_names import trains
 from models.specs import DENSE, TICKET, TargetSpec
 from storage import paths
 from tasks.progress_artifact import ProgressArtifact
@@ -17,18 +19,19 @@ def target_fanout(run: Run, title: str) -> list[Report]:
     """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
     fanout = run.spec.fanout
     arms = [retrain_arm.submit(run, arm, arm.title) for arm in (*_dense(run), *_tickets(run))]
+    cells = [(target, seed, method) for target in fanout.targets for seed in fanout.seeds for method in methods_of(fanout, target)]
     scores = {
         (target.label, seed, method): score_target.submit(run, target, seed, method, f"score {target.label} {method} seed {seed}")
-        for target in fanout.targets
-        for seed in fanout.seeds
-        for method in fanout.methods
+        for target, seed, method in cells
+        if not trains(method)
     }
+    trained = [arm for target, seed, method in cells if trains(method) for arm in _trained(run, target, seed, method)]
+    arms += [retrain_arm.submit(run, arm, arm.title) for arm in trained]
     with run.interruptible():
-        for target in fanout.targets:
-            for seed in fanout.seeds:
-                for method in fanout.methods:
-                    masked = _masked(run, target, seed, method, scores[target.label, seed, method].result())
-                    arms += [retrain_arm.submit(run, arm, arm.title) for arm in masked]
+        for target, seed, method in cells:
+            if not trains(method):
+                masked = _masked(run, target, seed, method, scores[target.label, seed, method].result())
+                arms += [retrain_arm.submit(run, arm, arm.title) for arm in masked]
         return _collect(run, arms)
 
 
@@ -64,11 +67,17 @@ def _tickets(run: Run) -> list[Arm]:
     return tickets
 
 
+def _trained(run: Run, target: TargetSpec, seed: int, method: str) -> list[Arm]:
+    """The arms of a method that changes the training: what they keep is not known before."""
+    densities = densities_of(run.spec.fanout, method)
+    return [_arm(run, target, seed, method, density, kept_density=None) for density in densities]
+
+
 def _masked(run: Run, target: TargetSpec, seed: int, method: str, scored: Report) -> list[Arm]:
     """The arms of one method at every density, each followed by its controls."""
     arms = []
     for density in run.spec.fanout.densities:
-        for control in (None, *run.spec.fanout.controls):
+        for control in (None, *controls_of(run.spec.fanout, method)):
             cuts = scored["controls"][control] if control else scored["cuts"]
             arms.append(_arm(run, target, seed, method, density, control=control, **_facts(cuts[f"{density:g}"])))
     return arms
@@ -84,7 +93,7 @@ def _facts(cut: Report) -> dict[str, object]:
     }
 
 
-def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float, **extra: object) -> Arm:
+def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float | None, **extra: object) -> Arm:
     data = run.spec.data_of(target)
     identity = {"target": target.label, "dataset": data.title, "method": method, "density": density, "seed": seed}
     return Arm(**identity, network=target.network, data=data, **extra)  # type: ignore[arg-type]

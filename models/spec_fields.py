@@ -50,6 +50,7 @@ class Known:
     names: Callable[[], tuple[str, ...]]
     accepts: Callable[[str], bool] = lambda name: False  # open families such as `torchvision:NAME`
     open_ended: bool = False
+    pattern: str | None = None  # of an open family, for the JSON schema
 
     def check(self, field: str, value: Any) -> None:
         """Raise SpecError with a did-you-mean unless `value` is registered or of an open family."""
@@ -59,7 +60,10 @@ class Known:
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         schema = dict(handler(core_schema))
-        return schema if self.open_ended else schema | {"enum": list(self.names())}
+        listed = schema | {"enum": list(self.names())}
+        if self.pattern:
+            return {"anyOf": [listed, schema | {"pattern": self.pattern}]}
+        return schema if self.open_ended else listed
 
 
 def check_fields(spec: Any) -> None:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
+from models import method_names
 from models.errors import SpecError, not_allowed
 from models.spec_fields import Known, Range, check_fields, fingerprint
 
@@ -15,6 +16,7 @@ Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+Methods = tuple[Annotated[str, Known(method_names.known, method_names.is_level, pattern=method_names.LEVEL)], ...]
 
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 SCORER_GROWTH = "scorer_growth"  # its learned layer densities, filled by growth: the scorer that looks ahead
@@ -22,12 +24,6 @@ LEARNED = (SCORER, SCORER_GROWTH)
 LOOKING_AHEAD = ("growth", SCORER_GROWTH)
 TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
-
-
-def _criteria() -> tuple[str, ...]:
-    from models.criteria.registry import CRITERIA
-
-    return (*CRITERIA, *LEARNED)
 
 
 def _networks() -> tuple[str, ...]:
@@ -197,10 +193,15 @@ class ScorerSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetSpec(Spec):
-    """A network to prune at initialization; `data` None means the data of the run."""
+    """A network to prune at initialization; `data` None means the data of the run, no `methods` means those of the fan-out."""
 
     network: NetworkSpec
     data: DataSpec | None = None
+    methods: Methods = ()
+
+    def __post_init__(self) -> None:
+        method_names.spell(self)
+        check_fields(self)
 
     @property
     def label(self) -> str:
@@ -212,12 +213,14 @@ class TargetSpec(Spec):
 class FanoutSpec(Spec):
     """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them.
 
-    Each arm of a method comes once more for every one of `controls`. `repair` gives the places of dead weights to weights on
+    A method that replaces parts of the training (models/methods) is named with its settings, `grda(c=0.005,mu=0.65)`, or by its bare
+    name for its usual levels; one without a density target has one arm per level. Each arm of a mask at initialization comes
+    once more for every one of `controls`. `repair` gives the places of dead weights to weights on
     a path (models/repair.py), in all masks that are cut from scores.
     """
 
     targets: tuple[TargetSpec, ...]
-    methods: tuple[Annotated[str, Known(_criteria)], ...]
+    methods: Methods
     densities: tuple[Density, ...]
     seeds: tuple[Seed, ...]
     train: TrainSpec
@@ -227,6 +230,15 @@ class FanoutSpec(Spec):
     job: JobSpec = JobSpec()
     controls: tuple[Annotated[str, Known(_controls)], ...] = ()
     repair: bool = False
+
+    def __post_init__(self) -> None:
+        method_names.spell(self)
+        check_fields(self)
+
+    @property
+    def all_methods(self) -> tuple[str, ...]:
+        """Of the fan-out and of all targets."""
+        return tuple(dict.fromkeys([*self.methods, *(method for target in self.targets for method in target.methods)]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,8 +263,10 @@ class ExperimentSpec(Spec):
         ):
             if not items or len(set(items)) != len(items):
                 raise not_allowed(name, list(items), "at least one entry, no two the same")
-        if len(set(self.fanout.controls)) != len(self.fanout.controls):
-            raise not_allowed("fanout.controls", list(self.fanout.controls), "no two the same")
+        optional = {f"fanout.targets.{index}.methods": target.methods for index, target in enumerate(self.fanout.targets)}
+        for name, items in {"fanout.controls": self.fanout.controls, **optional}.items():
+            if len(set(items)) != len(items):
+                raise not_allowed(name, list(items), "no two the same")
         self._check_seeds()
         self._check_lookahead()
 
@@ -265,7 +279,7 @@ class ExperimentSpec(Spec):
         return target.data
 
     def _check_lookahead(self) -> None:
-        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.methods))
+        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.all_methods))
         if ahead and not self.scoring.lookahead_steps:
             raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
         if SCORER_GROWTH in ahead and self.scorer.allocation == "global":
@@ -285,5 +299,5 @@ class ExperimentSpec(Spec):
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
-        if shared and set(LEARNED) & set(self.fanout.methods):
+        if shared and set(LEARNED) & set(self.fanout.all_methods):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")

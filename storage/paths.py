@@ -1,11 +1,13 @@
 """Where everything of a run lives: the only place where a key is spelled, and the one validator of names."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
 from models.errors import not_allowed
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+PLAIN = re.compile(r"[a-z0-9_]+=(-?[0-9.]+(e-?[0-9]+)?|[a-z_][a-z0-9_]*)")  # a setting that can be read back out of a key
 RUNS = "runs"
 
 
@@ -14,6 +16,21 @@ def check_name(field: str, value: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise not_allowed(field, value, "[a-z0-9][a-z0-9_-]{0,62}")
     return value
+
+
+def method_key(method: str) -> str:
+    """A method's name as part of keys and metric names: a bare name as it is, `grda(c=0.02,mu=0.8)` as `grda-c-0.02-mu-0.8`.
+
+    Two names have two keys; what has more than names, numbers and words in it gets a digest.
+    """
+    name, bracket, inside = method.partition("(")
+    if not bracket:
+        return name
+    inside = inside.removesuffix(")")
+    if not inside:
+        return f"{name}-default"
+    lossy = any(PLAIN.fullmatch(part) is None for part in inside.split(","))
+    return f"{name}-{re.sub('[^a-z0-9_.-]', '-', inside)}" + (f"-{hashlib.sha256(method.encode()).hexdigest()[:8]}" if lossy else "")
 
 
 @dataclass(frozen=True)
@@ -64,11 +81,12 @@ class RunPaths:
 
     def scores(self, target: str, seed: int, method: str) -> str:
         """Scores and masks of one target, seed and method, at every density."""
-        return f"{self.root}/fanout/{target}/seed{seed}/{method}"
+        return f"{self.root}/fanout/{target}/seed{seed}/{method_key(method)}"
 
-    def arm(self, target: str, seed: int, method: str, density: float, control: str | None = None) -> str:
-        """One arm of the fan-out: of a method, or of a control of it."""
-        return f"{self.scores(target, seed, method)}/density-{density:g}" + (f"-{control}" if control else "")
+    def arm(self, target: str, seed: int, method: str, density: float | None, control: str | None = None) -> str:
+        """One arm of the fan-out: of a method, without a density target where it has none, or of a control of it."""
+        name = "own" if density is None else f"{density:g}"
+        return f"{self.scores(target, seed, method)}/density-{name}" + (f"-{control}" if control else "")
 
     @property
     def summary(self) -> str:

@@ -54,7 +54,7 @@ def control_rows(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every control that was run against its own method, per target x dataset x density: the method minus the control."""
     cells: dict[tuple[Any, ...], dict[int, float]] = {}
     for arm in arms:
-        if arm["accuracy"] is not None:
+        if arm["accuracy"] is not None and arm["density"] is not None:
             cells.setdefault((arm["target"], arm["dataset"], -arm["density"], arm["method"]), {})[arm["seed"]] = arm["accuracy"]
     rows = []
     for *place, method in sorted(cells):

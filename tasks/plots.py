@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from models.controls import CONTROLS
 from models.specs import DENSE, SCORER, TICKET
+from tasks.result_rows import curves
 
 # Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")
@@ -20,7 +21,10 @@ matplotlib.rcParams["svg.hashsalt"] = "autosparse"  # the same numbers give the 
 
 
 def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
-    """Mean test accuracy over density, a panel per target and data set, a line per method, error bars of one std."""
+    """Mean test accuracy over the density that was kept, a panel per target and data set, error bars of one std.
+
+    A line per method; methods without a density target are a line through their levels, where they landed.
+    """
     panels = list(dict.fromkeys((row["target"], row["dataset"]) for row in rows))
     figure = Figure(figsize=(6.4 * len(panels), 4.6), layout="constrained")
     for number, panel in enumerate(panels):
@@ -32,31 +36,45 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    controls = sorted({row["method"] for row in rows if "+" in row["method"]})
-    methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER, *controls})
-    styles: dict[str, tuple[str, str, Any, float]] = {
-        method: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", 1.4) for i, method in enumerate(methods)
-    }
+    found = curves(rows)
+    controls = sorted(name for name in found if "+" in name)
+    methods = sorted(set(found) - {TICKET, SCORER, *controls})
+    styles = series_styles(methods)
     styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
     for control in controls:  # in the colour of their method, thin and broken
         color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
         styles[control] = (color, marker, LINES[control.split("+")[1]], 0.8)
     for method in (*methods, *controls, SCORER, TICKET):
-        points = sorted((row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method)
-        if points:
+        if method in found:
             color, marker, line, width = styles[method]
-            x, y, error = zip(*points, strict=True)
+            x, y, error = zip(*found[method], strict=True)
             axes.errorbar(x, y, yerr=error, color=color, marker=marker, linestyle=line, linewidth=width, capsize=3, label=method)
     for row in rows:
         if row["method"] == DENSE:
             axes.axhline(row["mean"], color="gray", linestyle=":", label="dense")
-    densities = sorted({row["density"] for row in rows if row["method"] != DENSE})
     axes.set_xscale("log")
-    axes.set_xticks(densities, [f"{density:g}" for density in densities])
+    ticks = density_ticks(rows)
+    axes.set_xticks(ticks, [f"{density:g}" for density in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("density (kept / prunable weights)")
+    axes.set_xlabel("density (weights that are not zero / prunable weights)")
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small", ncols=2)
+
+
+def series_styles(methods: list[str], width: float = 1.4) -> dict[str, tuple[str, str, Any, float]]:
+    """Colour, marker, line and width of each method: no two the same before 64 of them."""
+    several = [(number, number // len(COLORS)) for number in range(len(methods))]
+    return {
+        method: (COLORS[number % len(COLORS)], MARKERS[(number + turn) % len(MARKERS)], "-", width)
+        for method, (number, turn) in zip(methods, several, strict=True)
+    }
+
+
+def density_ticks(rows: list[dict[str, Any]]) -> list[float]:
+    """Densities that were asked for; round ones too, where methods landed anywhere up to 1."""
+    asked = {row["density"] for row in rows if row["density"] is not None and row["method"] != DENSE}
+    reached = [row["kept_density"] for row in rows if row["density"] is None and row["kept_density"]]
+    return sorted(asked | {tick for tick in (0.01, 0.1, 0.3, 1.0) if reached and min(reached) <= tick <= 1})
 
 
 def layer_density_plot(densities: dict[str, float], title: str) -> bytes:

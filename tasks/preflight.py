@@ -10,10 +10,12 @@ from models.specs import DataSpec, ExperimentSpec, NetworkSpec, TrainSpec
 from storage.image_datasets import DATASETS
 from storage.paths import RunPaths
 from storage.store import Store
+from tasks.method_checks import check_methods
 
 
 def check_spec(spec: ExperimentSpec) -> None:
-    """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out."""
+    """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
+    on networks that they do not support."""
     for field, data in data_specs(spec):
         if data.name not in DATASETS:
             raise unknown_name(f"{field}.name", data.name, DATASETS)
@@ -23,6 +25,7 @@ def check_spec(spec: ExperimentSpec) -> None:
         _check_builds(field, network)
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
+    check_methods(spec)
 
 
 def run_name(spec: ExperimentSpec) -> str:

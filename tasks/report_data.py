@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from models.arm_plan import count_arms
 from models.controls import SIGN
 from models.masks import Mask, layer_densities
 from models.spec_fields import from_plain
@@ -41,23 +42,20 @@ class RunRecord:
 
     def ordered(self, methods: Iterable[str]) -> list[str]:
         """Dense, ticket, the methods as the spec has them, each followed by its controls, then whatever else there is."""
-        known = [DENSE, TICKET, *self.spec.fanout.methods]
+        known = [DENSE, TICKET, *self.spec.fanout.all_methods]
         place = {method: index for index, method in reversed(list(enumerate(known)))}
         return sorted(set(methods), key=lambda method: (place.get(method.split(SIGN)[0], len(known)), method))
 
     @property
     def planned_arms(self) -> list[Report]:
         """The arms that the spec asks for; controls may stand beside them."""
-        planned = {DENSE, TICKET, *self.spec.fanout.methods}
+        planned = {DENSE, TICKET, *self.spec.fanout.all_methods}
         return [arm for arm in self.arms if arm["method"] in planned]
 
     @property
     def expected_arms(self) -> int:
         """How many arms the spec asks for."""
-        fanout, irp = self.spec.fanout, self.spec.irp
-        cells = len(fanout.targets) * len(fanout.seeds)
-        tickets = sum(irp.final_density <= density < 1 for density in fanout.densities) * len(irp.networks) * len(irp.seeds)
-        return cells * (len(fanout.methods) * len(fanout.densities) + fanout.dense) + tickets * fanout.ticket
+        return count_arms(self.spec, controls=False)
 
 
 def load_record(store: Store, name: str) -> RunRecord:
@@ -65,8 +63,8 @@ def load_record(store: Store, name: str) -> RunRecord:
     view, run = view_run(store, name), RunPaths(name)
     spec = from_plain(ExperimentSpec, view["spec"])
     fanned = [store.read_json(key) for key in store.list(f"{run.root}/fanout") if key.endswith(ENDING)]
-    order = {method: index for index, method in enumerate(spec.fanout.methods)}
-    fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -report.get("density", 1.0)))
+    order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
+    fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
     arms = [report for report in fanned if "accuracy" in report]
     return RunRecord(
         name=name,

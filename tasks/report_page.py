@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from models.specs import SCORER
 from storage.store import Store
+from tasks import report_methods
 from tasks import report_parts as parts
 from tasks.ledger import Ledger, ledger
 from tasks.report_data import RunRecord, load_record
@@ -62,6 +63,8 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             macs=macs,
             why={"layers": why_layers, "overlap": why_overlap, "survival": why_survival, "macs": why_macs},
             ledger=costs,
+            arm_costs=report_methods.cost_tables(record),
+            cards=report_methods.cards(record),
             break_even=_break_even(costs),
             facts=_facts(record),
             command=command,
@@ -88,6 +91,9 @@ def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["points"] = points
     environment.filters["seconds"] = duration
+    environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
+    environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"
+    environment.filters["mebibytes"] = lambda value: "-" if value is None else f"{value / 2**20:.0f} MiB"
     environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
     return environment
 
@@ -103,8 +109,8 @@ def _lead(record: RunRecord) -> str:
     return (
         f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
         f"{irp.final_density:g}; "
-        f"{len(fanout.methods)} methods on {', '.join(target.label for target in fanout.targets)} at densities {_list(fanout.densities)}, "
-        f"seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
+        f"{len(fanout.all_methods)} methods on {', '.join(target.label for target in fanout.targets)} "
+        f"at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
     )
 
 

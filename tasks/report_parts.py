@@ -14,7 +14,7 @@ from storage.store import Store
 from tasks.ledger import data_of, macs_cost, target_macs
 from tasks.report_data import RunRecord, layer_density_rows, masks_of_one_seed
 from tasks.report_plots import accuracy_figure, layers_figure, overlap_figure, survival_figure
-from tasks.result_rows import Report, Row
+from tasks.result_rows import Report, Row, landed, targeted
 from tasks.survival_map import FEWEST, survival_map
 from tasks.verdicts import densities, panels
 
@@ -34,10 +34,11 @@ def curves(record: RunRecord) -> list[Picture]:
 
 
 def result_tables(record: RunRecord) -> list[dict[str, Any]]:
-    """Per target and data set: a line per method, a cell per density; dense in every column."""
+    """Per target and data set: a line per method, a cell per density; dense in every column. `landed`: methods without a target."""
     tables = []
     for target, dataset in panels(record.rows):
-        rows = _of(record.rows, target, dataset)
+        everything = _of(record.rows, target, dataset)
+        rows = targeted(everything)
         columns = densities(rows) or [1.0]
         cells = {(row["method"], row["density"]): row for row in rows}
         best = {column: _best(rows, column) for column in columns}
@@ -45,7 +46,7 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         for method in record.ordered(row["method"] for row in rows):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
-        tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines})
+        tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
     return tables
 
 

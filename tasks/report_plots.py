@@ -17,8 +17,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from models.specs import DENSE, SCORER, TICKET
-from tasks.plots import COLORS, MARKERS
-from tasks.result_rows import Row
+from tasks.plots import COLORS, density_ticks, series_styles
+from tasks.result_rows import Row, curves
 from tasks.survival_map import GROWTH_EDGES, WEIGHT_EDGES, SurvivalMap
 
 INK, SOFT = "#010203", "#040506"  # nobody draws with these two: they become the page's text and line colours
@@ -45,19 +45,16 @@ WIDTH = 4.9  # inches: printed size on a narrow screen is about the drawn one
 
 
 def accuracy_figure(rows: list[Row], label: str) -> str:
-    """Mean test accuracy over density of one target and data set, a line per method, bars of one standard deviation."""
+    """Mean test accuracy over kept density of one target and data set, a line per method, bars of one standard deviation."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(WIDTH, 3.7)
-        methods = sorted({row["method"] for row in rows} - {DENSE, TICKET, SCORER})
-        styles: dict[str, Any] = {m: (COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)], "-", 1.3) for n, m in enumerate(methods)}
-        styles |= {SCORER: (RED, "*", "-", 2.4), TICKET: (INK, "s", "--", 1.6)}
+        found = curves(rows)
+        methods = sorted(set(found) - {TICKET, SCORER})
+        styles = series_styles(methods, 1.3) | {SCORER: (RED, "*", "-", 2.4), TICKET: (INK, "s", "--", 1.6)}
         for method in (*methods, TICKET, SCORER):
-            points = [
-                (row["density"], row["mean"], row["std"] or 0.0) for row in rows if row["method"] == method and row["mean"] is not None
-            ]
-            if points:
+            if method in found:
                 color, marker, line, width = styles[method]
-                x, y, error = zip(*sorted(points), strict=True)
+                x, y, error = zip(*found[method], strict=True)
                 size = 9 if method == SCORER else 5
                 axes.errorbar(
                     x, y, yerr=error, color=color, marker=marker, ms=size, linestyle=line, lw=width, capsize=3, label=_plain(method)
@@ -65,7 +62,7 @@ def accuracy_figure(rows: list[Row], label: str) -> str:
         for row in rows:
             if row["method"] == DENSE and row["mean"] is not None:
                 axes.axhline(row["mean"], color=SOFT, linestyle=":", lw=1.6, label="dense")
-        ticks = sorted({row["density"] for row in rows if row["method"] != DENSE})
+        ticks = density_ticks(rows)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{density:g}" for density in ticks])
         axes.minorticks_off()

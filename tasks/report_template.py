@@ -99,12 +99,19 @@ TEMPLATE = """
  <small>n={{ cell.row.n }}</small>{% if cell.row.failed %}
  <small class="bad">{{ cell.row.failed }} failed</small>{% endif %}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
+{% if table.landed %}<div class="scroll"><table><thead><tr><th>without a density target</th><th class="num">density</th>
+<th class="num">of all parameters</th><th class="num">accuracy</th></tr></thead><tbody>
+{% for row in table.landed %}<tr><td>{{ row.method }}</td><td class="num">{{ row.kept_density | density }}</td>
+<td class="num">{{ row.density_all | density }}</td><td class="num">{{ row.mean | accuracy }}
+{% if row.std is not none %} <small>± {{ "%.4f" | format(row.std) }}</small>{% endif %}
+ <small>n={{ row.n }}</small>{% if row.failed %} <small class="bad">{{ row.failed }} failed</small>{% endif %}</td></tr>
+{% endfor %}</tbody></table></div>{% endif %}
 {% else %}{{ missing("no arm has been retrained yet") }}{% endfor %}
 {% if results %}<p class="soft">Mean ± standard deviation over n seeds, by density. Bold: the best of criteria, scorer and other methods;
 dense and ticket are the two ends of the scale.</p>{% endif %}
 {% if failed %}<h3>Failed arms</h3><div class="scroll"><table>
 <thead><tr><th>target</th><th>method</th><th class="num">density</th><th class="num">seed</th><th>what happened</th></tr></thead><tbody>
-{% for arm in failed %}<tr><td>{{ arm.target }}</td><td>{{ arm.method }}</td><td class="num">{{ "%g" | format(arm.density) }}</td>
+{% for arm in failed %}<tr><td>{{ arm.target }}</td><td>{{ arm.method }}</td><td class="num">{{ arm.density | density }}</td>
 <td class="num">{{ arm.seed }}</td><td class="text">{{ arm.what }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}
 
@@ -160,6 +167,21 @@ the whole network would overlap by the density.</p>{{ pictures(overlaps) }}{% el
 <td class="num">{{ cost(one.retraining) }}{% if one.retraining_n %} <small>n={{ one.retraining_n }}</small>{% endif %}</td>
 <td class="num">{% if one.share is not none %}{{ "%.1f" | format(100 * one.share) }} %{% else %}-{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}
+{% if arm_costs %}<h3>Networks and trainings</h3>
+<p>Means over seeds of the network that was tested. Multiply-adds count weights that are exactly zero as free: an ideal, PyTorch
+computes them. Training is the sum of its steps; memory is the process on a CPU, the tensors on a GPU.</p>
+{% for table in arm_costs %}{% if many %}<h3>{{ table.title }}</h3>{% endif %}
+<div class="scroll"><table><thead><tr><th>method</th><th class="num">density asked</th><th class="num">kept</th>
+<th class="num">of all parameters</th><th class="num">inference, per image</th><th class="num">training</th>
+<th class="num">training</th><th class="num">inference</th><th class="num">peak memory</th></tr></thead><tbody>
+{% for row in table.lines %}<tr{% if row.method == "scorer" %} class="scorer"{% endif %}><td>{{ row.method }}</td>
+<td class="num">{{ row.density | density }}</td><td class="num">{{ row.kept_density | density }}</td>
+<td class="num">{{ row.density_all | density }}</td><td class="num">{{ row.inference_macs | count }}</td>
+<td class="num">{{ row.training_macs | count }}</td><td class="num">{{ cost(row.training_seconds) }}</td>
+<td class="num">{{ row.images_per_second | count }} <small>images/s</small></td>
+<td class="num">{{ row.peak_memory_bytes | mebibytes }}</td></tr>
+{% endfor %}</tbody></table></div>{% endfor %}{% endif %}
+{% if cards %}<h3>Methods</h3><dl>{% for one in cards %}<dt>{{ one.method }}</dt><dd>{{ one.card }}</dd>{% endfor %}</dl>{% endif %}
 <h3>Break-even</h3><p>{{ break_even }}</p>
 <h3>Multiply-adds</h3>
 {% if macs %}<p>Convolutions and linear layers, counted from their shapes; a backward pass counts twice. Masked weights are taken to

@@ -1,4 +1,4 @@
-"""The task of one arm: a mask at initialization, one Ray Train job, a test accuracy."""
+"""The task of one arm: a mask at initialization or a method of training, one Ray Train job, a test accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,8 @@ from prefect import task
 
 from models.controls import arm_name
 from models.errors import DivergedError
+from models.method_names import trains
+from models.methods.registry import parse
 from models.protocol import Protocol
 from models.spec_fields import to_plain
 from models.specs import DENSE, DataSpec, NetworkSpec
@@ -15,19 +17,26 @@ from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import retrain_arm as worker
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
+COUNTS = ("kept_density", "density_all", "density_own", "expected_density", "effective_density")
+COSTS = (
+    *("inference_macs", "training_macs", "training_seconds", "inference_seconds", "images_per_second"),
+    *("peak_memory_bytes", "lr_over_batch"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
     """What one arm trains: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
 
-    `control` spoils one thing about the arm of `method`; `init_seed` is the seed of its initial weights where that is another.
+    `method` is a criterion, whose mask is `mask`, or a level of a method that trains otherwise; `density` None = it has no
+    density target. `control` spoils one thing about the arm of `method`; `init_seed` is the seed of its initial weights where
+    that is another.
     """
 
     target: str
     dataset: str
     method: str
-    density: float
+    density: float | None
     seed: int
     network: NetworkSpec
     data: DataSpec
@@ -37,13 +46,13 @@ class Arm:
     state: str | None = None
     start_step: int = 0
     collapsed: tuple[str, ...] = ()
-    kept_density: float = 1.0
+    kept_density: float | None = 1.0
     effective_density: float | None = None
 
     @property
     def title(self) -> str:
         """`resnet8-w32-s2 snip+shuffle .05 seed 1`."""
-        density = "" if self.method == DENSE else f" {self.density:g}"
+        density = "" if self.method == DENSE or self.density is None else f" {self.density:g}"
         return f"{self.target} {arm_name(self.method, self.control)}{density} seed {self.seed}"
 
     @property
@@ -53,6 +62,14 @@ class Arm:
         return {**same, "method": arm_name(self.method, self.control)}
 
     @property
+    def trained_by(self) -> dict[str, Any] | None:
+        """The method that replaces something of the training, as jobs and reports have it: name, all settings, density."""
+        if not trains(self.method):
+            return None
+        name, (settings,) = parse(self.method)
+        return {"name": name, "settings": to_plain(settings), "density": self.density}
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What its report says of the mask where nothing was trained."""
         return {"kept_density": self.kept_density, "effective_density": self.effective_density, "accuracy": None}
@@ -60,11 +77,11 @@ class Arm:
 
 @task(**TASK, tags=["arm"])
 def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
-    """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged."""
+    """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged, with its step."""
     fanout = run.spec.fanout
     key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
     protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring)
-    known = {**arm.identity, "protocol": protocol.fields()}
+    known = {**arm.identity, "protocol": protocol.fields()} | ({"settings": arm.trained_by["settings"]} if arm.trained_by else {})
 
     def work(step: Step) -> Report:
         if arm.collapsed:
@@ -76,6 +93,7 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             seed=arm.seed,
             init_seed=arm.init_seed,
             mask=arm.mask,
+            method=arm.trained_by,
             state=arm.state,
             start_step=arm.start_step,
             step=key,
@@ -84,7 +102,7 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             report = step.train(worker.retrain_arm, config, fanout.job)
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
-        figures = {name: report[name] for name in ("kept_density", "effective_density") if report[name] is not None}
+        figures = {name: report[name] for name in (*COUNTS, *COSTS) if report[name] is not None}
         run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
         if arm.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(arm.mask))

@@ -10,7 +10,11 @@ from storage.paths import RunPaths
 from storage.store import Store
 
 ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
-ARM_FIELDS = ("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status")
+ARM_FIELDS = (
+    *("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status"),
+    *("density_all", "density_own", "expected_density", "inference_macs", "training_macs", "training_seconds", "inference_seconds"),
+    *("images_per_second", "peak_memory_bytes", "lr_over_batch", "reason"),
+)
 
 
 def view_run(store: Store, name: str) -> dict[str, Any]:
@@ -77,4 +81,4 @@ def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     keys = [key for key in store.list(f"{run.root}/fanout") if key.endswith("/report.json") and "/density-" in key]
     arms = [{field: report.get(field) for field in ARM_FIELDS} for report in map(store.read_json, keys)]
     ends = {DENSE: 0, TICKET: 1}
-    return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -arm["density"], arm["seed"]))
+    return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -(arm["density"] or 1.0), arm["seed"]))

@@ -84,6 +84,7 @@ class Step:
             line = f"{self.title}: epoch {event['epoch'] + 1}/{event['epochs']}, loss {event['loss']:.4f}, accuracy {event['accuracy']:.4f}"
             progress.emit("epoch", self.key, self.title, epoch=event["epoch"] + 1, epochs=event["epochs"], accuracy=event["accuracy"])
             values = {name: event[name] for name in ("loss", "accuracy", "lr", "seconds")}
+            values |= {f"method/{name}": value for name, value in event.get("facts", {}).items()}
             try:
                 self.run.tracker.metrics(self.mlflow_run, values, step=event["epoch"] + 1)
             except Exception as error:

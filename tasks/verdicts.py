@@ -62,8 +62,8 @@ def panels(rows: list[Row]) -> list[tuple[str, str]]:
 
 
 def densities(rows: list[Row]) -> list[float]:
-    """Densities below 1, falling."""
-    return sorted({row["density"] for row in rows if row["density"] < 1}, reverse=True)
+    """Densities below 1 that were asked for, falling."""
+    return sorted({row["density"] for row in rows if row["density"] is not None and row["density"] < 1}, reverse=True)
 
 
 def gaps(rows: list[Row]) -> list[Gap]:

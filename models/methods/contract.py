@@ -139,7 +139,8 @@ class Parts:
 
     `optimizer` takes the place of SGD over all parameters; its learning rate (and momentum, where its groups have one) follows the
     schedule of the spec. `own` are optimizers of a method's own parameters (gates, thresholds), which the other one then leaves
-    alone; their learning rates are their own.
+    alone; their learning rates are their own. `cost` is for a rewrite that counts for itself: multiply-adds per image of the
+    images that the rewritten network has seen, by the names of weights of its layers.
     """
 
     transforms: Sequence[Transform] = ()
@@ -150,6 +151,7 @@ class Parts:
     own: Sequence[torch.optim.Optimizer] = ()
     wrapper: StepWrapper | None = None
     rewrite: Rewrite | None = None
+    cost: Callable[[nn.Module], Mapping[str, float]] | None = None
     facts: Callable[[], Facts] = field(default=dict)
 
     def report(self) -> Facts:

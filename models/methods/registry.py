@@ -79,4 +79,4 @@ def _plain(text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value).replace("e+", "e")  # + is the sign of controls

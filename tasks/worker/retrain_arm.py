@@ -1,39 +1,121 @@
-"""One arm of the fan-out inside a Ray Train job: the initial weights under a mask, trained, tested."""
+"""One arm of the fan-out inside a Ray Train job: the initial weights, under a mask or by a method, trained, tested.
 
+What is tested is what would be used: without gates and thresholds, rewritten where a method rewrites.
+"""
+
+import resource
+import sys
+import time
 from typing import Any
 
+import torch
 from torch import nn
 
-from models import gates, masks
-from models.specs import DataSpec, NetworkSpec
+from models import gates, masks, seeding
+from models.flops import forward_macs
+from models.masks import Mask
+from models.methods import outcome
+from models.methods.contract import Parts, Setup
+from models.methods.registry import METHODS
+from models.spec_fields import from_plain
+from models.specs import DataSpec, NetworkSpec, TrainSpec
+from models.trainer import Trainer
+from models.training import evaluate
 from storage import paths
 from storage.image_datasets import ImageArrays
 from storage.mask_files import load_mask
 from tasks.worker.job import Job, body, images
-from tasks.worker.train_network import dump_state, initial_network, load_state, read_state, train_network
+from tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_state, train
 
 
 @body
 def retrain_arm(job: Job) -> dict[str, Any]:
-    """Train the network from its initial weights, or from `state`, under `mask`; no mask is the dense end of the scale."""
-    spec, seed, key = job.spec("network", NetworkSpec), job.config["seed"], job.config["mask"]
-    arrays = images(job.spec("data", DataSpec))
-    network = starting_network(job, spec, arrays)
-    mask = load_mask(job.store.read(key)) if key else masks.full(masks.prunable(network, head=spec.prune_head))
-    effective_density = gates.effective_density(network, mask, arrays.image_shape)
-    history = train_network(job, network, arrays, mask=mask, seed=seed, start_step=job.config["start_step"])
+    """Train the network from its initial weights, or from `state`, under `mask` or by `method`; neither is the dense end of the scale."""
+    spec, arrays = job.spec("network", NetworkSpec), images(job.spec("data", DataSpec))
+    network = place(job, starting_network(job, spec, arrays))
+    macs = forward_macs(network, arrays.image_shape)
+    mask = _mask(job, network, spec)
+    parts = method_parts(job, network, arrays, spec)
+    own = outcome.own_tensors(network, parts)
+    trainer = open_trainer(job, network, arrays, mask=mask, seed=job.config["seed"], start_step=job.config["start_step"], parts=parts)
+
+    def cost(trainer: Trainer, steps: int) -> dict[str, float]:
+        return {"training_macs": steps * trainer.spec.batch_size * outcome.step_macs(macs, trainer.mask)}
+
+    history = train(job, trainer, figures=cost)
+    plain = outcome.bake(network, parts)
     if job.rank.index == 0:
-        job.store.write(paths.weights(job.config["step"]), dump_state(network))
+        job.store.write(paths.weights(job.config["step"]), dump_state(plain))
+    found = _evaluated(trainer, plain, arrays, spec, own, job.config["seed"])
+    kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
     return {
-        "accuracy": history[-1]["accuracy"],
+        **found,
         "loss": history[-1]["loss"],
         "epochs": history,
-        "kept": masks.kept(mask),
-        "weights": masks.total(mask),
-        "kept_density": masks.density(mask),
-        "effective_density": effective_density,
+        "kept": masks.kept(kept),
+        "weights": masks.total(kept),
+        "kept_density": masks.density(mask) if mask else found["kept_density"],
+        "effective_density": gates.effective_density(plain, kept, arrays.image_shape),
         "data_digest": arrays.digest,
+        "training_macs": sum(record["training_macs"] for record in history),
+        "training_seconds": sum(record["seconds"] for record in history),
+        "peak_memory_bytes": peak_memory(job.device),
+        "lr_over_batch": trainer.spec.lr / trainer.spec.batch_size,
+        "replaces": outcome.replaced(parts),
+        "facts": history[-1]["facts"],
+        "expected_density": history[-1]["facts"].get("expected_density"),
     }
+
+
+def method_parts(job: Job, network: nn.Module, arrays: ImageArrays, spec: NetworkSpec) -> Parts:
+    """What the arm's method puts into the training, attached to the network; nothing where the arm is a mask at step 0."""
+    chosen = job.config.get("method")
+    if not chosen:
+        return Parts()
+    method, train = METHODS[chosen["name"]], job.spec("train", TrainSpec)
+    setup = Setup(
+        network=network,
+        train=train,
+        density=chosen["density"],
+        head=spec.prune_head,
+        image_shape=arrays.image_shape,
+        steps_per_epoch=len(arrays.train_labels) // train.batch_size,
+        seed=job.config["seed"],
+    )
+    return method.parts(setup, from_plain(method.settings, chosen["settings"]))
+
+
+def _mask(job: Job, network: nn.Module, spec: NetworkSpec) -> Mask | None:
+    """The arm's mask, all weights for the dense arm, None where a method decides."""
+    if job.config.get("method"):
+        return None
+    key = job.config["mask"]
+    return load_mask(job.store.read(key)) if key else masks.full(masks.prunable(network, head=spec.prune_head))
+
+
+def _evaluated(trainer: Trainer, plain: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int) -> dict[str, Any]:
+    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it."""
+    parts = trainer.parts
+    used = parts.rewrite(plain, seeding.generator(seed, "method", "rewrite")) if parts.rewrite else plain
+    trainer.network = trainer.forward = used
+    start = time.monotonic()
+    accuracy = evaluate(trainer)
+    seconds = time.monotonic() - start
+    metered = parts.cost(used) if parts.cost else None  # of the test images: before anything else goes through the network
+    return {
+        "accuracy": accuracy,
+        **outcome.densities(used, plain, head=spec.prune_head, own=own),
+        "inference_macs": outcome.inference_macs(used, forward_macs(used, arrays.image_shape), metered),
+        "inference_seconds": seconds,
+        "images_per_second": len(trainer.test.labels) / seconds,
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of tensors on the GPU, or of this whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def starting_network(job: Job, spec: NetworkSpec, arrays: ImageArrays) -> nn.Module:

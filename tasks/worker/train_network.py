@@ -20,6 +20,8 @@ from models import masks
 from models.errors import AutosparseError
 from models.images import channel_statistics, to_images
 from models.masks import Mask
+from models.methods.contract import Parts
+from models.methods.outcome import finite
 from models.networks.registry import build_network
 from models.specs import DataSpec, NetworkSpec, TrainSpec
 from models.trainer import Trainer
@@ -52,14 +54,30 @@ def train_network(
     start_step: int = 0,
     after_step: Callable[[Trainer], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `network` (in place) from `start_step` or this job's last checkpoint; return one record per epoch.
+    """Train `network` (in place) from `start_step` or this job's last checkpoint; return one record per epoch."""
+    return train(job, open_trainer(job, network, arrays, mask=mask, seed=seed, start_step=start_step), after_step=after_step)
 
-    Each epoch ends with `ray.train.report`: metrics and, from rank 0, a checkpoint of everything that the next epoch needs.
-    """
-    _assert_same_mask(job, mask)
+
+def place(job: Job, network: nn.Module) -> nn.Module:
+    """The network on the job's device and in its memory layout, in place; what a method attaches comes after that."""
     layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
-    network.to(job.device, memory_format=layout)  # type: ignore[call-overload]
-    trainer = Trainer(
+    return network.to(job.device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def open_trainer(
+    job: Job,
+    network: nn.Module,
+    arrays: ImageArrays,
+    *,
+    mask: Mask | None,
+    seed: int,
+    start_step: int = 0,
+    parts: Parts | None = None,
+) -> Trainer:
+    """A trainer of `network` at `start_step`, on the job's device; `parts` are attached to the network already."""
+    _assert_same_mask(job, mask)
+    place(job, network)
+    return Trainer(
         network=network,
         forward=_wrap(job, network),
         spec=job.spec("train", TrainSpec),
@@ -71,12 +89,30 @@ def train_network(
         rank=job.rank,
         mask={name: keep.to(job.device) for name, keep in mask.items()} if mask else None,
         step=start_step,
+        parts=parts or Parts(),
     )
+
+
+def train(
+    job: Job,
+    trainer: Trainer,
+    *,
+    after_step: Callable[[Trainer], None] | None = None,
+    figures: Callable[[Trainer, int], dict[str, float]] = lambda trainer, steps: {},
+) -> list[dict[str, Any]]:
+    """Train from where the trainer stands, or from this job's last checkpoint, to the end; return one record per epoch.
+
+    `figures` of the trainer and the number of steps in an epoch go into its record. Each epoch ends with `ray.train.report`: metrics
+    and, from rank 0, a checkpoint of everything that the next epoch needs.
+    """
+    begin = trainer.step
     history = _take_up(trainer)
     clock = [time.monotonic()]
 
     def on_epoch(report: EpochReport) -> None:
-        record = {**dataclasses.asdict(report), "seconds": time.monotonic() - clock[0]}
+        steps = report.step - (history[-1]["step"] if history else begin)
+        known = {**dataclasses.asdict(report), "facts": finite(report.facts)}
+        record = {**known, **figures(trainer, steps), "seconds": time.monotonic() - clock[0]}
         history.append(record)
         job.tell("epoch", **record, epochs=trainer.spec.epochs)
         _report(job, trainer, record, history)

@@ -1,5 +1,6 @@
 """What prefect.yaml names can be loaded, and its flow takes the parameters that it sets."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -39,5 +40,6 @@ def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> N
     definitions = schema["definitions"]
     assert all(definitions[name]["additionalProperties"] is False for name in ("ExperimentSpec", "IrpSpec", "TrainSpec", "FanoutSpec"))
     assert definitions["IrpSpec"]["properties"]["rounds"] | {"title": ""} == {"minimum": 1, "maximum": 200, "type": "integer", "title": ""}
-    methods = definitions["FanoutSpec"]["properties"]["methods"]["items"]["enum"]
-    assert {"random", "snip", "scorer"} <= set(methods)
+    names, levels = definitions["FanoutSpec"]["properties"]["methods"]["items"]["anyOf"]
+    assert {"random", "snip", "scorer", "autos"} <= set(names["enum"])
+    assert re.search(levels["pattern"], "grda(c=0.02,mu=0.8)") and not re.search(levels["pattern"], "snipp")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from storage.mask_files import load_mask
 from tasks.run_view import ARM_FIELDS
-from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environment, wait_for, without_seconds
+from tests.pipeline.command_line import AUTOSPARSE, CHANGES, METHOD, ROOT, cli, environment, wait_for, without_seconds
 
 pytestmark = pytest.mark.services
 
@@ -33,11 +33,41 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     assert found["scorer"]["version"] == "1"
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
-    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1), ("scorer_growth", 0.1)}
+    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
     assert arms["snip", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
-    assert len(found["summary"]) == 4
+    assert len(found["summary"]) == 5
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
+
+
+def test_every_arm_says_how_dense_it_is_and_what_it_costs(whole: tuple[Path, dict]) -> None:
+    _, found = whole
+    arms = {arm["method"]: arm for arm in found["arms"]}
+    costs = ("inference_macs", "training_macs", "training_seconds", "inference_seconds", "images_per_second", "peak_memory_bytes")
+    assert all(arm[name] > 0 for arm in found["arms"] for name in costs)
+    assert all(arm["lr_over_batch"] == 0.1 / 128 for arm in found["arms"])
+    assert arms["dense"]["training_macs"] == 3 * 512 * arms["dense"]["inference_macs"]  # 512 images, one epoch
+    assert arms["snip"]["training_macs"] == pytest.approx(3 * 512 * arms["snip"]["inference_macs"])
+    assert arms[METHOD]["training_macs"] == arms["dense"]["training_macs"]
+    assert 0 < arms[METHOD]["kept_density"] < 1
+    assert arms[METHOD]["inference_macs"] < arms["dense"]["inference_macs"]
+    row = next(row for row in found["summary"] if row["method"] == METHOD)
+    assert (row["density"], row["kept_density"], row["mean"]) == (None, arms[METHOD]["kept_density"], arms[METHOD]["accuracy"])
+
+
+def test_mlflow_has_what_a_method_tells_of_itself(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    arm = next(run for run in runs if run.info.run_name == f"resnet8-w4 {METHOD} seed 10")
+    told = {name for name in arm.data.metrics if name.startswith("method/")}
+    assert told
+    assert all(len(client.get_metric_history(arm.info.run_id, name)) == 1 for name in told)  # one epoch
+    assert {"final_accuracy", "kept_density", "density_all", "training_macs"} <= set(arm.data.metrics)
+    parent = client.get_run(found["ids"]["mlflow_run_id"])
+    assert "accuracy/resnet8-w4/grda-c-0.05-mu-0.8" in parent.data.metrics
 
 
 def test_mlflow_holds_one_parent_and_a_child_per_step_with_the_identity_tags(whole: tuple[Path, dict]) -> None:
@@ -102,7 +132,7 @@ def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> 
     done = cli(home, "run", "--recipe", "smoke", *CHANGES)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[done]" not in done.stdout
-    assert done.stdout.count("[cached]") == 14
+    assert done.stdout.count("[cached]") == 15
 
 
 def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict]) -> None:

@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_cost_and_break_even(page: str) -> None:
     assert "Scoring by the scorer takes 50.0 % of one retraining." in found
     assert "Dense: 5.02e+04 per image, 7.71e+07 for one retraining." in found  # 3 * 50,200 * 512 images
     assert "scorer 45.2 % 3.5e+07 2.0 % 1.5e+06" in found  # (19,200 + 3,000 + 500) and (384 + 600) of 50,200
+
+
+def test_methods_of_training_stand_where_they_landed_with_their_cost_and_card(made: SimpleNamespace, tmp_path: Path) -> None:
+    text = "grda(c=0.05,mu=0.8)"
+    spec = made.spec()
+    spec = replace(spec, fanout=replace(spec.fanout, methods=(*spec.fanout.methods, text)))
+    store = made.run(tmp_path, spec)
+    arm = {"target": made.target, "dataset": "digits", "method": text, "density": None, "status": "ok", "seconds": 9.0}
+    costs = {"inference_macs": 1200.0, "training_macs": 3.5e6, "training_seconds": 8.0, "images_per_second": 640.0}
+    for seed, accuracy in ((10, 0.7), (11, None)):
+        known = {"seed": seed, "accuracy": accuracy, "kept_density": 0.25 if accuracy else None, "density_all": 0.5 if accuracy else None}
+        more = {**costs, "peak_memory_bytes": 300 * 2**20} if accuracy else {"status": "diverged", "reason": "train.loss: nan at step 7"}
+        made.report(store, RunPaths(made.name).arm(made.target, seed, text, None), **{**arm, **known, **more})
+    page = report_page(store, made.name)
+    results = section(page, "results")
+    assert f"{text} 0.25 0.5 0.7000 n=1 1 failed" in results
+    assert f"lenet300-100 {text} - 11 train.loss: nan at step 7" in results
+    found = section(page, "ledger")
+    assert f"{text} - 0.25 0.5 1.2e+03 3.5e+06 8.0 s 640 images/s 300 MiB" in found
+    assert "Directional pruning" in found
 
 
 def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:

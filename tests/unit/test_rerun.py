@@ -44,3 +44,20 @@ def test_changed_names_the_smallest_part() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}, {"e": 2}], "f": None}
     wanted = {"a": {"b": 1, "c": [1]}, "d": [{"e": 1}, {"e": 3}], "f": {"g": 1}}
     assert changed(base, wanted) == {"a.c": [1], "d.1.e": 3, "f": {"g": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[grda,dst_ee, snip]", ["grda", "dst_ee", "snip"]),
+        ("[grda(c=0.05,mu=0.8),snip]", ["grda(c=0.05,mu=0.8)", "snip"]),
+        ('["grda(c=0.05,mu=0.8)", "snip"]', ["grda(c=0.05,mu=0.8)", "snip"]),
+        ("grda(c=0.05,mu=0.8)", "grda(c=0.05,mu=0.8)"),
+        ("[0.1,.02]", [0.1, ".02"]),
+        ('["snip"', '["snip"'),
+        ('[{"name": resnet8}]', '[{"name": resnet8}]'),
+        ("[]", []),
+    ],
+)
+def test_a_list_needs_no_quotes(text: str, value: object) -> None:
+    assert parse_changes((f"fanout.methods={text}",)) == {"fanout.methods": value}

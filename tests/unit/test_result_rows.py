@@ -8,10 +8,10 @@ from models.errors import DataError
 from models.protocol import Protocol
 from models.spec_fields import override
 from tasks.plots import accuracy_density_plot, layer_density_plot
-from tasks.result_rows import cell, markdown_table, metric_name, summarize
+from tasks.result_rows import cell, curves, landed, markdown_table, metric_name, summarize, targeted
 
 
-def arm(method: str, density: float, seed: int, accuracy: float | None) -> dict:
+def arm(method: str, density: float | None, seed: int, accuracy: float | None) -> dict:
     return {
         "target": "net",
         "dataset": "digits",
@@ -77,6 +77,46 @@ def test_a_control_has_a_row_a_line_and_a_curve_of_its_own() -> None:
     assert [(row["method"], row["mean"]) for row in summarize(arms)] == [("scorer+shuffle", None), ("snip", 0.8), ("snip+shuffle", 0.75)]
     assert "| net | digits | snip+shuffle | 0.750 (n=1) |" in markdown_table(summarize(arms))
     assert b"snip+shuffle" in accuracy_density_plot(summarize(arms), "svg")
+
+
+LANDED = [
+    arm("snip", 0.1, 1, 0.8),
+    arm("dst", 0.1, 1, 0.7) | {"kept_density": 0.12},
+    *[arm("grda(mu=0.8)", None, seed, 0.6) | {"kept_density": kept, "density_all": 0.5} for seed, kept in ((1, 0.2), (2, 0.4))],
+    arm("grda()", None, 1, 0.65) | {"kept_density": 0.9, "inference_macs": 300.0},
+    arm("grda(c=1)", None, 1, None) | {"kept_density": None},
+]
+
+
+def test_methods_without_a_target_stand_where_they_landed() -> None:
+    rows = summarize(LANDED)
+    assert [(row["method"], row["density"]) for row in targeted(rows)] == [("dst", 0.1), ("snip", 0.1)]
+    assert [row["method"] for row in landed(rows)] == ["grda()", "grda(mu=0.8)", "grda(c=1)"]  # by what they kept
+    found = {row["method"]: row for row in rows}
+    assert found["grda(mu=0.8)"]["kept_density"] == pytest.approx(0.3)
+    assert (found["grda(mu=0.8)"]["n"], found["grda(mu=0.8)"]["density_all"]) == (2, 0.5)
+    assert found["grda()"]["inference_macs"] == 300.0 and found["snip"]["inference_macs"] is None
+    assert (found["grda(c=1)"]["kept_density"], found["grda(c=1)"]["failed"]) == (None, 1)
+
+
+def test_curves_go_through_what_was_kept_one_for_all_levels_of_a_family() -> None:
+    found = curves(summarize([*LANDED, arm("dense", 1.0, 1, 0.9)]))
+    assert found["dst"] == [(0.12, 0.7, 0.0)]
+    assert [(round(kept, 9), mean) for kept, mean, _ in found["grda"]] == [(0.3, 0.6), (0.9, 0.65)]
+    assert set(found) == {"snip", "dst", "grda"}
+
+
+def test_the_second_table_is_of_methods_without_a_target() -> None:
+    first, second = markdown_table(summarize(LANDED)).split("\n\n")
+    assert first.splitlines()[0] == "| target | dataset | method | 0.1 |"
+    assert second.splitlines() == [
+        "| target | dataset | method without a density target | density | of all parameters | accuracy |",
+        "|---|---|---|---|---|---|",
+        "| net | digits | grda() | 0.9 | - | 0.650 (n=1) |",
+        "| net | digits | grda(mu=0.8) | 0.3 | 0.5 | 0.600 ± 0.000 (n=2) |",
+        "| net | digits | grda(c=1) | - | - | failed |",
+    ]
+    assert b"grda" in accuracy_density_plot(summarize(LANDED), "svg")
 
 
 def protocol(changes: dict | None = None) -> dict[str, str]:

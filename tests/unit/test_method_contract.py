@@ -1,0 +1,125 @@
+"""One template for every registered method: what `models.methods.contract` asks of it, on the first small network that it takes."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models import seeding
+from models.flops import forward_macs
+from models.images import ImageSet
+from models.method_names import spelled
+from models.methods import outcome
+from models.methods.contract import Parts, Settings, Setup
+from models.methods.registry import METHODS, level_name, parse
+from models.networks.registry import NETWORKS, build_network
+from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from models.trainer import Trainer
+from models.training import EpochReport, fit
+from storage.checkpoints import TrainingState, load_training_state, save_training_state
+
+SHAPE, CLASSES, BATCH, STEPS = (3, 8, 8), 4, 8, 2
+TRAIN = TrainSpec(epochs=2, batch_size=BATCH, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
+DATA = DataSpec(name="digits", mean=(0.5,) * 3, std=(0.25,) * 3)
+SMALL = {"resnet8": {"width": 4}, "local-mixer": {}, "row-lstm": {"width": 8}}
+LEVELS = [pytest.param(name, level, id=level_name(name, level)) for name, method in METHODS.items() for level in method.levels]
+
+
+def setup(name: str, settings: Settings) -> Setup:
+    """Of the first network that the method does not refuse."""
+    method = METHODS[name]
+    for network, keywords in SMALL.items():
+        if network in NETWORKS:
+            found = Setup(
+                network=build_network(NetworkSpec(name=network, **keywords), image_shape=SHAPE, num_classes=CLASSES, seed=1),
+                train=TRAIN,
+                density=0.5 if method.by_density else None,
+                head=True,
+                image_shape=SHAPE,
+                steps_per_epoch=STEPS,
+                seed=3,
+            )
+            if method.refuses(found, settings) is None:
+                return found
+    raise AssertionError(f"{name} refuses all of {', '.join(SMALL)}")
+
+
+def images(count: int) -> ImageSet:
+    stream = torch.Generator().manual_seed(count)
+    return ImageSet(torch.randint(0, 256, (count, *SHAPE), generator=stream, dtype=torch.uint8), torch.arange(count) % CLASSES)
+
+
+def trainer(found: Setup, parts: Parts) -> Trainer:
+    network = found.network
+    return Trainer(
+        network=network,
+        forward=network,
+        spec=TRAIN,
+        data=DATA,
+        job=JobSpec(),
+        train=images(BATCH * STEPS),
+        test=images(6),
+        seed=found.seed,
+        parts=parts,
+    )
+
+
+def outputs(network: nn.Module) -> torch.Tensor:
+    network.eval()
+    with torch.no_grad():
+        return network(torch.linspace(-1, 1, 5 * math.prod(SHAPE)).reshape(5, *SHAPE))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_levels_lead_back_to_themselves_and_a_card_says_something(name: str) -> None:
+    method = METHODS[name]
+    assert method.levels and all(isinstance(level, method.settings) for level in method.levels)
+    assert [parse(level_name(name, level)) for level in method.levels] == [(name, (level,)) for level in method.levels]
+    texts = spelled("methods", name)
+    assert len(set(texts)) == len(method.levels)
+    assert [spelled("methods", text) for text in texts] == [(text,) for text in texts]
+    assert len(method.card) > 40
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS)
+def test_it_trains_is_taken_up_and_leaves_a_plain_network(name: str, level: Settings, tmp_path: Path) -> None:
+    found = setup(name, level)
+    names = [key for key, _ in found.network.named_parameters()]
+    parts = METHODS[name].parts(found, level)
+    one, kept, facts = trainer(found, parts), [], []
+
+    def keep(report: EpochReport) -> None:
+        facts.append(report.facts)
+        save_training_state(tmp_path, one.network.state_dict(), one.state(), {"step": one.step})
+        kept.append(load_training_state(tmp_path))
+
+    fit(one, on_epoch=keep)
+    assert one.step == 2 * STEPS
+    assert all(isinstance(value, float) and math.isfinite(value) for fact in facts for value in fact.values())
+    _taken_up_it_ends_in_the_same_bits(one, kept[0], name, level)
+
+    before = outputs(one.network)
+    plain = outcome.bake(one.network, parts)
+    assert [key for key, _ in plain.named_parameters()] == names
+    torch.testing.assert_close(outputs(plain), before, atol=1e-5, rtol=1e-4)
+    used = parts.rewrite(plain, seeding.generator(3, "method", "rewrite")) if parts.rewrite else plain
+    assert outputs(used).isfinite().all()
+    metered = parts.cost(used) if parts.cost else {}
+    macs = forward_macs(used, SHAPE)
+    assert set(metered) <= set(macs) and all(0 < count < float("inf") for count in metered.values())
+    assert 0 <= outcome.inference_macs(used, macs, metered) < float("inf")
+    shares = outcome.densities(used, plain, head=True, own=outcome.own_tensors(one.network, parts))
+    assert all(share is None or 0 <= share <= 1 for share in shares.values())
+
+
+def _taken_up_it_ends_in_the_same_bits(whole: Trainer, kept: TrainingState, name: str, level: Settings) -> None:
+    found = setup(name, level)
+    again = trainer(found, METHODS[name].parts(found, level))
+    again.restore(kept.network, kept.optimizer, kept.progress["step"])
+    fit(again, on_epoch=lambda report: None)
+    expected, ended = whole.network.state_dict(), again.network.state_dict()
+    assert list(ended) == list(expected)
+    different = [key for key, tensor in expected.items() if not torch.equal(tensor, ended[key])]
+    assert not different
