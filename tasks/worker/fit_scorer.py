@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models import seeding
+from models import drift, seeding
 from models.allocation_head import Allocation, fit_allocation
 from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
@@ -59,6 +59,7 @@ def fit(job: Job) -> dict[str, Any]:
         "dataset": {"uri": job.config["dataset"], "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
         "trained_on": split.description,
+        "features_seen": split.features_seen(spec),
         "metrics": metrics,
         "losses": losses,
     }
@@ -109,6 +110,27 @@ class Split:
             mine = slice(job.rank.index, None, count)
             for rows, labels in minibatches(features[mine], target[mine], max(spec.batch_size // count, 2), stream):
                 yield rows.to(job.device), labels.to(job.device)
+
+    def features_seen(self, spec: ScorerSpec) -> dict[str, Any]:
+        """For the drift guard: source network -> its features over the training seeds.
+
+        Held-out layers are among them. What the scorer makes of those is in its metrics, and a target of the source's own definition
+        must not look new because of them.
+        """
+        stream = seeding.generator(spec.seed, "features-seen")
+        sources: dict[str, list[int]] = {}
+        for number, part in enumerate(self.dataset.parts):
+            if number not in self.held_parts:
+                sources.setdefault(part.metadata["source"], []).append(number)
+        return {source: self._features_seen(numbers, stream).to_plain() for source, numbers in sources.items()}
+
+    def _features_seen(self, numbers: list[int], stream: torch.Generator) -> drift.Seen:
+        share, rows = drift.SAMPLE_ROWS / sum(self.dataset.parts[number].rows for number in numbers), []
+        for number in numbers:
+            for columns in self.dataset.batches(number, columns=COLUMNS):
+                chosen = drift.picked(len(columns["layer"]), share, stream).numpy()
+                rows.append(_rows({key: values[chosen] for key, values in columns.items()}, self.facts[number], self.rounds)[0])
+        return drift.sketch(torch.cat(rows), [layer for number in numbers for layer in self.facts[number]])
 
     def allocation(self, spec: ScorerSpec, *, every_layer: bool = False) -> Allocation:
         """The head for layer densities, fitted to every cut of the training seeds; held-out layers are left out unless asked for."""
