@@ -21,8 +21,8 @@ from models.scorers.registry import build_scorer
 from models.seeding import generator
 from models.specs import JobSpec, NetworkSpec, ScorerSpec
 from models.trainer import Rank
+from storage.checkpoints import load_tensors
 from storage.feature_table import commit_dataset, open_dataset, write_shard
-from storage.mask_files import load_mask
 from storage.store import Store, open_store
 from tasks.worker.fit_scorer import Split
 from tasks.worker.job import Job
@@ -278,5 +278,5 @@ def test_prune_warns_and_writes_the_mask_all_the_same(clean_settings: Path, tmp_
         prune_network("examples.own_network:build", str(tmp_path / name), 0.1, "digits", tmp_path / f"{name}.safetensors", **options)
         said = " ".join(capsys.readouterr().out.split())
         assert ("warning: features unlike those of resnet8-w4, which the scorer learned from: " in said) == (name == "new")
-    old, new = (load_mask((tmp_path / f"{name}.safetensors").read_bytes()) for name in ("old", "new"))
+    old, new = (load_tensors((tmp_path / f"{name}.safetensors").read_bytes()) for name in ("old", "new"))
     assert old.keys() == new.keys() and all(torch.equal(old[layer], new[layer]) for layer in old)
