@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from models import masks, seeding
 from models.allocation import global_topk
+from models.drift import FirstLook, compare
 from models.errors import not_allowed
 from models.images import channel_statistics, normalise
 from models.networks.registry import build_network
@@ -19,7 +21,7 @@ from storage.checkpoints import dump_tensors
 from storage.image_datasets import DATASETS, ImageArrays, load_images
 from storage.store import open_store
 from tasks import settings as settings_module
-from tasks.worker.scorer_files import load_scorer, read_scorer
+from tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
 
 
 def prune_network(
@@ -35,26 +37,30 @@ def prune_network(
     sys.path.insert(0, str(Path.cwd()))  # the person's own module lies here
     settings = settings_module.load()
     settings_module.export(settings)
-    fitted = _scorer(scorer, settings)
+    fitted, card = _scorer(scorer, settings)
     arrays = _images(data, settings.cache)
     spec = NetworkSpec(name=network, init="own")
     module = build_network(spec, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
     stream = seeding.generator(seed, "prune")
-    scores = as_criterion(fitted)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
+    look = FirstLook(seeding.generator(seed, "drift"))
+    scores = as_criterion(fitted, watch=look)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
     mask = global_topk(scores, density, floor=min_per_layer)
     out.write_bytes(dump_tensors(mask, {"density": f"{masks.density(mask):.9g}", "scorer": scorer, "network": network}))
     _print(module, mask, out)
+    training = features_seen(card)
+    if training and (warning := compare(training, look.found).warning):
+        Console().print(f"warning: {warning}", highlight=False, markup=False)
 
 
-def _scorer(address: str, settings: settings_module.Settings) -> nn.Module:
+def _scorer(address: str, settings: settings_module.Settings) -> tuple[nn.Module, dict[str, Any]]:
     if address.startswith("models:/"):
         from tasks.tracking import load_scorer_files
 
-        return read_scorer(*load_scorer_files(settings, address), address)[0]
+        return read_scorer(*load_scorer_files(settings, address), address)
     if "://" in address and not address.startswith("s3://"):
         raise not_allowed("--scorer", address, "models:/NAME@ALIAS, models:/NAME/VERSION, a folder or s3://bucket/folder")
     root, _, folder = address.rstrip("/").rpartition("/")
-    return load_scorer(open_store(root or "."), folder)[0]
+    return load_scorer(open_store(root or "."), folder)
 
 
 def _images(data: str, cache: Path) -> ImageArrays:

@@ -3,6 +3,7 @@
     AutosparseError
     |-- SpecError            a field of a spec has a value that is not allowed (also a ValueError)
     |-- DataError            an image file, Parquet file, manifest or scorer cannot be used as it is
+    |-- LeakError            a scorer was judged, or is to be tested, on something it was trained on
     |-- CapacityError        a job asks for more than the cluster has
     |-- DivergedError        the loss became NaN or infinite
     |-- CollapseError        a layer has no weight left
@@ -27,6 +28,10 @@ class SpecError(AutosparseError, ValueError):
 
 class DataError(AutosparseError):
     """Stored data is missing, corrupt or of another version."""
+
+
+class LeakError(AutosparseError):
+    """A scorer was judged, or is to be tested, on something it was trained on or chosen by."""
 
 
 class CapacityError(AutosparseError):

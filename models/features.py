@@ -32,6 +32,8 @@ FEATURE_NAMES = (
     "linear",  # 1.0 in a linear layer, 0.0 in a convolution
 )
 
+LAYER_COLUMNS = FEATURE_NAMES[7:]  # the same for all weights of a layer
+
 LOG_FLOOR = 1e-4
 
 

@@ -47,21 +47,32 @@ class Ledger:
     @property
     def scoring(self) -> float | None:
         """One scoring by the scorer."""
-        return next((cost.scoring for cost in self.methods if cost.method == SCORER), None)
+        return self._scoring(SCORER)
 
     @property
     def break_even(self) -> tuple[float | None, str]:
-        """(IRP + features + fit) / (IRP per network - scoring), or None and why it is not defined."""
-        parts = {"IRP": self.irp, "features": self.features, "scorer fit": self.fit, "scoring by the scorer": self.scoring}
+        """That of the scorer in the strict track."""
+        return self.reuses(SCORER)
+
+    def reuses(self, method: str) -> tuple[float | None, str]:
+        """(IRP + features + fit) / (IRP per network - scoring), or None and why it is not defined.
+
+        `method` is a learned one; the seconds of its scoring hold its probe, where it looks ahead.
+        """
+        scoring = self._scoring(method)
+        parts = {"IRP": self.irp, "features": self.features, "scorer fit": self.fit, f"scoring by the {method}": scoring}
         missing = [name for name, seconds in parts.items() if seconds is None]
         if missing:
             return None, f"no {' and no '.join(missing)}"
         if not self.whole:
             return None, "the IRP is not finished"
-        saved = (self.irp_per_network or 0.0) - (self.scoring or 0.0)
+        saved = (self.irp_per_network or 0.0) - (scoring or 0.0)
         if saved <= 0:
             return None, "scoring costs no less than an IRP"
         return ((self.irp or 0.0) + (self.features or 0.0) + (self.fit or 0.0)) / saved, ""
+
+    def _scoring(self, method: str) -> float | None:
+        return next((cost.scoring for cost in self.methods if cost.method == method), None)
 
     @property
     def networks(self) -> int | None:

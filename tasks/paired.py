@@ -11,6 +11,9 @@ from scipy import stats
 from models.controls import CONTROLS, arm_name
 
 CONFIDENCE = 0.95
+Place = tuple[str, str, float]
+Cell = dict[str, dict[int, float]]
+
 SAME = 1e-12  # differences closer than this are one and the same: what is left is rounding
 
 
@@ -28,6 +31,11 @@ class Paired:
     p_value: float | None = None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean, std / sqrt(n)."""
+        return None if self.std is None else self.std / math.sqrt(self.n)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
@@ -48,6 +56,16 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
     test: Any = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * std / math.sqrt(len(seeds))
     return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=mean - reach, high=mean + reach)
+
+
+def cells(arms: Sequence[dict[str, Any]]) -> dict[Place, Cell]:
+    """(target, data set, density) -> method -> seed -> accuracy, densities falling; a failed arm leaves its method without the seed."""
+    found: dict[Place, Cell] = {}
+    for arm in arms:
+        seeds = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {}).setdefault(arm["method"], {})
+        if arm["accuracy"] is not None:
+            seeds[arm["seed"]] = arm["accuracy"]
+    return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -place[2]))}
 
 
 def control_rows(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

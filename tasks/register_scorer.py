@@ -4,6 +4,8 @@ import torch
 from prefect import task
 
 from models.features import FEATURE_NAMES
+from storage import paths
+from tasks.leak_check import check_leaks, seeds_of_arms
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker.scorer_files import load_scorer
@@ -18,7 +20,12 @@ def held_out(metrics: Report) -> float:
 
 @task(**TASK, tags=["scorer"])
 def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Report:
-    """One version of `autosparse-scorer`; the alias `champion` moves only when the held-out metric improves."""
+    """One version of `autosparse-scorer`; the alias `champion` moves only when the held-out metric improves.
+
+    Raises LeakError, before MLflow hears of the step, where training, held-out and test seeds meet; asked again on a resumed run,
+    when there are arms.
+    """
+    check_leaks(run.store.read_json(paths.scorer_card(run.paths.scorer)), seeds_of_arms(run.store, run.paths, run.spec))
 
     def work(step: Step) -> Report:
         scorer, _ = load_scorer(run.store, run.paths.scorer)

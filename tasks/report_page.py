@@ -10,7 +10,10 @@ from models.specs import SCORER
 from storage.store import Store
 from tasks import report_methods
 from tasks import report_parts as parts
+from tasks.claims import HEAD, MORE, claim_cells, claims
+from tasks.drift_rows import drift_rows
 from tasks.ledger import Ledger, ledger
+from tasks.paired import Paired
 from tasks.report_data import RunRecord, load_record
 from tasks.report_template import STYLE, TEMPLATE
 from tasks.verdicts import Gap, controls, gaps, headline, panels
@@ -18,11 +21,13 @@ from tasks.verdicts import Gap, controls, gaps, headline, panels
 SECTIONS = (
     ("accuracy", "Accuracy"),
     ("results", "Results"),
+    ("claims", "Claims"),
     ("gap", "Gap closure"),
     ("controls", "Controls"),
     ("layers", "Layers"),
     ("overlap", "Overlap"),
     ("survival", "Survival"),
+    ("drift", "Drift"),
     ("ledger", "Cost"),
     ("provenance", "Provenance"),
 )
@@ -34,7 +39,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     Raises DataError where there is no such run.
     """
     record = load_record(store, name)
-    found, costs = gaps(record.rows), ledger(record)
+    found, costs = gaps(record.arms), ledger(record)
     layers, why_layers = parts.layer_pictures(store, record)
     overlaps, why_overlap = parts.overlap_pictures(store, record)
     survival, why_survival = parts.survival_pictures(store, record)
@@ -55,8 +60,10 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             results=parts.result_tables(record),
             failed=parts.failed_arms(record),
             many=len(panels(record.rows)) > 1,
+            claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},
             gaps=found,
-            controls=controls(record.rows),
+            controls=controls(record.arms),
+            drift=drift_rows(record.scores),
             layers=_pictures(layers),
             overlaps=_pictures(overlaps),
             survival=_pictures(survival),
@@ -80,6 +87,13 @@ def points(difference: float | None) -> str:
     return "-" if difference is None else f"{100 * difference:+.2f} points"
 
 
+def tested(found: Paired) -> str:
+    """`± 0.50 points, p=0.2, n=2`: standard error and paired test, as far as n allows."""
+    error = [f"± {100 * found.error:.2f} points"] if found.error is not None else []
+    test = [f"p={found.p_value:.2g}"] if found.p_value is not None else []
+    return ", ".join([*error, *test, f"n={found.n}"])
+
+
 def duration(seconds: float) -> str:
     """Seconds as people read them."""
     if seconds < 120:
@@ -90,6 +104,7 @@ def duration(seconds: float) -> str:
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["points"] = points
+    environment.filters["tested"] = tested
     environment.filters["seconds"] = duration
     environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"

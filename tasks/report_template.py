@@ -115,6 +115,14 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 <td class="num">{{ arm.seed }}</td><td class="text">{{ arm.what }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}
 
+<h2 id="claims">Claims</h2>
+{% if claims.lines %}<p>The learned scorers beside the best of the others, seed by seed: mean difference of accuracy ± its standard
+error, n seeds in common, p of the paired t-test. Criteria that look ahead are rivals of the lookahead track only. Scoring holds the
+probe of a method that looks ahead, and all overhead of its step.</p>
+<div class="scroll"><table><thead><tr>{% for title in claims.head %}<th>{{ title }}</th>{% endfor %}</tr></thead><tbody>
+{% for line in claims.lines %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% else %}{{ missing("no learned scorer has an arm yet") }}{% endif %}
+
 <h2 id="gap">Gap closure</h2>
 {% if gaps %}<p>(scorer &minus; best criterion) / (ticket &minus; best criterion): 0 % is the best fixed formula,
 100 % the ticket of a whole IRP.</p>
@@ -125,20 +133,23 @@ dense and ticket are the two ends of the scale.</p>{% endif %}
 <td class="num">{{ "%g" | format(gap.density) }}</td><td>{{ gap.method }}</td>
 <td>{% if gap.closure is not none %}<b>{{ "%.1f" | format(100 * gap.closure) }} %</b>{% else %}not defined
  <small>({{ gap.why }})</small>{% endif %}</td>
-<td class="num">{{ gap.scorer | accuracy }}</td><td class="num">{{ gap.lead | points }}</td>
+<td class="num">{{ gap.scorer | accuracy }}</td>
+<td class="num">{{ gap.lead | points }} <small>{{ gap.over | tested }}</small></td>
 <td>{{ gap.best | accuracy }} <small>{{ gap.best_name }}</small></td><td class="num">{{ gap.ticket | accuracy }}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}{{ missing("no arm at a density below 1 has been retrained yet") }}{% endif %}
 
 <h2 id="controls">Controls</h2>
 {% if controls %}<p>A control destroys one thing and keeps the rest: <i>shuffle</i> moves the kept weights about within each layer,
-<i>reinit</i> draws their values anew, <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts.</p>
+<i>reinit</i> draws their values anew, <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts, seed by seed;
+± is its standard error, p that of the paired t-test.</p>
 <div class="scroll"><table><thead><tr>
 {% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">difference</th>
-<th>verdict</th><th class="num">method</th><th class="num">control</th><th class="num">n</th></tr></thead><tbody>
+<th>verdict</th><th class="num">method</th><th class="num">control</th></tr></thead><tbody>
 {% for one in controls %}<tr>
 {% if many %}<td>{{ one.target }} on {{ one.dataset }}</td>{% endif %}<td>{{ one.method }}+{{ one.control }}</td>
-<td class="num">{{ "%g" | format(one.density) }}</td><td class="num">{{ one.difference | points }}</td><td>{{ one.verdict }}</td>
-<td class="num">{{ one.base | accuracy }}</td><td class="num">{{ one.accuracy | accuracy }}</td><td class="num">{{ one.n }}</td></tr>
+<td class="num">{{ "%g" | format(one.density) }}</td>
+<td class="num">{{ one.found.mean | points }} <small>{{ one.found | tested }}</small></td><td>{{ one.verdict }}</td>
+<td class="num">{{ one.base | accuracy }}</td><td class="num">{{ one.accuracy | accuracy }}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}{{ missing("the run has no control (a method METHOD+CONTROL)") }}{% endif %}
 
 <h2 id="layers">Where the weights stay</h2>
@@ -151,6 +162,20 @@ the whole network would overlap by the density.</p>{{ pictures(overlaps) }}{% el
 
 <h2 id="survival">What survives</h2>
 {% if survival %}{{ pictures(survival) }}{% else %}{{ missing(why.survival) }}{% endif %}
+
+<h2 id="drift">Drift</h2>
+{% if drift %}<p>Features of each target beside those the scorer learned from. Distance: Kolmogorov-Smirnov, 0 = the same, 1 = nothing
+in common; <i>new values</i> are fan-ins, depths and layer sizes that training did not have. A warning stops nothing.</p>
+<div class="scroll"><table><thead><tr><th>target</th><th class="num">seed</th><th>method</th><th>beside</th><th></th>
+<th>worst columns</th></tr></thead><tbody>
+{% for row in drift %}<tr><td>{{ row.target }}</td><td class="num">{{ row.seed }}</td><td>{{ row.method }}</td><td>{{ row.source }}</td>
+<td>{% if row.warning %}<span class="bad">warning</span>{% else %}<span class="good">alike</span>{% endif %}</td>
+<td class="text">{% for one in row.worst %}{{ one.column }} {{ "%.2f" | format(one.distance) }}
+{% if one.kind == "new values" %} <small>{{ one["values"] | length }}{{ "" if one["values"] | length < 3 else " or more" }} new,
+{{ "%.0f" | format(100 * one.new) }} % of weights</small>
+{% elif one.kind == "shifted" %} <small>shifted, at most {{ "%.2f" | format(one.threshold) }}</small>{% endif %}
+{% if not loop.last %}, {% endif %}{% endfor %}</td></tr>
+{% endfor %}</tbody></table></div>{% else %}{{ missing("no target was scored by a scorer that knows what it learned from") }}{% endif %}
 
 <h2 id="ledger">Cost</h2>
 <p>Wall seconds of the steps with all their overhead, as they were on the machines of this run; steps may have run side by side.</p>

@@ -5,7 +5,7 @@ from prefect import task
 from models.spec_fields import to_plain
 from models.specs import LEARNED, TargetSpec
 from tasks.ray_jobs import run_remote
-from tasks.run import Run
+from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import score_target as worker
 
@@ -30,6 +30,11 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
             scorer=run.paths.scorer if method in LEARNED else None,
             step=key,
         )
-        return run_remote(run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event)
+        report = run_remote(
+            run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event
+        )
+        if warning := (report.get("drift") or {}).get("warning"):
+            log().warning("%s: %s", title, warning)
+        return report
 
     return run_step(run, key, title, work, parameters={"target": target.label, "seed": seed, "method": method})

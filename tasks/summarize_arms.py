@@ -5,8 +5,12 @@ import json
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_link_artifact
 
+from tasks.claims import claims, claims_table
+from tasks.drift_rows import drift_rows
+from tasks.ledger import ledger
 from tasks.paired import control_rows, control_table
 from tasks.plots import accuracy_density_plot
+from tasks.report_data import load_record
 from tasks.report_page import report_page
 from tasks.result_rows import Row, markdown_table, metric_name, summarize
 from tasks.run import Run, log
@@ -27,6 +31,7 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
         if controls:
             _store(run, "controls.json", json.dumps(controls, indent=2).encode())
             _store(run, "controls.md", control_table(controls).encode())
+        told = _store_claims(run, arms)
         for kind in ("png", "svg"):
             _store(run, f"accuracy_density.{kind}", accuracy_density_plot(rows, kind))
         for row in rows:
@@ -34,7 +39,7 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
                 run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
         _store_page(run, command)
         _show(run, rows)
-        return {"rows": rows, "controls": controls, "arms": len(arms)}
+        return {"rows": rows, "controls": controls, "arms": len(arms), **told}
 
     return run_step(run, run.paths.summary, title, work)
 
@@ -42,6 +47,17 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
 def _store(run: Run, name: str, content: bytes) -> None:
     run.store.write(f"{run.paths.summary}/{name}", content)
     run.tracker.file(run.mlflow_run, f"summary/{name}", content)
+
+
+def _store_claims(run: Run, arms: list[Report]) -> Report:
+    """Claims and what the drift guard said, in storage and for the report."""
+    record = load_record(run.store, run.name)
+    found = claims(arms, record.scores, ledger(record))
+    told = {"claims": [claim.to_plain() for claim in found], "drift": drift_rows(record.scores)}
+    if found:
+        _store(run, "claims.json", json.dumps(told["claims"], indent=2).encode())
+        _store(run, "claims.md", claims_table(found).encode())
+    return told
 
 
 def _store_page(run: Run, command: str | None) -> None:

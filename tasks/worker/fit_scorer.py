@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models import seeding
+from models import drift, seeding
 from models.allocation_head import Allocation, fit_allocation
 from models.errors import DataError
 from models.features import FEATURES_VERSION, LayerFacts, feature_matrix_rows
@@ -54,11 +54,16 @@ def fit(job: Job) -> dict[str, Any]:
         scorer.allocation = Paths(contrast=spec.contrast, contrast_ahead=spec.contrast_ahead, blend=spec.blend)  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
-    metrics = {group: _compare(scorer, table, split, group, job.device) for group in ("seeds", "layers") if split.has(group)}
+    metrics, evaluated = {}, {}
+    for group in ("seeds", "layers"):
+        if split.has(group):
+            metrics[group], evaluated[group] = _compare(scorer, table, split, group, job.device)
     card = {
         "dataset": {"uri": job.config["dataset"], "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
-        "trained_on": split.description,
+        "trained_on": {**split.description, "layers": split.trained_layers},
+        "evaluated_on": evaluated,
+        "features_seen": split.features_seen(spec),
         "metrics": metrics,
         "losses": losses,
     }
@@ -79,6 +84,7 @@ class Split:
         self.facts = [[LayerFacts.from_plain(layer) for layer in part.metadata["layers"]] for part in dataset.parts]
         self.held_parts = {n for n, part in enumerate(dataset.parts) if part.metadata["seed"] in spec.holdout_seeds}
         self.held_layers = [_held_layers(facts, spec) for facts in self.facts]
+        self._trained: set[tuple[int, int]] = set()  # (part, layer) of every row that was handed out for training
         if not self.held_parts and not any(self.held_layers):
             raise DataError("scorer: nothing is held out; allowed: scorer.holdout_seeds or a larger scorer.holdout_layers")
 
@@ -96,6 +102,11 @@ class Split:
             },
         }
 
+    @property
+    def trained_layers(self) -> list[str]:
+        """What training rows have really come from, `SOURCE-SEED/LAYER`, as `held_out` names what the metrics come from."""
+        return sorted(self._name(number, layer) for number, layer in self._trained)
+
     def has(self, group: str) -> bool:
         """Whether anything is held out by `seeds` or by `layers`."""
         return bool(self.held_parts) if group == "seeds" else any(self.held_layers)
@@ -109,6 +120,27 @@ class Split:
             mine = slice(job.rank.index, None, count)
             for rows, labels in minibatches(features[mine], target[mine], max(spec.batch_size // count, 2), stream):
                 yield rows.to(job.device), labels.to(job.device)
+
+    def features_seen(self, spec: ScorerSpec) -> dict[str, Any]:
+        """For the drift guard: source network -> its features over the training seeds.
+
+        Held-out layers are among them. What the scorer makes of those is in its metrics, and a target of the source's own definition
+        must not look new because of them.
+        """
+        stream = seeding.generator(spec.seed, "features-seen")
+        sources: dict[str, list[int]] = {}
+        for number, part in enumerate(self.dataset.parts):
+            if number not in self.held_parts:
+                sources.setdefault(part.metadata["source"], []).append(number)
+        return {source: self._features_seen(numbers, stream).to_plain() for source, numbers in sources.items()}
+
+    def _features_seen(self, numbers: list[int], stream: torch.Generator) -> drift.Seen:
+        share, rows = drift.SAMPLE_ROWS / sum(self.dataset.parts[number].rows for number in numbers), []
+        for number in numbers:
+            for columns in self.dataset.batches(number, columns=COLUMNS):
+                chosen = drift.picked(len(columns["layer"]), share, stream).numpy()
+                rows.append(_features({key: values[chosen] for key, values in columns.items()}, self.facts[number]))
+        return drift.sketch(torch.cat(rows), [layer for number in numbers for layer in self.facts[number]])
 
     def allocation(self, spec: ScorerSpec, *, every_layer: bool = False) -> Allocation:
         """The head for layer densities, fitted to every cut of the training seeds; held-out layers are left out unless asked for."""
@@ -136,8 +168,11 @@ class Split:
             columns = _thinned(self.dataset, number, step, (*COLUMNS, self.label))
             for layer in wanted:
                 rows = columns["layer"] == layer
-                name = f"{part.metadata['source']}-{part.metadata['seed']}/{self.facts[number][layer].name}"
-                yield name, self.facts[number][layer], {key: values[rows] for key, values in columns.items()}
+                yield self._name(number, layer), self.facts[number][layer], {key: values[rows] for key, values in columns.items()}
+
+    def _name(self, number: int, layer: int) -> str:
+        about = self.dataset.parts[number].metadata
+        return f"{about['source']}-{about['seed']}/{self.facts[number][layer].name}"
 
     def _blocks(self, stream: torch.Generator) -> Iterator[Rows]:
         units = [(n, group) for n, part in enumerate(self.dataset.parts) if n not in self.held_parts for group in range(part.row_groups)]
@@ -156,6 +191,7 @@ class Split:
         for columns in batches:
             rows = ~held[columns["layer"]]
             if rows.any():
+                self._trained.update((number, int(layer)) for layer in np.unique(columns["layer"][rows]))
                 yield _rows({key: values[rows] for key, values in columns.items()}, self.facts[number], self.label, self.most)
 
 
@@ -185,8 +221,10 @@ def _all_sum(values: Tensor) -> Tensor:
     return values
 
 
-def _compare(scorer: nn.Module, table: nn.Module, split: Split, group: str, device: torch.device) -> dict[str, Any]:
-    """The held-out report of the scorer, and of the table, abs(w), abs(g) and abs(w * g) beside it."""
+def _compare(
+    scorer: nn.Module, table: nn.Module, split: Split, group: str, device: torch.device
+) -> tuple[dict[str, Any], list[str]]:
+    """The held-out report of the scorer, and of the table, abs(w), abs(g) and abs(w * g) beside it; and the names of the layers."""
     scores: dict[str, dict[str, Tensor]] = {"scorer": {}, "table": {}, "abs_weight": {}, "abs_gradient": {}, "abs_weight_gradient": {}}
     labels = {}
     for name, facts, columns in split.held_out(group):
@@ -199,7 +237,7 @@ def _compare(scorer: nn.Module, table: nn.Module, split: Split, group: str, devi
         scores["abs_weight"][name], scores["abs_gradient"][name] = weight.abs(), gradient.abs()
         scores["abs_weight_gradient"][name] = (weight * gradient).abs()
     reports = {key: evaluate_scorer(values, labels, split.most) for key, values in scores.items()}
-    return {**reports.pop("scorer"), "baselines": reports}
+    return {**reports.pop("scorer"), "baselines": reports}, sorted(labels)
 
 
 def _held_layers(facts: list[LayerFacts], spec: ScorerSpec) -> set[int]:
@@ -219,9 +257,12 @@ def _thinned(dataset: FeatureDataset, number: int, step: int, names: tuple[str, 
 
 
 def _rows(columns: Columns, facts: list[LayerFacts], label: str, most: int) -> Rows:
+    return _features(columns, facts), label_target(torch.tensor(columns[label]), most)
+
+
+def _features(columns: Columns, facts: list[LayerFacts]) -> Tensor:
     layers = torch.from_numpy(columns["layer"].astype(np.int64))
-    features = feature_matrix_rows(layers, torch.tensor(columns["weight"]), torch.tensor(columns["gradient"]), facts)
-    return features, label_target(torch.tensor(columns[label]), most)
+    return feature_matrix_rows(layers, torch.tensor(columns["weight"]), torch.tensor(columns["gradient"]), facts)
 
 
 def _joined(pool: list[Rows]) -> Rows:

@@ -8,16 +8,17 @@ from torch import nn
 from models import gates, seeding
 from models.controls import CONTROLS, Control
 from models.criteria.registry import CRITERIA, Criterion
+from models.drift import FirstLook, compare
 from models.gradients import Batches
 from models.masks import Mask, Scores
 from models.repair import repair
-from models.scorer_criterion import as_criterion, looking_ahead
+from models.scorer_criterion import as_criterion, inputs, looking_ahead
 from models.specs import LEARNED, SCORER_GROWTH, DataSpec, TargetSpec
 from storage import paths
 from storage.checkpoints import dump_tensors
 from storage.mask_files import dump_mask
 from tasks.worker.job import Job, body, images
-from tasks.worker.scorer_files import load_scorer
+from tasks.worker.scorer_files import features_seen, load_scorer
 from tasks.worker.scoring_batches import scoring_batches
 from tasks.worker.train_network import initial_network
 
@@ -28,12 +29,15 @@ Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 def score_target(job: Job) -> dict[str, Any]:
     """Score every prunable weight of one target and seed by one method; write the scores and one mask per density and control.
 
-    `cuts` of the report: density -> facts of its mask; `controls`: control -> the same.
+    `cuts` of the report: density -> facts of its mask; `controls`: control -> the same; `drift`: of a learned method, how far the
+    target's features are from those the scorer was fitted to (None where its card does not say).
     """
     target, seed, name = job.spec("target", TargetSpec), job.config["seed"], job.config["method"]
     arrays = images(job.spec("data", DataSpec))
     network = initial_network(target.network, arrays, seed).to(job.device)
-    scoring = Scoring(job, network, _method(job, name), scoring_batches(job, arrays, seed), arrays.image_shape, target.network.prune_head)
+    look = FirstLook(seeding.generator(seed, "drift"))
+    method, card = _method(job, name, look)
+    scoring = Scoring(job, network, method, scoring_batches(job, arrays, seed), arrays.image_shape, target.network.prune_head)
     scores = scoring.scores(scoring.batches)
     job.store.write(f"{job.config['step']}/scores.safetensors", dump_tensors(scores))
     cuts = scoring.cuts(scores)
@@ -45,6 +49,7 @@ def score_target(job: Job) -> dict[str, Any]:
         "cuts": cuts,
         "controls": {control: scoring.control_cuts(control, scores, cuts) for control in job.config["controls"]},
         "data_digest": arrays.digest,
+        "drift": scoring.drift(card, look) if card else None,
     }
 
 
@@ -65,6 +70,15 @@ class Scoring:
         stream = seeding.generator(config["seed"], "criterion", config["method"])
         scores = self.method.score(self.network, batches, stream, head=self.head, density=min(config["densities"]))
         return {layer: score.detach().cpu() for layer, score in scores.items()}
+
+    def drift(self, card: dict[str, Any], look: FirstLook) -> dict[str, Any] | None:
+        """What the drift guard says; `look` has watched the scorer at work."""
+        training = features_seen(card)
+        if training is None:
+            return None
+        if look.seen is None:  # a head that ranks by growth alone asks for no features
+            look(*inputs(self.network, self.batches, head=self.head))
+        return compare(training, look.found).to_plain()
 
     def cuts(self, scores: Scores, name: str | None = None, control: Control | None = None) -> Cuts:
         """Cut the scores at every density; write each mask and say what it is."""
@@ -96,10 +110,10 @@ class Scoring:
         return mask, {"repair": record._asdict()}
 
 
-def _method(job: Job, name: str) -> Criterion:
+def _method(job: Job, name: str, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:
+    """The method and, of a learned one, its scorer's card."""
     if name not in LEARNED:
-        return CRITERIA[name]
-    scorer, _ = load_scorer(job.store, job.config["scorer"])
-    if name == SCORER_GROWTH:
-        return Criterion(score=looking_ahead(scorer.to(job.device)))
-    return Criterion(score=as_criterion(scorer.to(job.device)))
+        return CRITERIA[name], None
+    scorer, card = load_scorer(job.store, job.config["scorer"])
+    score = looking_ahead if name == SCORER_GROWTH else as_criterion
+    return Criterion(score=score(scorer.to(job.device), watch=look)), card

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from models.drift import Seen
 from models.scorers.registry import restored_scorer, scorer_config
 from storage.scorer_files import parse_scorer_files, read_scorer_files, write_scorer_files
 from storage.store import Store
@@ -25,3 +26,9 @@ def read_scorer(card: bytes, weights: bytes, where: str) -> tuple[nn.Module, dic
     """The scorer of a card and its tensors; `where` names them in errors."""
     described, tensors = parse_scorer_files(card, weights, where)
     return restored_scorer(described["scorer"], tensors, where), described
+
+
+def features_seen(card: dict[str, Any]) -> dict[str, Seen] | None:
+    """For the drift guard: source network -> its features; None of a card from before there was one. Raises DataError on a broken one."""
+    described = card.get("features_seen")
+    return {source: Seen.from_plain(seen) for source, seen in described.items()} if described else None

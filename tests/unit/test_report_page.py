@@ -64,16 +64,37 @@ def test_verdict_results_and_gap_closure(page: str) -> None:
     assert "magnitude 0.6000 ± 0.0000 n=2 0.4000 n=1 1 failed" in results
     assert "lenet300-100 snip+invert 0.1 10 loss: nan at step 3" in results
     gap = section(page, "gap")
-    assert "0.1 scorer 60.0 % 0.7700 +6.00 points 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
-    assert "0.02 scorer not defined (no ticket) 0.5000 -10.00 points 0.6000 snip -" in gap
+    assert "0.1 scorer 60.0 % 0.7700 +6.00 points ± 0.00 points, n=2 0.7100 snip 0.8100" in gap  # (.77 - .71) / (.81 - .71)
+    assert "0.02 scorer not defined (no ticket) 0.5000 -10.00 points ± 0.00 points, n=2 0.6000 snip -" in gap
 
 
 def test_controls_with_their_verdicts(page: str) -> None:
     found = section(page, "controls")
-    assert "scorer+shuffle 0.1 -1.50 points weights matter 0.7700 0.7550 2" in found
-    assert "scorer+shuffle 0.02 -0.50 points only layer densities matter 0.5000 0.4950 2" in found
-    assert "scorer+reinit 0.1 +0.00 points initial values do not matter 0.7700 0.7700 2" in found
-    assert "snip+invert 0.1 - not defined: an accuracy is missing 0.7100 - 0" in found
+    # -.01 and -.02: t = -3 with one degree of freedom, p = 1 - 2 atan(3) / pi = .2048; -.01 and 0: t = -1, p = .5
+    assert "scorer+shuffle 0.1 -1.50 points ± 0.50 points, p=0.2, n=2 weights matter 0.7700 0.7550" in found
+    assert "scorer+shuffle 0.02 -0.50 points ± 0.50 points, p=0.5, n=2 only layer densities matter 0.5000 0.4950" in found
+    assert "scorer+reinit 0.1 +0.00 points ± 1.00 points, p=1, n=2 initial values do not matter 0.7700 0.7700" in found
+    assert "snip+invert 0.1 - n=0 not defined: an accuracy is missing 0.7100 -" in found
+
+
+def test_claims_stand_on_the_page(page: str) -> None:
+    found = section(page, "claims")
+    assert "0.1 scorer (strict) 0.7700 (n=2) +0.0600 ± 0.0000 snip (n=2)" in found
+    assert "60.0 % +0.0150 ± 0.0050 (n=2, p=0.2) weights matter 20.0 s / 40.0 s (50.0 %) 3.00 reuses" in found
+    assert "- +0.0050 ± 0.0050 (n=2, p=0.5) only layer densities matter" in found  # no ticket at .02
+
+
+def test_drift_stands_on_the_page(made: SimpleNamespace, tmp_path: Path) -> None:
+    store = made.run(tmp_path)
+    assert "Left out: no target was scored" in section(report_page(store, made.name), "drift")
+    step = RunPaths(made.name).scores(made.target, 10, "scorer")
+    depth = {"column": "depth", "kind": "new values", "distance": 0.5, "threshold": 0.05, "new": 0.25, "values": [0.1, 0.2]}
+    weight = {"column": NASTY, "kind": "shifted", "distance": 0.31, "threshold": 0.05, "new": 0.0, "values": []}
+    told = {"source": "resnet8-w4", "warning": "features unlike", "columns": [depth, weight, weight, weight]}
+    store.write_json(report(step), {**store.read_json(report(step)), "drift": told})
+    found = section(report_page(store, made.name), "drift")
+    assert f"{made.target} 10 scorer resnet8-w4 warning depth 0.50 2 new, 25 % of weights , {NASTY} 0.31 shifted, at most 0.05" in found
+    assert found.count(NASTY) == 2  # three columns in all
 
 
 def test_cost_and_break_even(page: str) -> None:
