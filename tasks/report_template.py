@@ -156,7 +156,8 @@ the whole network would overlap by the density.</p>{{ pictures(overlaps) }}{% el
 <p>What lies between the minima of two networks, on training images, with BatchNorm statistics taken anew at every point.</p>
 {% for one in valleys %}<h3>{{ one.title }}</h3>{{ pictures(one.pictures) }}
 {% if one.rows %}<div class="scroll"><table><thead><tr><th></th><th class="num">{{ one.first }}</th>
-<th class="num">{{ one.second }}</th></tr></thead><tbody>{% for what, first, second in one.rows %}<tr><td>{{ what }}</td><td class="num">{{ first }}</td>
+<th class="num">{{ one.second }}</th></tr></thead><tbody>
+{% for what, first, second in one.rows %}<tr><td>{{ what }}</td><td class="num">{{ first }}</td>
 <td class="num">{{ second }}</td></tr>{% endfor %}</tbody></table></div>{% endif %}
 {% for line in one.lines %}<p class="soft">{{ line }}</p>{% endfor %}{% endfor %}{% endif %}
 

@@ -1,6 +1,6 @@
 """The part of the report page about the minima of two arms: pictures and a few numbers of every comparison."""
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from storage.paths import RunPaths, report
@@ -34,9 +34,8 @@ def _entry(found: dict[str, Any]) -> dict[str, Any]:
     if found["status"] != "ok":
         return entry | {"lines": [f"Not compared: {found['reason']}."]}
     for name, draw in figures(found).items():
-        entry["pictures"].append(
-            {"title": TITLES[name], "svg": page_figure(lambda draw=draw: draw(found), f"{name} {title}"), "caption": ""}
-        )
+        svg = page_figure(partial(draw, found), f"{name} {title}")
+        entry["pictures"].append({"title": TITLES[name], "svg": svg, "caption": ""})
     entry["rows"] = [row for row in (_row(found, *each) for each in EACH) if row]
     return entry | {"lines": [*_lines(found), *(f"{probe}: {reason}." for probe, reason in found["failed"].items())]}
 
