@@ -6,48 +6,40 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.pipeline.command_line import cli
+from tests.pipeline.command_line import METHOD, cli
 
 pytestmark = pytest.mark.services
 
-TINY = {"images": 64, "batch_size": 32, "steps": 3, "points": 3, "size": 3, "curvature_images": 32, "k": 2, "iterations": 4}
 PICTURES = {f"{name}.{kind}" for name in ("curve", "plane", "hessian") for kind in ("png", "svg")}
 
 
-def test_a_pair_of_the_spec_and_one_more_afterwards(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    spec = json.dumps({**TINY, "pairs": [["dense", "snip"]]})
-    run = ("run", "--recipe", "smoke", "--name", "pair", "--set", 'fanout.methods=["snip"]', "--set", f"valley={spec}")
-    done = cli(home, *run)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "[done] valley of lenet300-100: dense seed 10 and snip@0.1 seed 10" in done.stdout
-    ids = json.loads(cli(home, "show", "pair", "--json").stdout)["ids"]
-
-    done = cli(home, "valley", "pair", "--first", "dense", "--second", "snip", "--set", 'probes=["norms","curve"]')
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(cli(home, "show", "pair", "--json").stdout)
-    assert found["ids"] == ids  # the run's own record stays
-    assert [sorted(report["records"]) for report in found["valley"]] in (
-        [["curve", "norms"], ["curve", "hessian", "noise", "norms"]],
-        [["curve", "hessian", "noise", "norms"], ["curve", "norms"]],
-    )
-    whole = max(found["valley"], key=lambda report: len(report["records"]))
-    assert whole["same_start"] and whole["failed"] == {} and 0 < whole["records"]["hessian"]["first"]["share"] <= 1
-    assert {Path(picture).name for picture in whole["pictures"]} == PICTURES
-    assert all(Path(picture).stat().st_size > 5000 for picture in whole["pictures"])
-    less = min(found["valley"], key=lambda report: len(report["records"]))
-    assert all(picture in done.stdout for picture in less["pictures"]) and len(less["pictures"]) == 2
-
+def test_a_pair_of_the_spec_has_numbers_and_pictures_wherever_people_look(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    [report] = found["valley"]
+    assert (report["first"]["short"], report["second"]["short"]) == ("dense", METHOD)
+    assert report["same_start"] and report["failed"] == {} and set(report["records"]) == {"norms", "curve", "hessian", "noise"}
+    assert 0 < report["records"]["hessian"]["first"]["share"] <= 1
+    assert {Path(picture).name for picture in report["pictures"]} == PICTURES
+    assert all(Path(picture).stat().st_size > 5000 for picture in report["pictures"])
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
-    assert {file.path for file in client.list_artifacts(whole["mlflow_run_id"])} >= PICTURES
-    folder = whole["report"].split("/pair/")[1].removesuffix("/report.json")
-    assert {f"{folder}/{name}" for name in PICTURES} == {file.path for file in client.list_artifacts(ids["mlflow_run_id"], folder)}
-    assert client.get_run(whole["mlflow_run_id"]).data.tags["mlflow.parentRunId"] == ids["mlflow_run_id"]
-    assert client.get_run(ids["mlflow_run_id"]).info.status == "FINISHED"
-    assert 'id="valley"' in (home / "storage/runs/pair/summary/report.html").read_text()
+    assert {file.path for file in client.list_artifacts(report["mlflow_run_id"])} >= PICTURES
+    folder = report["report"].split(f"/{found['name']}/")[1].removesuffix("/report.json")
+    kept = client.list_artifacts(found["ids"]["mlflow_run_id"], folder)
+    assert {file.path for file in kept} == {f"{folder}/{name}" for name in PICTURES}
+    assert 'id="valley"' in (home / "storage/runs" / found["name"] / "summary/report.html").read_text()
 
-    done = cli(home, "valley", "pair", "--first", "dense", "--second", "snip")
-    assert done.returncode == 0 and "[cached] valley of" in done.stdout
-    for second, message in (("sinp", "--second: 'sinp' is not known"), ("dense", "allowed: another arm")):
-        done = cli(home, "valley", "pair", "--first", "dense", "--second", second)
-        assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+def test_another_pair_of_the_finished_run(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    arms = ("valley", found["name"], "--first", "dense")
+    done = cli(home, *arms, "--second", "snip", "--set", 'probes=["norms","curve"]')
+    assert done.returncode == 0, done.stderr[-3000:]
+    now = json.loads(cli(home, "show", found["name"], "--json").stdout)
+    assert (now["ids"], now["arms"]) == (found["ids"], found["arms"])  # the run's own record stays
+    [report] = [report for report in now["valley"] if report["second"]["short"] == "snip@0.1"]
+    assert set(report["records"]) == {"norms", "curve"}
+    assert len(report["pictures"]) == 2 and all(picture in done.stdout for picture in report["pictures"])
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    assert client.get_run(report["mlflow_run_id"]).data.tags["mlflow.parentRunId"] == found["ids"]["mlflow_run_id"]
+    done = cli(home, *arms, "--second", "sinp")
+    assert done.returncode == 2 and "--second: 'sinp' is not known" in done.stderr and len(done.stderr.strip().splitlines()) == 1
