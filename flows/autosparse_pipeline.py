@@ -1,4 +1,4 @@
-"""The whole DAG: IRP of each source, feature data set, scorer, fan-out, summary. Start reading here."""
+"""The whole DAG: IRP of each source, feature data set, scorer, fan-out, valleys, summary. Start reading here."""
 
 import contextvars
 from collections.abc import Callable
@@ -16,7 +16,9 @@ from flows.recipes import recipe as recipe_spec
 from flows.rerun import rerun_command
 from flows.scorer_training import scorer_training
 from flows.target_fanout import target_fanout
+from flows.valley import valley
 from models.specs import ExperimentSpec
+from tasks.comparisons import comparisons
 from tasks.extract_features import extract_features
 from tasks.inspect_data import inspect_data
 from tasks.preflight import data_specs, run_name
@@ -63,6 +65,8 @@ def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, 
         slots = run.cluster.slots(run.spec.fanout.job)
         runner: Any = ThreadPoolTaskRunner(max_workers=slots)
         arms = target_fanout.with_options(task_runner=runner)(run, run.name)
+        if run.spec.valley.pairs:
+            valley.with_options(task_runner=runner)(run, comparisons(run.spec), run.name)
         summary = summarize_arms.submit(run, arms, "summary", rerun_command(run.spec, run.name)).result()
         return outcome(run, dataset, scorer, summary)
 

@@ -89,6 +89,35 @@ def report(run: str, *, out: Path | None = None) -> None:
 
 
 @app.command
+def valley(
+    run: str,
+    *,
+    first: str,
+    second: str,
+    seed: int | None = None,
+    set_: Annotated[
+        tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec's valley, e.g. size=15; may be repeated")
+    ] = (),
+) -> None:
+    """What lies between the minima of two arms of a finished run: curve, plane, Hessian, noise; numbers and pictures.
+
+    Parameters
+    ----------
+    run
+        The name of the run.
+    first
+        [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. dense or scorer@0.02; the spectrum's displacement starts here.
+    second
+        The other arm, of the same target.
+    seed
+        Of arms that name none; by default the first seed of the fan-out.
+    """
+    from flows.valley_command import compare_run
+
+    compare_run(run, first, second, seed, parse_changes(set_))
+
+
+@app.command
 def prune(
     network: str,
     *,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipes import recipe as recipe_spec
-from flows.show_command import print_addresses, print_results
+from flows.show_command import print_addresses, print_results, print_valley
 from models.spec_fields import override
 from models.specs import ExperimentSpec
 from storage.paths import RunPaths
@@ -43,6 +43,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
         result = autosparse(spec=spec, name=name)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
+    print_valley(found["valley"])
     print_addresses(found)
 
 

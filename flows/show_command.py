@@ -19,6 +19,7 @@ def print_run(found: Found) -> None:
         )
     console.print(rounds)
     print_results(found)
+    print_valley(found["valley"])
     print_addresses(found)
 
 
@@ -48,6 +49,23 @@ def print_results(found: Found) -> None:
         for row in others:
             table.add_row(row["target"], row["dataset"], row["method"], share(row["kept_density"]), cell(row))
         console.print(table)
+
+
+def print_valley(found: list[Found]) -> None:
+    """Comparisons of two arms."""
+    if not found:
+        return
+    names = ("target", "first", "second", "highest loss on the curve", "on the line", "distance", "share in the top directions", "random")
+    table = Table(*names, title="valleys")
+    for report in found:
+        curve, first = report.get("records", {}).get("curve"), report.get("records", {}).get("hessian", {}).get("first")
+        figures = [f"{curve['curve_loss_max']:.4g}", f"{curve['line_loss_max']:.4g}"] if curve else ["", report.get("reason", "")]
+        figures += [f"{first['distance']:.3g}", f"{first['share']:.2g}", f"{first['share_random']:.1g}"] if first else []
+        table.add_row(report["target"], *(f"{report[side]['short']} #{report[side]['seed']}" for side in ("first", "second")), *figures)
+    console.print(table)
+    for report in found:
+        for probe, reason in report.get("failed", {}).items():
+            console.print(f"{probe} of {report['first']['short']} and {report['second']['short']}: {reason}", highlight=False, markup=False)
 
 
 def print_addresses(found: Found) -> None:

@@ -89,6 +89,15 @@ class RunPaths:
         return f"{self.scores(target, seed, method)}/density-{name}" + (f"-{control}" if control else "")
 
     @property
+    def valley(self) -> str:
+        """Comparisons of the minima of two arms."""
+        return f"{self.root}/valley"
+
+    def comparison(self, target: str, first: str, second: str, settings: str) -> str:
+        """Two arms of a target, by `arm_key` each, under settings with a fingerprint."""
+        return f"{self.valley}/{target}/{first}--{second}-{settings}"
+
+    @property
     def summary(self) -> str:
         """The results table and plots."""
         return f"{self.root}/summary"
@@ -97,6 +106,12 @@ class RunPaths:
     def training(self) -> str:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
         return f"{self.root}/training"
+
+
+def arm_key(method: str, control: str | None, density: float | None, seed: int) -> str:
+    """One arm of a target as a part of a key: `snip-shuffle-0.05-seed10`."""
+    parts = [method_key(method), *filter(None, [control]), *([] if density is None else [f"{density:g}"])]
+    return "-".join([*parts, f"seed{seed}"])
 
 
 def report(step: str) -> str:

@@ -32,7 +32,7 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
         _panel(axes, [row for row in rows if (row["target"], row["dataset"]) == panel and row["mean"] is not None])
         axes.set_title(f"{panel[0]} on {panel[1]}")
         axes.set_ylabel("test accuracy, last epoch")
-    return _bytes(figure, kind)
+    return figure_bytes(figure, kind)
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
@@ -87,10 +87,11 @@ def layer_density_plot(densities: dict[str, float], title: str) -> bytes:
     axes.set_xticks(place, [name.removesuffix(".weight") for name in densities], rotation=90, fontsize="x-small")
     axes.set_ylabel("density after the cut")
     axes.set_title(title, fontsize="small")
-    return _bytes(figure, "png")
+    return figure_bytes(figure, "png")
 
 
-def _bytes(figure: Figure, kind: str) -> bytes:
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as `png` or `svg`, the same bytes for the same numbers."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.arm_names import spec_pairs
 from models.errors import ConflictError, DataError, not_allowed, unknown_name
 from models.networks.registry import build_network
 from models.spec_fields import fingerprint
@@ -15,7 +16,7 @@ from tasks.method_checks import check_methods
 
 def check_spec(spec: ExperimentSpec) -> None:
     """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
-    on networks that they do not support."""
+    on networks that they do not support, pairs of arms that there will not be."""
     for field, data in data_specs(spec):
         if data.name not in DATASETS:
             raise unknown_name(f"{field}.name", data.name, DATASETS)
@@ -26,6 +27,7 @@ def check_spec(spec: ExperimentSpec) -> None:
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
     check_methods(spec)
+    spec_pairs(spec)
 
 
 def run_name(spec: ExperimentSpec) -> str:

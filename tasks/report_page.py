@@ -16,6 +16,7 @@ from tasks.ledger import Ledger, ledger
 from tasks.paired import Paired
 from tasks.report_data import RunRecord, load_record
 from tasks.report_template import STYLE, TEMPLATE
+from tasks.report_valley import valleys
 from tasks.verdicts import Gap, controls, gaps, headline, panels
 
 SECTIONS = (
@@ -28,6 +29,7 @@ SECTIONS = (
     ("overlap", "Overlap"),
     ("survival", "Survival"),
     ("drift", "Drift"),
+    ("valley", "Valleys"),
     ("ledger", "Cost"),
     ("provenance", "Provenance"),
 )
@@ -43,6 +45,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     layers, why_layers = parts.layer_pictures(store, record)
     overlaps, why_overlap = parts.overlap_pictures(store, record)
     survival, why_survival = parts.survival_pictures(store, record)
+    compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
     return (
         _environment()
@@ -55,7 +58,8 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             notes=_notes(record),
             unfinished=bool(_open_steps(record)),
             tiles=_tiles(record, found, costs),
-            sections=SECTIONS,
+            sections=[section for section in SECTIONS if compared or section[0] != "valley"],
+            valleys=[{**one, "pictures": _pictures(one["pictures"])} for one in compared],
             curves=_pictures(parts.curves(record)),
             results=parts.result_tables(record),
             failed=parts.failed_arms(record),

@@ -6,6 +6,7 @@ variables with the printed colour as fallback.
 
 import hashlib
 import re
+from collections.abc import Callable
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -131,6 +132,12 @@ def survival_figure(found: SurvivalMap, label: str) -> str:
         bar.set_label("mean rounds survived")
         bar.outline.set_visible(False)  # type: ignore[operator]
         return _svg(figure, label)
+
+
+def page_figure(draw: Callable[[], Figure], label: str) -> str:
+    """A figure that is drawn elsewhere, in the style of the page."""
+    with matplotlib.rc_context(STYLE):
+        return _svg(draw(), label)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -177,6 +177,15 @@ in common; <i>new values</i> are fan-ins, depths and layer sizes that training d
 {% if not loop.last %}, {% endif %}{% endfor %}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}{{ missing("no target was scored by a scorer that knows what it learned from") }}{% endif %}
 
+{% if valleys %}<h2 id="valley">Valleys</h2>
+<p>What lies between the minima of two networks, on training images, with BatchNorm statistics taken anew at every point.</p>
+{% for one in valleys %}<h3>{{ one.title }}</h3>{{ pictures(one.pictures) }}
+{% if one.rows %}<div class="scroll"><table><thead><tr><th></th><th class="num">{{ one.first }}</th>
+<th class="num">{{ one.second }}</th></tr></thead><tbody>
+{% for what, first, second in one.rows %}<tr><td>{{ what }}</td><td class="num">{{ first }}</td>
+<td class="num">{{ second }}</td></tr>{% endfor %}</tbody></table></div>{% endif %}
+{% for line in one.lines %}<p class="soft">{{ line }}</p>{% endfor %}{% endfor %}{% endif %}
+
 <h2 id="ledger">Cost</h2>
 <p>Wall seconds of the steps with all their overhead, as they were on the machines of this run; steps may have run side by side.</p>
 <div class="scroll"><table><thead><tr><th>step</th><th class="num">seconds</th><th></th></tr></thead><tbody>

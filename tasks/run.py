@@ -9,7 +9,8 @@ from typing import Any
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
-from models.spec_fields import fingerprint, to_plain
+from models.errors import DataError
+from models.spec_fields import fingerprint, from_plain, to_plain
 from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import Store, open_store
@@ -85,6 +86,36 @@ def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
         status = "KILLED"
         try:
             yield run
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            tracker.close_all(status)
+
+
+@contextmanager
+def reopen_run(name: str) -> Iterator[Run]:
+    """A run that is there already, for work on what it made: its record and the state of its MLflow run stay as they are.
+
+    Raises DataError where there is no such run.
+    """
+    settings = settings_module.load()
+    settings_module.export(settings)
+    store, paths = open_store(settings.storage), RunPaths(name)
+    if not store.exists(paths.run):
+        raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
+    check_reachable(settings.mlflow_uri)
+    spec, ids = from_plain(ExperimentSpec, store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
+    with connected(settings) as cluster:
+        _check_capacity(spec, cluster)
+        flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
+        tracker = Tracker(settings, {"autosparse.run": name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()})
+        known = tracker.knows(ids["mlflow_run_id"])
+        ids = ids if known else ids | {"mlflow_run_id": tracker.open("run", name)}
+        status = "KILLED"
+        try:
+            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
             status = "FINISHED"
         except Exception:
             status = "FAILED"

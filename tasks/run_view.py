@@ -36,6 +36,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "dataset": {key: dataset[key] for key in ("uri", "digest", "rows")} if dataset else None,
         "scorer": _scorer(store, run),
         "arms": _arms(store, run),
+        "valley": _valley(store, run),
         "summary": summary["rows"] if summary else [],
         "controls": summary.get("controls", []) if summary else [],
         "ids": ids,
@@ -75,6 +76,17 @@ def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
         return None
     version = {key: registered[key] for key in ("version", "champion", "held_out")} if registered else {}
     return {"metrics": fitted["metrics"], "kind": fitted["kind"], "trained_on": fitted["trained_on"], **version}
+
+
+def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
+    """Comparisons of two arms, without the tables of planes: these stay in the report, whose address is there."""
+    found = []
+    for key in (key for key in store.list(run.valley) if key.endswith("/report.json")):
+        report = store.read_json(key)
+        records = {name: record for name, record in report.get("records", {}).items() if name != "plane"}
+        images = [store.uri(picture) for picture in report.get("pictures", [])]
+        found.append({**report, "records": records, "pictures": images, "report": store.uri(key)})
+    return found
 
 
 def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:

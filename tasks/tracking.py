@@ -64,6 +64,13 @@ class Tracker:
         self._open.add(run_id)
         return run_id
 
+    def knows(self, run_id: str) -> bool:
+        """Whether this MLflow has the run: one of another server or database it has not."""
+        try:
+            return bool(self.client.get_run(run_id))
+        except MlflowException:
+            return False
+
     def parameters(self, run_id: str, values: dict[str, Any]) -> None:
         """Log parameters that the run does not have yet (they cannot change)."""
         known = self.client.get_run(run_id).data.params

@@ -48,9 +48,14 @@ def curve(networks: Mapping[str, nn.Module], batches: Batches, generator: torch.
     start, end = flatten(networks[OTHER]), flatten(networks[NETWORK])
     surface = Surface(networks[NETWORK], batches)
     bend = train_bend(surface.training_loss(), start, end, generator, settings)
+    return curve_record(surface.measure, start, bend, end, settings.points)
+
+
+def curve_record(measure: Measure, start: Tensor, bend: Tensor, end: Tensor, points: int) -> Record:
+    """What `along` says at `points` values of t, of the curve with that bend (`curve_...`) and of the straight line (`line_...`)."""
     record: Record = {}
     for name, control in (("curve", bend), ("line", midpoint(start, end))):
-        walk = along(surface.measure, start, control, end, even(settings.points))
+        walk = along(measure, start, control, end, even(points))
         record |= {f"{name}_{key}": value for key, value in walk.items()}
     return record
 

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from models.errors import not_allowed
 from models.gradients import Batches, Loss
 from models.probes.contract import NETWORK, Record
-from models.probes.hessian import HessianOperator, lanczos
+from models.probes.hessian import HessianOperator, Spectrum, lanczos
 from models.spec_fields import Range, to_plain
 from models.specs import Count, Spec
 
@@ -63,7 +63,12 @@ def noise(networks: Mapping[str, nn.Module], batches: Batches, generator: torch.
     is drawn through. Operator and gradients have BatchNorm in eval mode; see `HessianOperator`.
     """
     spectrum = lanczos(HessianOperator(networks[NETWORK], batches), settings.k, generator, iterations=settings.iterations)
-    variances = gradient_variances(networks[NETWORK], batches, spectrum.vectors, chunk=settings.chunk)
+    return noise_record(networks[NETWORK], batches, spectrum, settings)
+
+
+def noise_record(network: nn.Module, batches: Batches, spectrum: Spectrum, settings: NoiseSettings) -> Record:
+    """The record of `noise` for a spectrum of the network's Hessian that is there already."""
+    variances = gradient_variances(network, batches, spectrum.vectors, chunk=settings.chunk)
     curvature = (spectrum.values / settings.batch_size).tolist()
     measured = (variances / settings.batch_size).tolist()
     return {"curvature": curvature, "noise": measured, **fit_line(curvature, measured)._asdict()}

@@ -55,10 +55,15 @@ def hessian(networks: Mapping[str, nn.Module], batches: Batches, generator: torc
     """
     operator = HessianOperator(networks[NETWORK], batches)
     moved = displacement(networks[NETWORK], networks[OTHER]) if OTHER in networks else None
-    spectrum = lanczos(operator, settings.k, generator, iterations=settings.iterations)
+    return spectrum_record(lanczos(operator, settings.k, generator, iterations=settings.iterations), moved)
+
+
+def spectrum_record(spectrum: Spectrum, moved: Tensor | None) -> Record:
+    """The record of `hessian` for a spectrum that is there already and a displacement (d,) in float64."""
     record: Record = {"eigenvalues": spectrum.values.tolist(), "residuals": spectrum.residuals.tolist()}
     if moved is not None:
-        record |= {"distance": float(moved.norm()), "share": share(spectrum.vectors, moved), "share_random": settings.k / operator.dim}
+        shares = {"share": share(spectrum.vectors, moved), "share_random": len(spectrum.vectors) / moved.numel()}
+        record |= {"distance": float(moved.norm()), **shares}
     return record
 
 

@@ -15,6 +15,7 @@ SURFACE = {
     "recipes": set(),
     "show": {"--json"},
     "report": {"--out"},
+    "valley": {"--first", "--second", "--seed", "--set"},
     "prune": {"--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"},
     "up": set(),
     "down": set(),
@@ -31,7 +32,7 @@ def test_commands() -> None:
     assert all(f" {command} " in listed for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "show", "report", "prune"])
+@pytest.mark.parametrize("command", ["run", "show", "report", "valley", "prune"])
 def test_options(command: str) -> None:
     shown = cli(command, "--help").stdout
     assert all(option in shown for option in SURFACE[command])
@@ -75,6 +76,8 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
         (("report", "nothing"), "run: 'nothing' is not in"),
+        (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
+        (("run", "--recipe", "smoke", "--set", 'valley.pairs=[["dense", "sinp"]]'), "valley.pairs.0.1: 'sinp' is not known; did you mean"),
         (
             ("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"),
             "--density: 2.0 is not allowed",

@@ -60,6 +60,8 @@ def test_only_the_pipeline_imports_subflows_and_nobody_outside_flows_imports_flo
     subflows = {"flows.iterative_pruning", "flows.scorer_training", "flows.target_fanout"}
     users = {path.name for path in (ROOT / "flows").glob("*.py") if imports(path) & subflows}
     assert users == {"autosparse_pipeline.py"}
+    users = {path.name for path in (ROOT / "flows").glob("*.py") if imports(path) & {"flows.valley"}}
+    assert users == {"autosparse_pipeline.py", "valley_command.py"}  # the one subflow that also works on a finished run
 
 
 def test_package_files_hold_a_docstring_and_nothing_else() -> None:

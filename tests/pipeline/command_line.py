@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"name": "resnet8", "width": 4}
 METHOD = "grda(c=0.05,mu=0.8)"  # an arm that is no mask at initialization
 MEASURED = ("seconds", "images_per_second", "peak_memory_bytes")  # on this machine, at this hour
+VALLEY = {
+    **{"pairs": [["dense", METHOD]], "images": 64, "batch_size": 32, "steps": 3, "points": 3, "size": 3},
+    **{"curvature_images": 32, "k": 2, "iterations": 4},
+}
 CHANGES = (
     *("--set", f"irp.networks=[{json.dumps(SMALL)}]"),
     *("--set", f"fanout.targets=[{json.dumps({'network': SMALL})}]"),
@@ -23,6 +27,7 @@ CHANGES = (
     *("--set", "scorer.allocation=learned"),
     *("--set", "scoring.lookahead_steps=3"),
     *("--set", f'fanout.methods=["snip", "scorer", "scorer_growth", "{METHOD}"]'),
+    *("--set", f"valley={json.dumps(VALLEY)}"),
 )
 OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
 

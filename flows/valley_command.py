@@ -1,0 +1,39 @@
+"""`autosparse valley`: the minima of two arms of a finished run, by the same flow as in the pipeline."""
+
+import os
+from typing import Any
+
+from flows.run_command import QUIET
+from models.spec_fields import from_plain, override
+from models.specs import ExperimentSpec
+from storage.paths import RunPaths
+from storage.store import open_store
+from tasks import settings as settings_module
+from tasks.comparisons import comparison_of
+from tasks.embedded_prefect import ensure_prefect
+from tasks.orphans import sweep
+from tasks.run_view import view_run
+
+
+def compare_run(name: str, first: str, second: str, seed: int | None, changes: dict[str, Any]) -> None:
+    """Compare and print. Raises SpecError or DataError, in one line and before anything starts: no such run, no such arm, two networks."""
+    settings = settings_module.load()
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
+    store = open_store(settings.storage)
+    spec = from_plain(ExperimentSpec, view_run(store, name)["spec"])
+    chosen = override(spec.valley, changes)
+    pairs = comparison_of(spec, store, RunPaths(name), first, second, seed=seed, valley=chosen)
+    sweep(settings)
+
+    ensure_prefect(settings)
+    from flows.console import shown
+    from flows.show_command import console, print_valley
+    from flows.valley import valley_of_run
+
+    with shown(spec):
+        found = valley_of_run(name, pairs)
+    print_valley(found)
+    for key in (key for report in found for key in report.get("pictures", [])):
+        console.print(store.uri(key), highlight=False)

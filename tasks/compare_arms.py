@@ -1,0 +1,108 @@
+"""The task that compares the minima of two arms: probes on Ray, pictures to storage, MLflow and the Prefect UI."""
+
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_image_artifact
+
+from models.arm_names import ArmName
+from models.spec_fields import to_plain
+from models.specs import ExperimentSpec, NetworkSpec, TargetSpec
+from storage import reports
+from tasks.comparisons import OK, Comparison, missing, step_of
+from tasks.ray_jobs import run_remote
+from tasks.run import Run, log
+from tasks.steps import TASK, Report, Step, artifact_key, run_step
+from tasks.valley_plots import pictures
+from tasks.worker import probe_pair as worker
+
+SKIPPED = "skipped"
+ARM_FACTS = ("dataset", "accuracy", "kept_density", "status")
+
+
+@task(**TASK, tags=["valley"])
+def compare_arms(run: Run, comparison: Comparison, title: str) -> Report:
+    """Run every probe on the two networks; an arm that was not trained to its end makes a report that says so."""
+    key, spec = comparison.key(run.paths), run.spec
+    arms = {"first": comparison.first, "second": comparison.second}
+
+    def work(step: Step) -> Report:
+        known: Report = {side: describe(run, arm) for side, arm in arms.items()}
+        known |= {
+            "target": comparison.first.target,
+            "same_seed": comparison.first.seed == comparison.second.seed,
+            "same_start": comparison.first.start == comparison.second.start,
+            "settings": to_plain(comparison.valley),
+        }
+        if reasons := [f"{arm.text}: {why}" for arm in arms.values() if (why := missing(run.store, run.paths, arm))]:
+            return {**known, "status": SKIPPED, "reason": "; ".join(reasons)}
+        target = target_of(spec, comparison.first.target)
+        config = run.config(
+            network=to_plain(target.network),
+            data=to_plain(spec.data_of(target)),
+            train=to_plain(spec.fanout.train),
+            valley=to_plain(comparison.valley),
+            seed=comparison.first.seed,
+            first=step_of(run.paths, comparison.first),
+            second=step_of(run.paths, comparison.second),
+        )
+        job = spec.fanout.job
+        measured = run_remote(run.cluster, name=step.job_name, body=worker.probe_pair, config=config, job=job, on_event=step.on_event)
+        report = {**known, "status": OK, **measured}
+        run.tracker.metrics(step.mlflow_run, numbers(report))
+        return {**report, "pictures": _store_pictures(run, step, report)}
+
+    return run_step(run, key, title, work, parameters={side: arm.text for side, arm in arms.items()})
+
+
+def describe(run: Run, arm: ArmName) -> Report:
+    """What a comparison's report says of one of its arms."""
+    trained = reports.find(run.store, step_of(run.paths, arm)) or {}
+    names = {"method": arm.method, "control": arm.control, "density": arm.density, "seed": arm.seed, "short": arm.short, "text": arm.text}
+    return names | {name: trained.get(name) for name in ARM_FACTS}
+
+
+def target_of(spec: ExperimentSpec, label: str) -> TargetSpec:
+    """The target of that label; of a ticket's network that is no target of the fan-out, one with the run's data."""
+    networks: list[NetworkSpec] = list(spec.irp.networks)
+    targets = [*spec.fanout.targets, *(TargetSpec(network=network) for network in networks)]
+    return next(target for target in targets if target.label == label)
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """The single numbers of all records, `hessian/first/share` and so on."""
+    found: dict[str, float] = {"lr_over_batch": report["lr_over_batch"]}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for name, part in value.items():
+                walk(part, f"{path}/{name}" if path else name)
+        elif isinstance(value, int | float):
+            found[path] = float(value)
+
+    walk(report["records"], "")
+    return found
+
+
+def _store_pictures(run: Run, step: Step, report: Report) -> list[str]:
+    """The keys of all pictures; beside the report, in MLflow with the step and with the whole run."""
+    found = []
+    folder = step.key.removeprefix(f"{run.paths.root}/")
+    for kind in ("png", "svg"):
+        for name, content in pictures(report, kind).items():
+            run.store.write(f"{step.key}/{name}.{kind}", content)
+            run.tracker.file(step.mlflow_run, f"{name}.{kind}", content)
+            run.tracker.file(run.mlflow_run, f"{folder}/{name}.{kind}", content)
+            found.append(f"{step.key}/{name}.{kind}")
+    _show(run, step, [key.rsplit("/", 1)[-1] for key in found if key.endswith(".png")])
+    return found
+
+
+def _show(run: Run, step: Step, names: list[str]) -> None:
+    try:
+        for name in names:
+            if url := run.tracker.picture_url(step.mlflow_run, name):
+                key = artifact_key(f"{step.job_name}-{name.removesuffix('.png')}")
+                create_image_artifact(url, key=f"{artifact_key(run.name)}-{key}", description=step.title)
+    except Exception as error:
+        log().warning("Prefect did not take the pictures of %s (%s)", step.title, error)

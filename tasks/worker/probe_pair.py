@@ -1,0 +1,84 @@
+"""The minima of two arms on Ray: both networks from the store, fixed batches of training images, every probe asked for."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import seeding
+from models.errors import DataError
+from models.images import normalise
+from models.probes.diffusion import noise_scale
+from models.probes.pair import Pair, measure
+from models.specs import DataSpec, NetworkSpec, TrainSpec, ValleySpec
+from storage import paths
+from storage.image_datasets import ImageArrays
+from tasks.worker.job import Job, body, images
+from tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
+
+
+@body
+def probe_pair(job: Job) -> dict[str, Any]:
+    """Measure what lies between the trained networks of the steps `first` and `second`; their seed 0 draws nothing that stays."""
+    settings, train, arrays = job.spec("valley", ValleySpec), job.spec("train", TrainSpec), images(job.spec("data", DataSpec))
+    first, second = (trained(job, arrays, job.config[side]) for side in ("first", "second"))
+    seed = job.config["seed"]
+    pair = Pair(
+        first,
+        second,
+        batches=batches(job, arrays, settings.images, settings.batch_size),
+        curvature=batches(job, arrays, min(settings.curvature_images, settings.images), settings.batch_size),
+        settings=settings,
+        train_batch_size=train.batch_size,
+        stream=lambda name: seeding.generator(seed, "valley", name),
+    )
+    begun: dict[str, float] = {}
+
+    def tell(name: str) -> None:
+        begun[name] = time.monotonic()
+        job.tell("note", message=name)
+
+    records, failed = measure(pair, settings.probes, tell)
+    return {
+        "records": records,
+        "failed": failed,
+        "parameters": sum(param.numel() for param in first.parameters()),
+        "images": min(settings.images, len(arrays.train_labels)),
+        "curvature_images": min(settings.curvature_images, settings.images, len(arrays.train_labels)),
+        "lr_over_batch": noise_scale(train.lr, train.batch_size),
+        "probe_seconds": durations(begun, time.monotonic()),
+        "data_digest": arrays.digest,
+    }
+
+
+def trained(job: Job, arrays: ImageArrays, step: str) -> nn.Module:
+    """The network as the arm of `step` left it. Raises DataError where its weights are not those of this network."""
+    network = initial_network(job.spec("network", NetworkSpec), arrays, seed=0)
+    key = paths.weights(step)
+    try:
+        load_state(network, read_state(job, key))
+    except RuntimeError as error:  # of load_state_dict: names and shapes, several lines of them
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"{job.store.uri(key)}: not the weights of {job.config['network']['name']} ({reason})") from None
+    return network.to(job.device)
+
+
+def batches(job: Job, arrays: ImageArrays, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """The first `count` of the training images in an order that the seed fixes, not augmented, in batches of at most `size`.
+
+    Batches differ by one image at most, so none is too small for BatchNorm.
+    """
+    data = with_statistics(job.spec("data", DataSpec), arrays)
+    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(job.config["seed"], "valley", "images"))[:count]
+    found = []
+    for rows in order.tensor_split(-(-len(order) // size)):
+        pixels, labels = (torch.from_numpy(part[rows.numpy()]).to(job.device) for part in (arrays.train_images, arrays.train_labels))
+        found.append((normalise(pixels, data.mean, data.std, channels_last=False), labels))
+    return found
+
+
+def durations(begun: dict[str, float], end: float) -> dict[str, float]:
+    """Seconds of each probe, from when each began (in this order) and when the last one ended."""
+    ends = [*list(begun.values())[1:], end]
+    return {name: later - start for (name, start), later in zip(begun.items(), ends, strict=True)}

@@ -1,0 +1,212 @@
+"""The body of a comparison on two small trained networks, its pictures and its part of the report page."""
+
+import json
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from torch.nn.functional import cross_entropy
+
+from models.errors import DataError
+from models.networks.registry import build_network
+from models.probes.hessian import HessianOperator, share
+from models.probes.pair import measure
+from models.probes.registry import PROBES
+from models.probes.vectors import flatten
+from models.spec_fields import to_plain
+from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec, ValleySpec
+from models.trainer import Rank
+from storage import paths
+from storage.image_datasets import ImageArrays
+from storage.store import Store, open_store
+from tasks.compare_arms import numbers
+from tasks.comparisons import comparison_of
+from tasks.report_page import report_page
+from tasks.run_view import view_run
+from tasks.settings import export, load
+from tasks.valley_plots import pictures
+from tasks.worker.job import Job, images
+from tasks.worker.probe_pair import batches, durations, probe_pair, trained
+from tasks.worker.train_network import dump_state, initial_network
+
+NETWORK = NetworkSpec(name="resnet8", width=2)
+DATA = DataSpec(name="digits", train_limit=96, test_limit=16, mean=(0.3,), std=(0.35,))
+TRAIN = TrainSpec(epochs=1, batch_size=32, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
+TINY = ValleySpec(images=64, batch_size=20, steps=4, points=3, size=2, curvature_images=24, k=2, iterations=6)
+ARM = {"accuracy": 0.9, "kept_density": 1.0, "seed": 10}
+
+
+def job(store: Store, valley: ValleySpec = TINY, **changes: Any) -> Job:
+    """A comparison of the steps `one` and `two`, which nobody listens to."""
+    parts = {"network": NETWORK, "data": DATA, "train": TRAIN, "valley": valley}
+    config = {name: to_plain(part) for name, part in parts.items()} | {"seed": 10, "first": "one", "second": "two"}
+    events = SimpleNamespace(put=lambda event: None)
+    return Job(config | {"job": "j", "events": events} | changes, store, JobSpec(), Rank(), torch.device("cpu"))
+
+
+def measured(store: Store, valley: ValleySpec = TINY) -> dict[str, Any]:
+    return probe_pair.__wrapped__(job(store, valley))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two networks that started from the same weights; the second one has seen ten batches, the first five of them."""
+    export(load())
+    found = open_store(str(tmp_path / "store"))
+    start = job(found)
+    arrays = SimpleNamespace(image_shape=(1, 8, 8), classes=tuple("0123456789"))
+    network = initial_network(NETWORK, arrays, 10)  # type: ignore[arg-type]
+    seen = batches(start, images(DATA), 96, 32)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for step in range(10):
+        optimizer.zero_grad()
+        cross_entropy(network(seen[step % 3][0]), seen[step % 3][1]).backward()
+        optimizer.step()
+        if step in (4, 9):
+            found.write(paths.weights("one" if step == 4 else "two"), dump_state(network))
+    return found
+
+
+def test_every_probe_measures_the_two_networks_of_the_store(store: Store) -> None:
+    report = measured(store)
+    assert report["failed"] == {} and list(report["records"]) == list(PROBES) == list(report["probe_seconds"])
+    assert (report["images"], report["curvature_images"], report["lr_over_batch"]) == (64, 24, 0.1 / 32)
+    assert json.loads(json.dumps(report)) == report
+    one, two = (build_network(NETWORK, image_shape=(1, 8, 8), num_classes=10, seed=0) for _ in range(2))
+    for network, step in ((one, "one"), (two, "two")):
+        network.load_state_dict(trained(job(store), images_of(), step).state_dict())
+    moved = flatten(two).double() - flatten(one).double()
+    hessian = report["records"]["hessian"]
+    assert hessian["first"]["distance"] == hessian["second"]["distance"] == pytest.approx(float(moved.norm()), rel=1e-9)
+    assert hessian["first"]["share_random"] == pytest.approx(2 / report["parameters"])
+    operator = HessianOperator(one, batches(job(store), images_of(), 24, 20))
+    dense = torch.stack([operator.matvec(column) for column in torch.eye(operator.dim)]).double()
+    values, vectors = torch.linalg.eigh((dense + dense.T) / 2)
+    assert hessian["first"]["eigenvalues"][0] == pytest.approx(float(values[-1]), rel=0.05)
+    assert 0 < hessian["first"]["share"] <= 1 and share(vectors.T, moved) == pytest.approx(1)
+    assert report["records"]["norms"]["first"] != report["records"]["norms"]["second"]
+
+
+def images_of() -> ImageArrays:
+    return images(DATA)
+
+
+def test_curve_and_plane_share_their_ends_and_their_bend(store: Store) -> None:
+    report = measured(store, replace(TINY, probes=("curve", "plane"), size=3, margin=0.0))
+    curve, plane = report["records"]["curve"], report["records"]["plane"]
+    assert list(report["records"]) == ["curve", "plane"]
+    assert (curve["curve_t"], len(curve["line_loss"])) == ([0.0, 0.5, 1.0], 3)
+    assert curve["curve_loss"][0] == curve["line_loss"][0] == pytest.approx(plane["loss"][0][0], rel=1e-4)  # the first network
+    assert curve["curve_loss"][2] == curve["line_loss"][2]
+    first, second, _ = plane["corners"]
+    assert first == [0.0, 0.0] and second[0] == pytest.approx(curve["line_length"], rel=1e-5)
+    alone = measured(store, replace(TINY, probes=("plane",), size=3, margin=0.0))["records"]["plane"]
+    assert alone == plane  # the same bend, whether or not the curve was asked for
+
+
+def test_the_same_comparison_gives_the_same_numbers(store: Store) -> None:
+    assert measured(store)["records"] == measured(store)["records"]
+
+
+def test_batches_are_training_images_in_an_order_of_the_seed(store: Store) -> None:
+    arrays = images_of()
+    found = batches(job(store), arrays, 64, 20)
+    assert [len(labels) for _, labels in found] == [16, 16, 16, 16]
+    again, other = batches(job(store), arrays, 64, 20), batches(job(store, seed=11), arrays, 64, 20)
+    assert all(torch.equal(one[0], two[0]) for one, two in zip(found, again, strict=True))
+    assert not all(torch.equal(one[1], two[1]) for one, two in zip(found, other, strict=True))
+    head = torch.cat([labels for _, labels in batches(job(store), arrays, 24, 20)])
+    assert torch.equal(head, torch.cat([labels for _, labels in found])[:24])  # the images of the Hessian are the first of all
+    assert sum(len(labels) for _, labels in batches(job(store), arrays, 5000, 20)) == 96
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(store: Store) -> None:
+    store.write(paths.weights("two"), store.read(paths.weights("one")))
+    report = measured(store)
+    assert set(report["failed"]) == {"plane", "hessian"}
+    assert "three points on one line" in report["failed"]["plane"] or "finite" in report["failed"]["plane"]
+    assert set(report["records"]) == set(PROBES) - {"plane", "hessian"}
+    diverged = measured(store, replace(TINY, probes=("curve", "norms"), lr=1e30, steps=30))
+    assert "curve.loss" in diverged["failed"]["curve"] and list(diverged["records"]) == ["norms"]
+
+
+def test_weights_of_another_network_are_refused_in_one_line(store: Store) -> None:
+    other = to_plain(replace(NETWORK, width=4))
+    with pytest.raises(DataError, match="not the weights of resnet8") as refused:
+        probe_pair.__wrapped__(job(store, network=other))  # type: ignore[attr-defined]
+    assert "\n" not in str(refused.value)
+
+
+def test_a_probe_that_is_not_known_by_name_runs_through_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair: Any = SimpleNamespace(probe=lambda name: {"asked": name})
+    monkeypatch.setitem(PROBES, "new", PROBES["norms"])
+    told: list[str] = []
+    records, failed = measure(pair, (), told.append)
+    assert records["new"] == {"asked": "new"} and failed == {} and told == list(PROBES)
+
+
+def test_durations() -> None:
+    assert durations({"a": 1.0, "b": 3.5}, 4.0) == {"a": 2.5, "b": 0.5}
+
+
+def whole(store: Store, **changes: Any) -> dict[str, Any]:
+    """A report as the task stores it."""
+    sides = {side: {**ARM, "short": short, "text": f"t/{short}#10"} for side, short in (("first", "dense"), ("second", "grda(c=0.02)"))}
+    return {**measured(store), **sides, "status": "ok", "target": "lenet300-100", "same_start": True, "same_seed": True, **changes}
+
+
+def test_numbers_for_mlflow_are_single_and_named_by_probe(store: Store) -> None:
+    report = whole(store)
+    found = numbers(report)
+    assert found["hessian/second/share"] == report["records"]["hessian"]["second"]["share"]
+    assert found["curve/line_loss_max"] == max(report["records"]["curve"]["line_loss"])
+    assert found["lr_over_batch"] == 0.1 / 32
+    assert all(isinstance(value, float) for value in found.values()) and not any("eigenvalues" in name for name in found)
+
+
+def test_pictures_have_content_and_the_same_numbers_give_the_same_file(store: Store) -> None:
+    report = whole(store)
+    drawn = pictures(report, "png")
+    assert list(drawn) == ["curve", "plane", "hessian"]
+    for content in drawn.values():
+        pixels = imread(BytesIO(content))
+        assert pixels.shape[1] > 1000 and len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 50
+    vectors = pictures(report, "svg")
+    assert vectors == pictures(report, "svg")
+    assert all(content.startswith(b"<?xml") and len(content) > 10_000 for content in vectors.values())
+    other = whole(store, same_start=False)
+    assert pictures(other, "svg")["hessian"] != vectors["hessian"]  # it says that the share means little
+    del report["records"]["plane"]
+    assert list(pictures(report, "png")) == ["curve", "hessian"]
+
+
+def test_page_and_view_show_what_was_compared(store: Store, made: SimpleNamespace, tmp_path: Path) -> None:
+    run = made.run(tmp_path / "page")
+    assert "Valleys" not in report_page(run, made.name)
+    key = paths.RunPaths(made.name).comparison("lenet300-100", "dense-1-seed10", "grda-seed10", "abc")
+    made.report(run, key, **whole(store), pictures=[f"{key}/curve.png"])
+    made.report(run, f"{key}-2", **whole(store, status="skipped", reason="t/x#1: it diverged"))
+    page = report_page(run, made.name)
+    assert 'id="valley"' in page and page.count("The plane through both and the bend") == 1
+    assert "Not compared: t/x#1: it diverged." in page and "dense and grda(c=0.02) on lenet300-100, seeds 10 and 10" in page
+    seen = {report["status"]: report for report in view_run(run, made.name)["valley"]}
+    assert set(seen) == {"ok", "skipped"}
+    assert "plane" not in seen["ok"]["records"] and seen["ok"]["records"]["hessian"]["first"]["share"] > 0
+    assert seen["ok"]["pictures"] == [run.uri(f"{key}/curve.png")]
+
+
+def test_arms_that_are_not_there_or_failed_are_refused_before_anything_starts(made: SimpleNamespace, tmp_path: Path) -> None:
+    run, spec, name = made.run(tmp_path / "arms"), made.spec(), paths.RunPaths(made.name)
+    [found] = comparison_of(spec, run, name, "dense", "snip@0.1", seed=11, valley=spec.valley)
+    assert found.title == "valley of lenet300-100: dense seed 11 and snip@0.1 seed 11"
+    with pytest.raises(DataError, match="magnitude@0.02#11 of made cannot be compared: it diverged"):
+        comparison_of(spec, run, name, "dense", "magnitude@0.02", seed=11, valley=spec.valley)
+    run.delete(name.arm("lenet300-100", 10, "snip", 0.1))
+    with pytest.raises(DataError, match="snip@0.1#10 of made cannot be compared: it is not finished"):
+        comparison_of(spec, run, name, "dense", "snip@0.1", seed=None, valley=spec.valley)
