@@ -17,7 +17,7 @@ from flows.rerun import rerun_command
 from flows.scorer_training import scorer_training
 from flows.target_fanout import target_fanout
 from flows.valley import valley
-from models.specs import ExperimentSpec
+from models.experiment import ExperimentSpec
 from tasks.comparisons import comparisons
 from tasks.extract_features import extract_features
 from tasks.inspect_data import inspect_data

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from models.arm_plan import count_arms
-from models.specs import ExperimentSpec
+from models.experiment import ExperimentSpec
 from tasks.progress import Event, listening
 
 

@@ -5,19 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from models.errors import unknown_name
-from models.specs import (
-    LEARNED,
-    DataSpec,
-    ExperimentSpec,
-    FanoutSpec,
-    IrpSpec,
-    JobSpec,
-    NetworkSpec,
-    ScorerSpec,
-    ScoringSpec,
-    TargetSpec,
-    TrainSpec,
-)
+from models.experiment import ExperimentSpec
+from models.fanout_specs import FanoutSpec, TargetSpec
+from models.specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
 
 # of the recipe of methods: those that ask for a network of their own, and those that another one stands for
 OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}

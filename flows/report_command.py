@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from flows.rerun import rerun_command
+from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain
-from models.specs import ExperimentSpec
 from storage.store import disk_error, open_store
 from tasks import settings
 from tasks.report_page import report_page

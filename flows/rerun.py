@@ -5,8 +5,8 @@ import shlex
 from typing import Any
 
 from flows.recipes import RECIPES
+from models.experiment import ExperimentSpec
 from models.spec_fields import to_plain
-from models.specs import ExperimentSpec
 
 
 def rerun_command(spec: ExperimentSpec, name: str) -> str:

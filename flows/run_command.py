@@ -6,8 +6,8 @@ from typing import Any
 
 from flows.recipes import recipe as recipe_spec
 from flows.show_command import print_addresses, print_results, print_valley
+from models.experiment import ExperimentSpec
 from models.spec_fields import override
-from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module

@@ -4,8 +4,9 @@ from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
 from models.arm_plan import controls_of, densities_of, methods_of
+from models.fanout_specs import TargetSpec
 from models.method_names import trains
-from models.specs import DENSE, TICKET, TargetSpec
+from models.specs import DENSE, TICKET
 from storage import paths
 from tasks.progress_artifact import ProgressArtifact
 from tasks.retrain_arm import Arm, retrain_arm

@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from flows.run_command import QUIET
+from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain, override
-from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from models.arm_plan import controls_of, densities_of, methods_of
 from models.controls import arm_name
 from models.errors import SpecError, not_allowed, unknown_name
+from models.experiment import ExperimentSpec
 from models.method_names import spelled
-from models.specs import DENSE, TICKET, ExperimentSpec
+from models.specs import DENSE, TICKET
 
 _TEXT = re.compile(
     r"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>[a-z][a-z0-9_]*(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"

@@ -1,7 +1,8 @@
 """Which arms a fan-out has."""
 
+from models.experiment import ExperimentSpec
+from models.fanout_specs import FanoutSpec, TargetSpec
 from models.method_names import family, trains
-from models.specs import ExperimentSpec, FanoutSpec, TargetSpec
 
 
 def methods_of(fanout: FanoutSpec, target: TargetSpec) -> tuple[str, ...]:

@@ -5,18 +5,15 @@ Defaults are no-op switches only and never change, else old artifacts would answ
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from models import method_names
-from models.errors import SpecError, not_allowed
-from models.spec_fields import Known, Range, check_fields, fingerprint
+from models.spec_fields import Known, Range, check_fields
 
 Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
-Methods = tuple[Annotated[str, Known(method_names.known, method_names.is_level, pattern=method_names.LEVEL)], ...]
 
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 SCORER_GROWTH = "scorer_growth"  # its learned layer densities, filled by growth: the scorer that looks ahead
@@ -30,18 +27,6 @@ def _networks() -> tuple[str, ...]:
     from models.networks.registry import NETWORKS
 
     return tuple(NETWORKS)
-
-
-def _controls() -> tuple[str, ...]:
-    from models.controls import CONTROLS
-
-    return tuple(CONTROLS)
-
-
-def _probes() -> tuple[str, ...]:
-    from models.probes.registry import PROBES
-
-    return tuple(PROBES)
 
 
 def _scorers() -> tuple[str, ...]:
@@ -195,147 +180,3 @@ class ScorerSpec(Spec):
     blend: Annotated[float, Range(least=0, most=1)] = 0.0
     seed: Seed = 0
     job: JobSpec = JobSpec()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TargetSpec(Spec):
-    """A network to prune at initialization; `data` None means the data of the run, no `methods` means those of the fan-out."""
-
-    network: NetworkSpec
-    data: DataSpec | None = None
-    methods: Methods = ()
-
-    def __post_init__(self) -> None:
-        method_names.spell(self)
-        check_fields(self)
-
-    @property
-    def label(self) -> str:
-        """The name in keys: the network's, and the data's where it is not that of the run."""
-        return f"{self.network.label}-{fingerprint(self.data)}" if self.data else self.network.label
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FanoutSpec(Spec):
-    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them.
-
-    A method that replaces parts of the training (models/methods) is named with its settings, `grda(c=0.005,mu=0.65)`, or by its bare
-    name for its usual levels; one without a density target has one arm per level. Each arm of a mask at initialization comes
-    once more for every one of `controls`. `repair` gives the places of dead weights to weights on
-    a path (models/repair.py), in all masks that are cut from scores.
-    """
-
-    targets: tuple[TargetSpec, ...]
-    methods: Methods
-    densities: tuple[Density, ...]
-    seeds: tuple[Seed, ...]
-    train: TrainSpec
-    dense: bool = True
-    ticket: bool = True
-    min_per_layer: Natural = 0
-    job: JobSpec = JobSpec()
-    controls: tuple[Annotated[str, Known(_controls)], ...] = ()
-    repair: bool = False
-
-    def __post_init__(self) -> None:
-        method_names.spell(self)
-        check_fields(self)
-
-    @property
-    def all_methods(self) -> tuple[str, ...]:
-        """Of the fan-out and of all targets."""
-        return tuple(dict.fromkeys([*self.methods, *(method for target in self.targets for method in target.methods)]))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ValleySpec(Spec):
-    """Pairs of arms whose minima are compared after the fan-out (docs/valley.md); an arm is named as in `models.arm_names`.
-
-    `seed` is that of arms which name none (default: the first of the fan-out, for tickets of the IRP); no `probes` means all of them.
-    `images` training images in batches of `batch_size` carry curve, plane and norms, the first `curvature_images` of them Hessian and
-    noise. The bend takes `steps` of SGD; `points` are measured on curve and straight line, `size` x `size` cells on the plane; `k`
-    eigenvalues out of `iterations` of Lanczos. The defaults take at most three minutes on one thread for a ResNet-8 of width 32.
-    """
-
-    pairs: tuple[tuple[str, ...], ...] = ()
-    seed: Seed | None = None
-    probes: tuple[Annotated[str, Known(_probes)], ...] = ()
-    images: Annotated[int, Range(least=2)] = 2000
-    batch_size: Annotated[int, Range(least=2)] = 125
-    steps: Count = 200
-    lr: Annotated[float, Range(above=0)] = 0.1
-    momentum: Annotated[float, Range(least=0, below=1)] = 0.9
-    points: Annotated[int, Range(least=2)] = 17
-    size: Annotated[int, Range(least=2)] = 9
-    margin: Annotated[float, Range(least=0)] = 0.2
-    curvature_images: Annotated[int, Range(least=2)] = 500
-    k: Annotated[int, Range(least=2)] = 5
-    iterations: Count = 20
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.iterations < self.k:
-            raise not_allowed("iterations", self.iterations, f">= k = {self.k}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExperimentSpec(Spec):
-    """A whole pipeline run: IRP, feature data set, scorer, fan-out, and what is measured between its arms."""
-
-    data: DataSpec
-    irp: IrpSpec
-    scoring: ScoringSpec
-    scorer: ScorerSpec
-    fanout: FanoutSpec
-    valley: ValleySpec = ValleySpec()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name, items in (
-            ("irp.networks", [network.label for network in self.irp.networks]),
-            ("irp.seeds", self.irp.seeds),
-            ("fanout.targets", [target.label for target in self.fanout.targets]),
-            ("fanout.methods", self.fanout.methods),
-            ("fanout.densities", self.fanout.densities),
-            ("fanout.seeds", self.fanout.seeds),
-        ):
-            if not items or len(set(items)) != len(items):
-                raise not_allowed(name, list(items), "at least one entry, no two the same")
-        optional = {f"fanout.targets.{index}.methods": target.methods for index, target in enumerate(self.fanout.targets)}
-        for name, items in {"fanout.controls": self.fanout.controls, **optional}.items():
-            if len(set(items)) != len(items):
-                raise not_allowed(name, list(items), "no two the same")
-        self._check_seeds()
-        self._check_lookahead()
-
-    def data_of(self, target: TargetSpec) -> DataSpec:
-        """The data of a target; one that names no path finds the same kind of files where the run does."""
-        if target.data is None:
-            return self.data
-        if target.data.path is None and target.data.name == self.data.name:
-            return replace(target.data, path=self.data.path)
-        return target.data
-
-    def _check_lookahead(self) -> None:
-        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.all_methods))
-        if ahead and not self.scoring.lookahead_steps:
-            raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
-        if SCORER_GROWTH in ahead and self.scorer.allocation == "global":
-            raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
-        spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
-        if ahead and spoiled:
-            raise not_allowed("fanout.controls", spoiled, f"none that spoils scoring batches beside {', '.join(ahead)}")
-
-    def _check_seeds(self) -> None:
-        strangers = set(self.scorer.holdout_seeds) - set(self.irp.seeds)
-        if strangers or set(self.scorer.holdout_seeds) == set(self.irp.seeds):
-            raise not_allowed(
-                "scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}"
-            )
-        if len(self.scorer.tilt) not in (0, TILTS):
-            raise not_allowed("scorer.tilt", list(self.scorer.tilt), f"{TILTS} numbers, or none")
-        if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
-            raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
-        shared = set(self.irp.seeds) & set(self.fanout.seeds)
-        if shared and set(LEARNED) & set(self.fanout.all_methods):
-            raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")

@@ -6,8 +6,10 @@ from prefect import task
 from prefect.artifacts import create_image_artifact
 
 from models.arm_names import ArmName
+from models.experiment import ExperimentSpec
+from models.fanout_specs import TargetSpec
 from models.spec_fields import to_plain
-from models.specs import ExperimentSpec, NetworkSpec, TargetSpec
+from models.specs import NetworkSpec
 from storage import reports
 from tasks.comparisons import OK, Comparison, missing, step_of
 from tasks.ray_jobs import run_remote

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from models.arm_names import ArmName, find_pairs, spec_pairs
 from models.errors import DataError
+from models.experiment import ExperimentSpec
+from models.fanout_specs import ValleySpec
 from models.spec_fields import fingerprint
-from models.specs import ExperimentSpec, ValleySpec
 from storage import reports
 from storage.paths import RunPaths, arm_key
 from storage.store import Store

@@ -10,7 +10,8 @@ from typing import Any
 
 from models.controls import SIGN
 from models.errors import LeakError
-from models.specs import LEARNED, ExperimentSpec
+from models.experiment import ExperimentSpec
+from models.specs import LEARNED
 from storage.paths import RunPaths
 from storage.store import Store
 

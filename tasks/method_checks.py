@@ -4,11 +4,12 @@ from torch import nn
 
 from models.arm_plan import densities_of, methods_of
 from models.errors import SpecError, not_allowed
+from models.experiment import ExperimentSpec
+from models.fanout_specs import TargetSpec
 from models.method_names import trains
 from models.methods.contract import Parts, Setup
 from models.methods.registry import METHODS, parse
 from models.networks.registry import build_network
-from models.specs import ExperimentSpec, TargetSpec
 
 IMAGE, CLASSES, IMAGES = (3, 32, 32), 10, 50_000  # of a data set that nobody has opened yet
 

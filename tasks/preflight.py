@@ -5,9 +5,10 @@ from pathlib import Path
 
 from models.arm_names import spec_pairs
 from models.errors import ConflictError, DataError, not_allowed, unknown_name
+from models.experiment import ExperimentSpec
 from models.networks.registry import build_network
 from models.spec_fields import fingerprint
-from models.specs import DataSpec, ExperimentSpec, NetworkSpec, TrainSpec
+from models.specs import DataSpec, NetworkSpec, TrainSpec
 from storage.image_datasets import DATASETS
 from storage.paths import RunPaths
 from storage.store import Store

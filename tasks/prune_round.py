@@ -4,9 +4,10 @@ from typing import Any
 
 from prefect import task
 
+from models.experiment import ExperimentSpec
 from models.schedules import density_before
 from models.spec_fields import to_plain
-from models.specs import ExperimentSpec, NetworkSpec
+from models.specs import NetworkSpec
 from storage import paths
 from storage.paths import RunPaths
 from tasks.plots import layer_density_plot

@@ -6,9 +6,10 @@ from typing import Any
 
 from models.arm_plan import count_arms
 from models.controls import SIGN
+from models.experiment import ExperimentSpec
 from models.masks import Mask, layer_densities
 from models.spec_fields import from_plain
-from models.specs import DENSE, TICKET, ExperimentSpec
+from models.specs import DENSE, TICKET
 from storage import paths, reports
 from storage.mask_files import load_mask
 from storage.paths import RunPaths

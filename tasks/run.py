@@ -10,8 +10,8 @@ from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
 from models.errors import DataError
+from models.experiment import ExperimentSpec
 from models.spec_fields import fingerprint, from_plain, to_plain
-from models.specs import ExperimentSpec
 from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks import settings as settings_module

@@ -3,8 +3,9 @@
 from typing import Any
 
 from models.errors import DataError
+from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain
-from models.specs import DENSE, TICKET, ExperimentSpec
+from models.specs import DENSE, TICKET
 from storage import paths, reports
 from storage.paths import RunPaths
 from storage.store import Store

@@ -2,8 +2,9 @@
 
 from prefect import task
 
+from models.fanout_specs import TargetSpec
 from models.spec_fields import to_plain
-from models.specs import LEARNED, TargetSpec
+from models.specs import LEARNED
 from tasks.ray_jobs import run_remote
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step

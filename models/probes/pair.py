@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import AutosparseError
+from models.fanout_specs import ValleySpec
 from models.gradients import Batches
 from models.probes.contract import NETWORK, OTHER, Record
 from models.probes.curve import CurveSettings, curve_record, train_bend
@@ -19,7 +20,6 @@ from models.probes.plane import grid_lines, plane_through, survey
 from models.probes.registry import PROBES, run_probe
 from models.probes.surface import Surface
 from models.probes.vectors import check_same_shapes, displacement, flatten
-from models.specs import ValleySpec
 
 Stream = Callable[[str], torch.Generator]  # a name -> the generator of that name
 FIRST, SECOND = "first", "second"

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from models import seeding
 from models.errors import DataError
+from models.fanout_specs import ValleySpec
 from models.images import normalise
 from models.probes.diffusion import noise_scale
 from models.probes.pair import Pair, measure
-from models.specs import DataSpec, NetworkSpec, TrainSpec, ValleySpec
+from models.specs import DataSpec, NetworkSpec, TrainSpec
 from storage import paths
 from storage.image_datasets import ImageArrays
 from tasks.worker.job import Job, body, images

@@ -9,11 +9,12 @@ from models import gates, seeding
 from models.controls import CONTROLS, Control
 from models.criteria.registry import CRITERIA, Criterion
 from models.drift import FirstLook, compare
+from models.fanout_specs import TargetSpec
 from models.gradients import Batches
 from models.masks import Mask, Scores
 from models.repair import repair
 from models.scorer_criterion import as_criterion, inputs, looking_ahead
-from models.specs import LEARNED, SCORER_GROWTH, DataSpec, TargetSpec
+from models.specs import LEARNED, SCORER_GROWTH, DataSpec
 from storage import paths
 from storage.checkpoints import dump_tensors
 from storage.mask_files import dump_mask

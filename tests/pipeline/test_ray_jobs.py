@@ -12,8 +12,9 @@ import torch
 from flows.recipes import smoke
 from models import masks
 from models.errors import CapacityError, DivergedError
+from models.experiment import ExperimentSpec
 from models.spec_fields import override, to_plain
-from models.specs import ExperimentSpec, JobSpec
+from models.specs import JobSpec
 from storage import paths
 from storage.checkpoints import load_tensors
 from storage.mask_files import load_mask

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from flows.recipes import smoke
+from models.experiment import ExperimentSpec
 from models.spec_fields import fingerprint, to_plain
-from models.specs import ExperimentSpec
 from storage import paths
 from storage.feature_table import commit_dataset, write_shard
 from storage.mask_files import dump_mask

@@ -10,8 +10,10 @@ from flows.rerun import rerun_command
 from models.arm_names import ArmName, find_pairs, planned, spec_pairs
 from models.arm_plan import count_arms
 from models.errors import SpecError
+from models.experiment import ExperimentSpec
+from models.fanout_specs import TargetSpec, ValleySpec
 from models.spec_fields import fingerprint, from_plain, override, to_plain
-from models.specs import ExperimentSpec, NetworkSpec, TargetSpec, ValleySpec
+from models.specs import NetworkSpec
 from storage.paths import RunPaths, arm_key
 from tasks.comparisons import comparisons, step_of
 from tasks.preflight import check_spec

@@ -11,10 +11,10 @@ from flows.console import expected
 from flows.recipes import smoke
 from models.arm_plan import densities_of, methods_of
 from models.errors import SpecError
+from models.experiment import ExperimentSpec
 from models.methods import registry
 from models.methods.contract import Method, Parts, Settings, Setup
 from models.spec_fields import Range, fingerprint, from_plain, override, to_plain
-from models.specs import ExperimentSpec
 from storage.paths import RunPaths, method_key
 from storage.store import check_key
 from tasks.preflight import check_spec

@@ -8,8 +8,9 @@ import pytest
 from flows.cli import parse_changes
 from flows.recipes import RECIPES, recipe
 from flows.rerun import changed, rerun_command
+from models.experiment import ExperimentSpec
+from models.fanout_specs import TargetSpec
 from models.spec_fields import override
-from models.specs import ExperimentSpec, TargetSpec
 
 
 def remade(command: str) -> ExperimentSpec:

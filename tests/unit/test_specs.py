@@ -8,8 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.recipes import RECIPES, demo, recipe, small_cifar, smoke
 from models.errors import SpecError
+from models.experiment import ExperimentSpec
 from models.spec_fields import fingerprint, from_plain, override, to_plain
-from models.specs import ExperimentSpec, JobSpec, NetworkSpec
+from models.specs import JobSpec, NetworkSpec
 
 
 @pytest.mark.parametrize("name", RECIPES)

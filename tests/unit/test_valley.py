@@ -14,13 +14,14 @@ from matplotlib.image import imread
 from torch.nn.functional import cross_entropy
 
 from models.errors import DataError
+from models.fanout_specs import ValleySpec
 from models.networks.registry import build_network
 from models.probes.hessian import HessianOperator, share
 from models.probes.pair import measure
 from models.probes.registry import PROBES
 from models.probes.vectors import flatten
 from models.spec_fields import to_plain
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec, ValleySpec
+from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
 from models.trainer import Rank
 from storage import paths
 from storage.image_datasets import ImageArrays
