@@ -221,9 +221,7 @@ def _all_sum(values: Tensor) -> Tensor:
     return values
 
 
-def _compare(
-    scorer: nn.Module, table: nn.Module, split: Split, group: str, device: torch.device
-) -> tuple[dict[str, Any], list[str]]:
+def _compare(scorer: nn.Module, table: nn.Module, split: Split, group: str, device: torch.device) -> tuple[dict[str, Any], list[str]]:
     """The held-out report of the scorer, and of the table, abs(w), abs(g) and abs(w * g) beside it; and the names of the layers."""
     scores: dict[str, dict[str, Tensor]] = {"scorer": {}, "table": {}, "abs_weight": {}, "abs_gradient": {}, "abs_weight_gradient": {}}
     labels = {}
