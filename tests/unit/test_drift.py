@@ -220,7 +220,7 @@ def split(store: Store, tmp_path: Path) -> Split:
         with write_shard(tmp_path / f"{seed}.parquet", metadata) as writer:
             for number, name in enumerate(params):
                 columns = [values.detach().reshape(-1).numpy() for values in (params[name], gradients[name])]
-                writer.add(number, *columns, (columns[0] > 0).astype("uint8"))
+                writer.add(number, *columns, *2 * [(columns[0] > 0).astype("uint8")])
         parts.append(writer.part)
     dataset = commit_dataset(store, "features", parts, {"rounds": 1, "features_version": 1})
     return Split(open_dataset(dataset.uri), spec())

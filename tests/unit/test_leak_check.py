@@ -159,7 +159,7 @@ def test_the_fit_writes_down_what_it_was_trained_and_judged_on(tmp_path: Path) -
         with write_shard(tmp_path / f"{seed}.parquet", metadata) as writer:
             for number, name in enumerate(params):
                 weight = params[name].detach().reshape(-1).numpy()
-                writer.add(number, weight, gradients[name].reshape(-1).numpy(), (weight > 0).astype("uint8"))
+                writer.add(number, weight, gradients[name].reshape(-1).numpy(), *2 * [(weight > 0).astype("uint8")])
         parts.append(writer.part)
     ref = commit_dataset(store, "features", parts, {"rounds": 1, "features_version": 1})
     spec = ScorerSpec(kind="mlp", epochs=1, batch_size=512, lr=0.01, holdout_layers=0.3, holdout_seeds=(2,))
