@@ -24,10 +24,10 @@ from models.trainer import Rank
 from storage.checkpoints import load_tensors
 from storage.feature_table import commit_dataset, open_dataset, write_shard
 from storage.store import Store, open_store
-from tasks.worker.fit_scorer import Split
 from tasks.worker.job import Job
 from tasks.worker.score_target import Scoring, _method
 from tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
+from tasks.worker.scorer_split import Split
 
 SHAPE = (1, 8, 8)
 SEEDS = range(10, 22)

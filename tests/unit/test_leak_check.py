@@ -28,9 +28,10 @@ from tasks import register_scorer as registration
 from tasks import settings, steps
 from tasks.leak_check import check_leaks, seeds_of_arms
 from tasks.tracking import REGISTERED_MODEL, Tracker
-from tasks.worker.fit_scorer import Split, _compare
+from tasks.worker.fit_scorer import _compare
 from tasks.worker.job import Job
 from tasks.worker.scorer_files import save_scorer
+from tasks.worker.scorer_split import Split
 
 CARD: dict[str, Any] = {
     "trained_on": {
