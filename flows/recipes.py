@@ -194,7 +194,7 @@ def cifar10_resnet18() -> ExperimentSpec:
             job=job,
         ),
         scoring=ScoringSpec(batches=20, batch_size=256),
-        scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=16_384, lr=0.01, holdout_layers=0.2, holdout_seeds=(2,), job=job, **CHAMPION),
+        scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=16_384, lr=0.01, holdout_layers=0.2, holdout_seeds=(2,), job=job),
         fanout=FanoutSpec(
             targets=(TargetSpec(network=network), TargetSpec(network=NetworkSpec(name="vgg16"))),
             methods=("random", "erk", "magnitude", "snip", "grasp", "synflow", "scorer"),

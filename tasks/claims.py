@@ -80,7 +80,7 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
     for place, cell in cells(arms).items():
         for method in LEARNED:
             mine = cell.get(method)
-            if not mine or place[2] >= 1:
+            if not mine or place[2] is None or place[2] >= 1:
                 continue
             ahead = method in LOOKING_AHEAD
             control = cell.get(arm_name(method, "shuffle"))

@@ -65,7 +65,7 @@ def cells(arms: Sequence[dict[str, Any]]) -> dict[Place, Cell]:
         seeds = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {}).setdefault(arm["method"], {})
         if arm["accuracy"] is not None:
             seeds[arm["seed"]] = arm["accuracy"]
-    return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -place[2]))}
+    return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -(place[2] or 0)))}
 
 
 def control_rows(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

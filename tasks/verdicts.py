@@ -78,7 +78,7 @@ def gaps(arms: Sequence[Report]) -> list[Gap]:
         _gap(place, cell, method)
         for place, cell in cells(arms).items()
         for method in LEARNED
-        if place[2] < 1 and (method == SCORER or method in cell)
+        if place[2] is not None and place[2] < 1 and (method == SCORER or method in cell)
     ]
 
 

@@ -77,7 +77,10 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("show", "nothing"), "run: 'nothing' is not in"),
         (("report", "nothing"), "run: 'nothing' is not in"),
         (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
-        (("run", "--recipe", "smoke", "--set", 'valley.pairs=[["dense", "sinp"]]'), "valley.pairs.0.1: 'sinp' is not known; did you mean"),
+        (
+            ("run", "--recipe", "smoke", "--set", 'valley.pairs=[["dense", "sinp@0.1"]]'),
+            "'sinp@0.1' is not known; did you mean 'snip@0.1'?",
+        ),
         (
             ("prune", "m:f", "--scorer", "x", "--density", "2", "--data", "digits", "--out", "m.safetensors"),
             "--density: 2.0 is not allowed",

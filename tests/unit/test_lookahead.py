@@ -75,7 +75,10 @@ def test_batches_that_cannot_look_ahead_are_refused() -> None:
     ("changes", "message"),
     [
         ({"fanout.methods": ["growth"]}, r"scoring.lookahead_steps: 0 is not allowed; allowed: >= 1 for growth"),
-        ({"fanout.methods": ["scorer_growth"], "scoring.lookahead_steps": 5}, "scorer.allocation: 'global' is not allowed"),
+        (
+            {"fanout.methods": ["scorer_growth"], "scoring.lookahead_steps": 5, "scorer.allocation": "global"},
+            "scorer.allocation: 'global' is not allowed",
+        ),
         (
             {"fanout.methods": ["growth"], "scoring.lookahead_steps": 5, "fanout.controls": ["random_labels"]},
             r"fanout.controls: \['random_labels'\] is not allowed",

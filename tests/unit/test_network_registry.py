@@ -164,7 +164,9 @@ def test_what_is_no_factory_is_refused(name: str):
 
 
 def test_an_unknown_network_is_refused_with_the_nearest_name():
-    with pytest.raises(SpecError, match=r"^network.name: 'resnet21' is not known; did you mean 'resnet\d+'\?; known: lenet300-100, res"):
+    with pytest.raises(
+        SpecError, match=r"^network.name: 'resnet21' is not known; did you mean 'resnet\d+'\?; known: lenet300-100, local-mixer, res"
+    ):
         find_builder("resnet21")
 
 
