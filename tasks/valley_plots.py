@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from tasks.plots import COLORS, figure_bytes
 
 Record = dict[str, Any]
 HIGHEST = 1e4  # times the lowest loss: above, the colours of a plane would show nothing but its edge
 LEVELS = 24
+WIDE = 50  # eigenvalues that differ by more than this are drawn on a logarithmic axis
 TINY = 1e-12
 
 
@@ -65,6 +66,9 @@ def plane_figure(report: Record) -> Figure:
             bar.set_ticks(_round_ticks(drawn.levels[0], drawn.levels[-1]))
             bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            bar.locator = MaxNLocator(6)
+            bar.update_ticks()
         axes.set_title(name)
         axes.set_xlabel("distance along the straight line")
         _points(axes, record["corners"], report)
@@ -78,12 +82,18 @@ def spectrum_figure(report: Record) -> Figure:
     record = report["records"]["hessian"]
     figure = Figure(figsize=(9.8, 4.2), layout="constrained")
     axes = figure.add_subplot()
+    every = np.array([record[side]["eigenvalues"] for side in ("first", "second")])
+    logarithmic = every.min() > 0 and every.max() > WIDE * every.min()
     for number, (side, color, marker) in enumerate((("first", COLORS[0], "o"), ("second", COLORS[5], "s"))):
         values = record[side]["eigenvalues"]
         place = np.arange(1, len(values) + 1) + 0.16 * (number - 0.5)
-        axes.vlines(place, 0, values, color=color, lw=2)
+        axes.vlines(place, TINY if logarithmic else 0, values, color=color, lw=2)
         axes.plot(place, values, marker, color=color, ms=7, label=f"at {report[side]['short']}")
-    axes.axhline(0, lw=0.8, color="gray")
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=every.min() / 2)
+    else:
+        axes.axhline(0, lw=0.8, color="gray")
     axes.set_xticks(range(1, len(record["first"]["eigenvalues"]) + 1))
     axes.set_xlabel("rank")
     axes.set_ylabel(f"eigenvalue of the Hessian, {report['curvature_images']:,} images")

@@ -31,7 +31,7 @@ from tasks.comparisons import comparison_of
 from tasks.report_page import report_page
 from tasks.run_view import view_run
 from tasks.settings import export, load
-from tasks.valley_plots import pictures
+from tasks.valley_plots import pictures, spectrum_figure
 from tasks.worker.job import Job, images
 from tasks.worker.probe_pair import batches, durations, probe_pair, trained
 from tasks.worker.train_network import dump_state, initial_network
@@ -185,6 +185,17 @@ def test_pictures_have_content_and_the_same_numbers_give_the_same_file(store: St
     assert pictures(other, "svg")["hessian"] != vectors["hessian"]  # it says that the share means little
     del report["records"]["plane"]
     assert list(pictures(report, "png")) == ["curve", "hessian"]
+
+
+def test_eigenvalues_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
+    def axes(*values: float) -> Any:
+        one = {"distance": 1.0, "share": 0.1, "share_random": 0.01}
+        records = {"hessian": {side: {**one, "eigenvalues": [value, 2.0]} for side, value in zip(("first", "second"), values, strict=True)}}
+        arms = {side: {"short": side} for side in ("first", "second")}
+        return spectrum_figure({"records": records, "curvature_images": 8, "same_start": True, **arms}).axes[0]
+
+    assert axes(9.0, 90_000.0).get_yscale() == "log"
+    assert axes(9.0, 90.0).get_yscale() == axes(-9.0, 90_000.0).get_yscale() == "linear"
 
 
 def test_page_and_view_show_what_was_compared(store: Store, made: SimpleNamespace, tmp_path: Path) -> None:
