@@ -40,7 +40,7 @@ def pair(name: str) -> tuple[dict[str, nn.Module], list[tuple[Tensor, Tensor]]]:
     stream = seeding.generator(1, "batches")
     batches = [
         (torch.randn(size, *shape, generator=stream).to(memory_format=torch.channels_last), torch.randint(10, (size,), generator=stream))
-        for size in (8, 5)
+        for size in (8, 6)  # even: PyTorch 2.13 crashes in the backward pass of 4-channel convolutions on an odd batch and two threads
     ]
     roles = {
         role: build_network(spec, image_shape=shape, num_classes=10, seed=seed).to(memory_format=torch.channels_last)
