@@ -1,5 +1,5 @@
-# make install | demo | test | check | bench
-.PHONY: install demo test check format bench clean
+# make install | demo | test | test-slow | check | bench
+.PHONY: install demo test test-slow check format bench clean
 
 VENV ?= .venv
 
@@ -11,6 +11,9 @@ demo: install
 
 test: check
 	@.ci/test
+
+test-slow: install
+	@$(VENV)/bin/python -m pytest -q -m slow
 
 check: install
 	@.ci/check

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.pipeline.command_line import CHANGES, cli, without_seconds
 from tests.s3_server import BUCKET, KEY, SECRET, s3_server
 
-pytestmark = [pytest.mark.services, pytest.mark.s3]
+pytestmark = [pytest.mark.services, pytest.mark.s3, pytest.mark.slow]
 
 
 def test_a_run_on_s3_has_the_numbers_of_a_local_one(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
