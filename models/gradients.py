@@ -75,7 +75,7 @@ def _mean(
     leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     totals = [torch.zeros_like(leaf, requires_grad=False) for leaf in leaves.values()]
-    with _batch_statistics(network), torch.enable_grad():
+    with batch_statistics(network), torch.enable_grad():
         for images, labels in batches:
             value = loss(functional_call(network, {**leaves, **buffers}, (images,)), labels)
             for total, part in zip(totals, derivative(value, list(leaves.values())), strict=True):
@@ -84,7 +84,8 @@ def _mean(
 
 
 @contextmanager
-def _batch_statistics(network: nn.Module) -> Iterator[None]:
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, BatchNorm is in train mode and everything else in eval mode."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         for module, _ in modes:

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.errors import not_allowed
-from models.gradients import Batches
+from models.gradients import Batches, batch_statistics
 
 
 @torch.no_grad()
@@ -49,19 +49,6 @@ def reestimate_(network: nn.Module, batches: Batches) -> None:
     with torch.no_grad():
         for name, buffer in network.named_buffers():
             buffer.copy_(fresh[name])
-
-
-@contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Inside, BatchNorm is in train mode and everything else in eval mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        for module, _ in modes:
-            module.training = isinstance(module, _BatchNorm)
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

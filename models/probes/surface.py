@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from models.errors import not_allowed
-from models.gradients import Batches, Loss
-from models.probes.batchnorm import batch_statistics, reestimated
+from models.gradients import Batches, Loss, batch_statistics
+from models.probes.batchnorm import reestimated
 from models.probes.vectors import unflatten
 
 Measure = Callable[[Tensor], dict[str, float]]  # point (d,) -> named numbers, of which probes keep each
