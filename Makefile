@@ -1,5 +1,5 @@
-# make install | demo | test | test-slow | check | bench
-.PHONY: install demo test test-slow check format bench clean
+# make install | demo | test | test-slow | test-faults | chaos | check | bench
+.PHONY: install demo test test-slow test-faults chaos check format bench clean
 
 VENV ?= .venv
 
@@ -13,7 +13,13 @@ test: check
 	@.ci/test
 
 test-slow: install
-	@$(VENV)/bin/python -m pytest -q -m slow
+	@$(VENV)/bin/python -m pytest -q -m "slow and not fault"
+
+test-faults: install
+	@$(VENV)/bin/python -m pytest -q -m fault tests/faults
+
+chaos: install
+	@$(VENV)/bin/python -m tests.faults.chaos
 
 check: install
 	@.ci/check

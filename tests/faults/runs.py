@@ -1,0 +1,105 @@
+"""Small real runs as processes of their own, what they leave behind, and faults put into them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow.tracking import MlflowClient
+
+from storage.paths import RunPaths
+from storage.store import open_store
+from tasks.run_view import view_run
+from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, without_seconds
+
+INJECT = str(Path(__file__).parent / "inject")
+RUN = "small"
+# every step once, with two epochs a round: there is a checkpoint to lose
+SMALL = ("run", "--recipe", "smoke", "--name", RUN, "--set", "irp.train.epochs=2", "--set", "fanout.train.epochs=2")
+
+
+def with_faults(*faults: dict[str, Any]) -> dict[str, str]:
+    """The environment in which processes and their children meet these faults (inject/sitecustomize.py)."""
+    return {"PYTHONPATH": INJECT, "AUTOSPARSE_INJECT": json.dumps(faults)}
+
+
+def run(home: Path, *changes: str, timeout: int = 280, **more: str) -> subprocess.CompletedProcess[str]:
+    """The small run, to its end or its error."""
+    return cli(home, *SMALL, *changes, timeout=timeout, **more)
+
+
+@contextmanager
+def running(home: Path, *changes: str, arguments: tuple[str, ...] = SMALL, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """The small run under way; whatever is left of it afterwards is killed. Read `stdout` to the line that is waited for."""
+    process = subprocess.Popen(
+        [AUTOSPARSE, *arguments, *changes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(home, **more),
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for left in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+                left.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def read_until(process: subprocess.Popen[str], *words: str) -> list[str]:
+    """The lines up to the one that has all these words."""
+    lines = []
+    assert process.stdout
+    for line in process.stdout:
+        lines.append(line)
+        if all(word in line for word in words):
+            return lines
+    raise AssertionError("".join(["ended without ", str(words), ":\n", *lines[-30:]]))
+
+
+def result(storage: str | Path, name: str = RUN) -> dict[str, Any]:
+    """What must be equal bit for bit between two runs of one spec: digests of all tensors and of the data set, and all figures."""
+    store = open_store(str(storage))
+    root = RunPaths(name).root
+    keys = [key for key in store.list(root) if key.endswith(".safetensors") and "/training/" not in key]
+    found = view_run(store, name)
+    return {
+        "tensors": {key: hashlib.sha256(store.read(key)).hexdigest() for key in keys},
+        "dataset": found["dataset"]["digest"],
+        "rounds": without_seconds(found["rounds"]),
+        "arms": without_seconds(found["arms"]),
+        "scorer": found["scorer"]["metrics"],
+    }
+
+
+def mlflow_states(home: Path) -> dict[str, str]:
+    """The state of every MLflow run of a home with embedded services, by name."""
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment
+    return {str(found.info.run_name): found.info.status for found in client.search_runs([experiment.experiment_id], max_results=500)}
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of all living processes that were started with that home."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (
+                process.status() != psutil.STATUS_ZOMBIE
+                and process.environ().get("AUTOSPARSE_HOME") == str(home)
+                and process.pid != os.getpid()
+            ):
+                found.append(" ".join(process.cmdline()))
+    return found

@@ -1,0 +1,56 @@
+"""Same spec, same seed, same machine: the same bits, undisturbed and across a resume."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.matrix import fault
+from tests.faults.runs import RUN, processes_of, read_until, result, run, running
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+TWO_WORKERS = ("--set", "irp.job.workers=2", "--set", "fanout.job.workers=2", "--set", "scorer.job.workers=2")
+
+
+def bits(home: Path) -> dict[str, Any]:
+    return result(home / "storage")
+
+
+def same(undisturbed: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(undisturbed[key] == value for key, value in other.items())
+
+
+@fault(None, "nothing: the same spec twice", "masks, labels, features, scorer and final weights bit-equal")
+def test_two_runs_have_the_same_bits(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert same(undisturbed, bits(tmp_path))
+
+
+@fault(None, "nothing: two workers twice, one of the runs killed and taken up", "bit-equal as well")
+def test_two_workers_have_the_same_bits_across_a_resume(tmp_path: Path) -> None:
+    homes = [tmp_path / "whole", tmp_path / "resumed"]
+    with running(homes[1], *TWO_WORKERS) as process:
+        read_until(process, "[ .. ]", "round 1")
+        os.kill(process.pid, signal.SIGKILL)
+    for home in homes:
+        done = run(home, *TWO_WORKERS)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert bits(homes[0]) == bits(homes[1])
+
+
+@fault(3, "flow process (the driver) killed between rounds", "finished rounds Cached, nothing recomputed, same bits, no process left")
+def test_a_driver_killed_between_rounds(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        read_until(process, "[done]", "round 0")
+        os.kill(process.pid, signal.SIGKILL)
+    report = tmp_path / "storage/runs" / RUN / "irp/lenet300-100-seed0/round-000/report.json"
+    before = report.stat().st_mtime_ns
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[cached] lenet300-100 seed 0 round 0" in done.stdout
+    assert report.stat().st_mtime_ns == before
+    assert same(undisturbed, bits(tmp_path))
+    assert not processes_of(tmp_path)
