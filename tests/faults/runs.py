@@ -75,7 +75,7 @@ def result(storage: str | Path, name: str = RUN) -> dict[str, Any]:
     keys = [key for key in store.list(root) if key.endswith(".safetensors") and "/training/" not in key]
     found = view_run(store, name)
     return {
-        "tensors": {key: hashlib.sha256(store.read(key)).hexdigest() for key in keys},
+        "tensors": {key.removeprefix(f"{root}/"): hashlib.sha256(store.read(key)).hexdigest() for key in keys},
         "dataset": found["dataset"]["digest"],
         "rounds": without_seconds(found["rounds"]),
         "arms": without_seconds(found["arms"]),

@@ -6,6 +6,7 @@ AUTOSPARSE_INJECT is a JSON list of faults. Each wraps one function of the produ
 
 `call` counts the calls in one process, from 1. With `once` the fault strikes a single time in all processes: whoever
 creates that file first. Without it every process that gets there is struck. `rank` limits it to one rank of a Ray Train job.
+{"do": "record", "to": FILE} strikes nobody and leaves a line in a file at every call.
 """
 
 import errno
@@ -46,12 +47,20 @@ def allocate(fault: dict[str, Any]) -> None:
     raise AssertionError(f"{held.numel()} bytes were to be had")
 
 
-BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate}
+BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "record": record}
 AFTER = {"nan": lambda value: value * float("nan")}
+
+
+def record(fault: dict[str, Any]) -> None:
+    """Write down that the call was made."""
+    with open(fault["to"], "a") as file:
+        file.write(f"{os.getpid()} {time.time()}\n")
 
 
 def struck(fault: dict[str, Any]) -> bool:
     """Whether this call is the one, and nobody was struck before where once is enough."""
+    if fault["do"] == "record":
+        return True
     fault["calls"] = fault.get("calls", 0) + 1
     if fault["calls"] != fault.get("call", 1) or not _is_rank(fault):
         return False
@@ -80,6 +89,7 @@ def wrapped(function: Any, fault: dict[str, Any]) -> Any:
             return function(*arguments, **named)
         if fault["do"] in BEFORE:
             BEFORE[fault["do"]](fault)
+            return function(*arguments, **named)
         return AFTER[fault["do"]](function(*arguments, **named))
 
     return call

@@ -1,0 +1,95 @@
+"""Kill anywhere: `make chaos`. A small run again and again; one process of it is killed at a random moment; it must end all the same.
+
+All services are real and outlive the runs: Prefect, MLflow and Ray of `autosparse up`, storage on a real S3 server. What is killed
+gets SIGKILL and is started again, and the same command has to end with the bits of the undisturbed run.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.chaos_stage import VICTIMS, Stage, exit_status
+from tests.faults.runs import result
+
+HANG_SECONDS = 400
+MOST_STARTS = 4  # of the same command, until it ends well
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One disturbed run: `redone` are training steps beyond those of the undisturbed run, `seconds` from the first start to the end."""
+
+    victim: str
+    after: float
+    starts: int
+    redone: int
+    seconds: float
+    same: bool
+
+
+def disturbed(stage: Stage, name: str, victim: str, after: float, expected: dict, steps: int, chance: random.Random) -> Outcome:
+    """Kill `victim` so many seconds after the start, restart it, and give the command until it ends well."""
+    begin, steps_before = time.monotonic(), stage.steps_done()
+    run = stage.start_run(name)
+    time.sleep(after)
+    while not stage.kill(victim, run, chance) and run.poll() is None:
+        time.sleep(0.2)  # Ray has no worker at this moment
+    stage.restart(victim)
+    starts, status = 1, exit_status(run, HANG_SECONDS)
+    while status != 0 and starts < MOST_STARTS:
+        starts += 1
+        status = exit_status(stage.start_run(name), HANG_SECONDS)
+    same = status == 0 and result(stage.storage, name) == expected
+    redone = stage.steps_done() - steps_before - steps
+    return Outcome(victim, round(after, 1), starts, redone, round(time.monotonic() - begin, 1), same)
+
+
+def chaos(home: Path, *, kills: int, minutes: float, seed: int) -> list[Outcome]:
+    """So many kills, as many as fit into the minutes; prints each."""
+    chance, outcomes, stage = random.Random(seed), [], Stage(home)
+    with stage.open():
+        begin = time.monotonic()
+        undisturbed, status = time.monotonic(), exit_status(stage.start_run("undisturbed"), HANG_SECONDS)
+        assert status == 0, (home / "undisturbed.log").read_text()[-2000:]
+        length, steps = time.monotonic() - undisturbed, stage.steps_done()
+        expected = result(stage.storage, "undisturbed")
+        print(f"undisturbed: {length:.0f} s, {steps} steps", flush=True)
+        order: list[str] = []
+        while len(outcomes) < kills and time.monotonic() - begin < minutes * 60:
+            order = order or chance.sample(VICTIMS, len(VICTIMS))  # each as often as the others
+            name = f"chaos-{len(outcomes):03d}"
+            outcomes.append(disturbed(stage, name, order.pop(), chance.uniform(1, length), expected, steps, chance))
+            stage.drop(name)
+            print(json.dumps(asdict(outcomes[-1])), flush=True)
+        summary(outcomes, length)
+    return outcomes
+
+
+def summary(outcomes: list[Outcome], length: float) -> None:
+    """What a person wants to know of it."""
+    print(f"kills {len(outcomes)}: {dict(Counter(one.victim for one in outcomes))}")
+    print(f"resumes {sum(one.starts - 1 for one in outcomes)}, mismatches {sum(not one.same for one in outcomes)}")
+    redone = [one.redone for one in outcomes]
+    over = [one.seconds - length for one in outcomes]
+    print(f"training steps redone per kill: mean {sum(redone) / len(redone):.1f}, at most {max(redone)}")
+    print(f"seconds beyond the undisturbed {length:.0f}, restarts included: mean {sum(over) / len(over):.0f}, at most {max(over):.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        outcomes = chaos(Path(folder), kills=options.kills, minutes=options.minutes, seed=options.seed)
+    raise SystemExit(any(not one.same for one in outcomes))
+
+
+if __name__ == "__main__":
+    main()
