@@ -47,14 +47,14 @@ def allocate(fault: dict[str, Any]) -> None:
     raise AssertionError(f"{held.numel()} bytes were to be had")
 
 
-BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "record": record}
-AFTER = {"nan": lambda value: value * float("nan")}
-
-
 def record(fault: dict[str, Any]) -> None:
     """Write down that the call was made."""
     with open(fault["to"], "a") as file:
         file.write(f"{os.getpid()} {time.time()}\n")
+
+
+BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "record": record}
+AFTER = {"nan": lambda value: value * float("nan")}
 
 
 def struck(fault: dict[str, Any]) -> bool:
