@@ -6,12 +6,13 @@ from typing import Any
 
 from models.errors import unknown_name
 from models.experiment import ExperimentSpec
-from models.fanout_specs import FanoutSpec, TargetSpec
+from models.fanout_specs import FanoutSpec, TargetSpec, ValleySpec
 from models.specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
 
 # of the recipe of methods: those that ask for a network of their own, and those that another one stands for
 OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}
 REPEATED = ("set", "str")  # rigl with random growth, ga_threshold without annealing
+VALLEYS = (("dense", "grda(c=0.025,mu=0.8)"), ("dense", "scorer@0.05"))
 
 
 # The scorer that held up best on new seeds (docs/results.md): it learns growth, ranks inside layers and cuts by paths.
@@ -147,6 +148,7 @@ def methods_small_cifar() -> ExperimentSpec:
     """The sparse-training family at its usual levels beside pruning at initialization, on the scale model; at most 45 minutes on two cores.
 
     Every registered method but REPEATED, on networks of their own where OWN_NETWORKS says so. Six IRP rounds for scorer and ticket.
+    The valley suite follows, between the dense network and those of VALLEYS.
     """
     from models.methods.registry import METHODS  # with torch: only for who asks for this recipe
     from models.networks.registry import NETWORKS
@@ -163,6 +165,7 @@ def methods_small_cifar() -> ExperimentSpec:
         irp=replace(base.irp, rounds=6),
         scorer=replace(base.scorer, **CHAMPION),
         fanout=replace(base.fanout, targets=(*base.fanout.targets, *own), methods=("snip", "synflow", "scorer", *family), min_per_layer=1),
+        valley=ValleySpec(pairs=VALLEYS),
     )
 
 
