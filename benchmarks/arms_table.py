@@ -2,7 +2,7 @@
 
     python -m benchmarks.arms_table family family-seeds --out benchmarks/results/methods_small_cifar
 
-Runs of other seeds add up to means over seeds. Reads AUTOSPARSE_STORAGE; writes OUT.md and OUT.png. Arms whose protocols differ are refused.
+Runs of other seeds add up to means over seeds. Reads AUTOSPARSE_STORAGE; writes OUT.md and OUT.png. Protocols that differ are refused.
 """
 
 import argparse
