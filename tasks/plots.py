@@ -16,6 +16,7 @@ from tasks.result_rows import curves
 # Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")
 MARKERS = "osD^vPX*"
+MOST_INSIDE = 8  # lines whose legend has room in the picture
 LINES = dict(zip(CONTROLS, ("--", "-.", ":", (0, (5, 1)), (0, (1, 4))), strict=True))
 matplotlib.rcParams["svg.hashsalt"] = "autosparse"  # the same numbers give the same file
 
@@ -58,7 +59,10 @@ def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.minorticks_off()
     axes.set_xlabel("density (weights that are not zero / prunable weights)")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize="small", ncols=2)
+    if len(found) > MOST_INSIDE:  # more would hide points
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        axes.legend(fontsize="small", ncols=2)
 
 
 def series_styles(methods: list[str], width: float = 1.4) -> dict[str, tuple[str, str, Any, float]]:
