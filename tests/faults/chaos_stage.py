@@ -23,6 +23,7 @@ from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait
 from tests.s3_server import BUCKET, KEY, SECRET
 
 VICTIMS = ("flow process", "Ray worker", "Ray head", "MLflow server", "Prefect server", "S3 server")
+SHORT = ("--set", "fanout.dense=false", "--set", 'fanout.methods=["scorer"]')  # every kind of step, once
 SERVICE = {"Ray head": "ray", "MLflow server": "mlflow", "Prefect server": "prefect"}
 
 
@@ -78,11 +79,11 @@ class Stage:
 
     def start_run(self, name: str) -> subprocess.Popen[str]:
         """The small run under that name, in a session of its own; its lines go to a log."""
-        arguments = ["autosparse", *SMALL]
+        arguments = list(SMALL)
         arguments[arguments.index("--name") + 1] = name
         with (self.home / f"{name}.log").open("a") as log:
             return subprocess.Popen(
-                [AUTOSPARSE, *arguments[1:]],
+                [AUTOSPARSE, *arguments, *SHORT],
                 stdout=log,
                 stderr=log,
                 text=True,
