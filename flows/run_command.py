@@ -13,13 +13,13 @@ from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
-from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
+from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
 
 # our own lines tell it
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
 
 
-def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:
+def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, force: bool = False) -> None:
     """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
     settings = settings_module.load()
     for key, value in QUIET.items():
@@ -29,6 +29,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     check_same_spec(open_store(settings.storage), paths, spec)
+    check_same_versions(open_store(settings.storage), paths, force=force)
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)
@@ -40,7 +41,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     from tasks.run_view import view_run
 
     with shown(spec):
-        result = autosparse(spec=spec, name=name)
+        result = autosparse(spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_valley(found["valley"])
