@@ -11,6 +11,7 @@ from models.spec_fields import override
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
+from tasks.capacity import check_capacity
 from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
@@ -60,8 +61,6 @@ def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
 
 def _check_fits_here(spec: ExperimentSpec) -> None:
     import torch
-
-    from tasks.cluster import check_capacity
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):

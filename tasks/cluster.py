@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from models import errors
 from models.spec_fields import from_plain
 from models.specs import JobSpec
+from tasks.capacity import check_capacity
 from tasks.settings import Settings
 
 Event = dict[str, Any]
@@ -111,17 +112,6 @@ class Cluster:
         self._closed.set()
         if self._deliverer:
             self._deliverer.join(LAST_EVENT_S)
-
-
-def check_capacity(job: JobSpec, cpus: float, gpus: float) -> None:
-    """Raise CapacityError when one job of this shape can never be placed on a cluster of that size."""
-    for name, asked, has in (
-        ("cpus_per_worker", job.workers * job.cpus_per_worker, cpus),
-        ("gpus_per_worker", job.workers * job.gpus_per_worker, gpus),
-    ):
-        if asked > has:
-            value = f"{job.workers} workers x {getattr(job, name):g}"
-            raise errors.CapacityError(f"job.{name}: {value} = {asked:g} is not allowed; allowed: at most the {has:g} of the cluster")
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from models import errors
 from models.spec_fields import to_plain
 from models.specs import JobSpec
 from storage.store import Store
-from tasks.cluster import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop, check_capacity
+from tasks.capacity import check_capacity
+from tasks.cluster import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
 
 START_FAILURES = 5
 ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one job may have used
