@@ -134,3 +134,10 @@ def test_without_weights_of_their_own_methods_start_where_dense_starts(run: Body
     assert first["data_digest"] == second["data_digest"]
     assert first["loss"] != second["loss"]  # momentum is gone
     assert first["weights"] == second["weights"] == WEIGHTS
+
+
+def test_a_network_without_a_path_has_collapsed(run: Body) -> None:
+    assert run()["collapsed"] == []
+    assert run(method={"name": "half", "settings": {"keep": 0.5}, "density": None})["collapsed"] == []
+    dead = run(method={"name": "half", "settings": {"keep": 0.0}, "density": None})
+    assert (dead["effective_density"], dead["collapsed"]) == (0.0, ["1.weight"])
