@@ -106,7 +106,8 @@ class Losses(UserCallback):
     """In the process that controls a job: tells the driver of each loss of workers, and ends the job where it would only come again."""
 
     def __init__(self, events: ray.util.queue.Queue, job: str) -> None:
-        self.events, self.job = events, job
+        self.queue: Any = events.actor  # asked without waiting: the controller must not
+        self.job = job
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Raises what one of our own errors says: Ray Train takes an error in here as final."""
@@ -114,7 +115,7 @@ class Losses(UserCallback):
             if isinstance(error, errors.AutosparseError):
                 raise error
         with contextlib.suppress(Exception):  # a lost line must not end a training
-            self.events.actor.put_nowait.remote({"job": self.job, "kind": "lost", "message": _said(worker_exceptions)})
+            self.queue.put_nowait.remote({"job": self.job, "kind": "lost", "message": _said(worker_exceptions)})
 
 
 class Restarts:

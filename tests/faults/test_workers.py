@@ -78,8 +78,8 @@ def test_a_loss_that_is_no_number(cluster: Cluster, one: Round) -> None:
     assert all(norm > 0 for norm in details["gradient_norms"].values()), "the loss alone was spoiled"
     assert one.epochs == [0]
     assert not one.restarts
-    (checkpoint,) = one.snapshot.parent.glob("checkpoint_*")
-    assert load_training_state(checkpoint).progress["step"] == PER_EPOCH
+    (state,) = one.snapshot.parent.glob("checkpoint_*/state.json")
+    assert load_training_state(state.parent).progress["step"] == PER_EPOCH
 
 
 @fault(21, "a worker asks for more memory than there is", "named as memory with what to lower, not retried")

@@ -38,7 +38,7 @@ def test_a_job_given_up_names_the_rank_that_died_and_where_the_logs_are() -> Non
 
 def test_our_own_errors_are_final() -> None:
     ours = DivergedError("train.loss: nan", {"step": 3})
-    losses = Losses(SimpleNamespace(), "round-0")  # type: ignore[arg-type]
+    losses = Losses(SimpleNamespace(actor=None), "round-0")  # type: ignore[arg-type]
     with pytest.raises(DivergedError):
         losses.after_exception(None, {0: RuntimeError("peer lost"), 1: ours})
     assert ray_jobs._final(ControllerError(ControllerError(ours))) is ours
