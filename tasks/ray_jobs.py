@@ -174,6 +174,8 @@ def _reason(error: BaseException) -> str:
         return f"{type(cause).__name__}: {lines[-1].strip()}" if lines else type(cause).__name__
     pid, detail = re.search(r"pid: (\d+)", said), re.search(r"Worker exit detail: (.*?\.)", said)
     process = f"process {pid[1]}" if pid else "its process"
+    if "End of file" in said:  # all that Ray knows of it
+        return f"{process} was killed, by somebody or by the kernel for want of memory, or crashed"
     return f"{process} died ({detail[1] if detail else said.rsplit('. ', 1)[-1]})"
 
 
