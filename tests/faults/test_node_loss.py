@@ -58,9 +58,9 @@ def test_a_lost_node(nodes: Nodes, tmp_path: Path) -> None:
     hang = {"where": STEP, "call": MID_EPOCH, "do": "hang", "until": str(one.snapshot), "once": str(struck)}
     with ray_of_ones_own(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address) as cluster, ThreadPoolExecutor(1) as pool:
         ended = pool.submit(one.run, cluster, hang, job=JobSpec(step_timeout=600.0))
-        wait_for(lambda: struck.exists() and one.snapshot.exists(), 120)
+        wait_for(lambda: struck.exists() and one.snapshot.exists(), 300)
         nodes.remove_node(node_of_the_worker(nodes), allow_graceful=False)
-        report = ended.result(timeout=300)
+        report = ended.result(timeout=400)
         assert one.result(report) == other.result(other.run(cluster))
     assert len(one.restarts) == 1
     assert one.epochs == [0, 1, 2]
