@@ -46,12 +46,15 @@ def flow_run_title() -> str:
 
 
 @flow(name="autosparse", flow_run_name=flow_run_title)
-def autosparse(recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, name: RunName | None = None) -> dict[str, Any]:
+def autosparse(
+    recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, name: RunName | None = None, force: bool = False
+) -> dict[str, Any]:
     """Run `spec`, or the recipe's spec when none is given.
 
-    The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached.
+    The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached. `force` takes it up with
+    other versions of torch, Ray, Python or the features as well.
     """
-    with open_run(spec or recipe_spec(recipe), name) as run, run.interruptible():
+    with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label.replace(".", "-"), f"data {data.title}").result()
         sources = [(network, seed) for network in run.spec.irp.networks for seed in run.spec.irp.seeds]

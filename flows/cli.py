@@ -30,6 +30,7 @@ def run(
     set_: Annotated[
         tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
     ] = (),
+    force: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a recipe.
 
@@ -39,10 +40,12 @@ def run(
         Which spec to begin from.
     name
         The run's name; by default made from the spec, so that the same command resumes.
+    force
+        Resume with other versions of torch, Ray, Python or the features than the run was begun with; its record then names both.
     """
     from flows.run_command import run_pipeline
 
-    run_pipeline(recipe, name, parse_changes(set_))
+    run_pipeline(recipe, name, parse_changes(set_), force=force)
 
 
 @app.command

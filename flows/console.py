@@ -75,6 +75,8 @@ def line(event: Event) -> str | None:
             return f"[done] {title}" + (f": {figures}" if figures else "") + f" ({fields.get('seconds', 0.0):.1f} s)"
         case "cached":
             return f"[cached] {title}" + (f": {figures}" if figures else "")
+        case "restarted":
+            return f"[again] {title}"
         case "failed":
             return f"[fail] {title}: {fields.get('message', '')}"
     return None
@@ -95,7 +97,7 @@ def shown(spec: ExperimentSpec) -> Iterator[None]:
 
         def take(event: Event) -> None:
             progress.take(event)
-            if event.kind in ("finished", "cached", "failed"):
+            if event.kind in ("finished", "cached", "failed", "restarted"):
                 live.console.print(Text(line(event) or ""))
             for kind, task in tasks.items():
                 under_way = sum(share for key, (_, share) in progress.now.items() if ("/irp/" in key) == (kind == "rounds"))

@@ -11,15 +11,16 @@ from models.spec_fields import override
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
+from tasks.capacity import check_capacity
 from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
-from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
+from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
 
 # our own lines tell it
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
 
 
-def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None:
+def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, force: bool = False) -> None:
     """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
     settings = settings_module.load()
     for key, value in QUIET.items():
@@ -29,6 +30,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     check_same_spec(open_store(settings.storage), paths, spec)
+    check_same_versions(open_store(settings.storage), paths, force=force)
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)
@@ -40,7 +42,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     from tasks.run_view import view_run
 
     with shown(spec):
-        result = autosparse(spec=spec, name=name)
+        result = autosparse(spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_valley(found["valley"])
@@ -59,8 +61,6 @@ def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
 
 def _check_fits_here(spec: ExperimentSpec) -> None:
     import torch
-
-    from tasks.cluster import check_capacity
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):

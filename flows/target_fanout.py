@@ -88,10 +88,15 @@ def _facts(cut: Report) -> dict[str, object]:
     return {
         "mask": cut["mask"],
         "init_seed": cut.get("init_seed"),
-        "collapsed": tuple(cut["collapsed"]),
+        "collapsed": tuple(cut["collapsed"] or _dead(cut)),
         "kept_density": cut["density"],
         "effective_density": cut.get("effective_density"),  # older reports have none
     }
+
+
+def _dead(cut: Report) -> list[str]:
+    """The layers that lead nowhere, where no path at all is left from the images to the classes."""
+    return cut["cut_off"] if cut.get("effective_density") == 0 else []
 
 
 def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float | None, **extra: object) -> Arm:

@@ -5,6 +5,7 @@
     |-- DataError            an image file, Parquet file, manifest or scorer cannot be used as it is
     |-- LeakError            a scorer was judged, or is to be tested, on something it was trained on
     |-- CapacityError        a job asks for more than the cluster has
+    |-- MemoryLimitError     a job needs more memory than there is
     |-- DivergedError        the loss became NaN or infinite
     |-- CollapseError        a layer has no weight left
     |-- ConflictError        something of that name exists with other content
@@ -14,12 +15,17 @@
 Every message is one line: what, which value, what is allowed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class AutosparseError(Exception):
-    """Base of every error that autosparse raises on purpose."""
+    """Base of every error that autosparse raises on purpose; `details` is JSON for whoever wants more than the line."""
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
 
 
 class SpecError(AutosparseError, ValueError):
@@ -36,6 +42,10 @@ class LeakError(AutosparseError):
 
 class CapacityError(AutosparseError):
     """A job asks for more workers, CPUs or GPUs than the cluster has."""
+
+
+class MemoryLimitError(AutosparseError):
+    """A job needs more memory than its machine or its GPU has."""
 
 
 class DivergedError(AutosparseError):

@@ -183,6 +183,6 @@ def _identity(value: Any) -> Any:
         return {
             field.name: _identity(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.metadata.get("identity", True) and getattr(value, field.name) != field.default
+            if field.metadata.get("identity", True) and _identity(getattr(value, field.name)) != _identity(field.default)
         }
     return [_identity(item) for item in value] if isinstance(value, tuple) else value

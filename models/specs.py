@@ -111,7 +111,11 @@ class TrainSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec(Spec):
-    """What one Ray job occupies and how it computes. `gpus_per_worker` may be a fraction, so that small arms share one."""
+    """What one Ray job occupies and how it computes. `gpus_per_worker` may be a fraction, so that small arms share one.
+
+    `step_timeout` is in seconds: a worker in which no step, evaluation or checkpoint comes to its end for so long is hung; its job is
+    started again from the last checkpoint.
+    """
 
     workers: Count = 1
     cpus_per_worker: Count = 1  # torch threads: part of the identity, because sums depend on it
@@ -119,6 +123,7 @@ class JobSpec(Spec):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 autocast on GPU, fp32 on CPU
     channels_last: bool = True
     compile: bool = False
+    step_timeout: Annotated[float, Range(above=0)] = field(default=600.0, metadata={"identity": False})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

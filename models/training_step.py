@@ -88,10 +88,21 @@ def autocast(job: JobSpec, device: torch.device) -> torch.autocast:
 
 
 def finite(trainer: Trainer, loss: float) -> float:
+    """The loss itself. Raises DivergedError, with the norms per layer as its details, when it is NaN or infinite."""
     if not math.isfinite(loss):
-        norm = float(torch.stack([param.detach().float().norm() for param in trainer.network.parameters()]).norm())
+        params = {name: param.detach().float() for name, param in trainer.network.named_parameters()}
+        grads = {name: param.grad.float() for name, param in trainer.network.named_parameters() if param.grad is not None}
+        norm = float(torch.stack([param.norm() for param in params.values()]).norm())
+        spoiled = [name for name, grad in grads.items() if not grad.isfinite().all()]
         raise DivergedError(
-            f"train.loss: {loss} at step {trainer.step}, norm of all parameters {norm:.3g}, is not allowed; allowed: finite (try a "
-            "smaller train.lr)"
+            f"train.loss: {loss} at step {trainer.step}, norm of all parameters {norm:.3g}, gradients not finite in {len(spoiled)} of "
+            f"{len(grads)} tensors, is not allowed; allowed: finite (try a smaller train.lr)",
+            {"step": trainer.step, "loss": str(loss), "gradient_norms": _norms(grads), "parameter_norms": _norms(params)},
         )
     return loss
+
+
+def _norms(tensors: dict[str, Tensor]) -> dict[str, float | str]:
+    """The norm of each tensor; as text where it is no number that JSON has."""
+    found = {name: float(tensor.norm()) for name, tensor in tensors.items()}
+    return {name: norm if math.isfinite(norm) else str(norm) for name, norm in found.items()}

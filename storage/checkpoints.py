@@ -15,6 +15,7 @@ from models.errors import DataError
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+CHECKPOINT_FILES = (MODEL, OPTIMIZER, STATE)
 TENSOR = "__tensor__"
 
 

@@ -119,6 +119,11 @@ def report(step: str) -> str:
     return f"{step}/report.json"
 
 
+def failure(step: str) -> str:
+    """Why a training ended in one of our own errors, with its details: norms of a divergence, layers of a collapse."""
+    return f"{step}/failure.json"
+
+
 def mask(step: str) -> str:
     """The mask that a step made."""
     return f"{step}/mask.safetensors"

@@ -5,6 +5,7 @@ submitted and leaves it after its tasks have ended. `fit()` runs in an actor, th
 for its answer: a thread that waits inside `fit()` cannot be called off, one that waits for a killed actor is told at once.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,10 +21,12 @@ import ray
 import ray.train
 import ray.util.queue
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models import errors
 from models.spec_fields import from_plain
 from models.specs import JobSpec
+from tasks.capacity import check_capacity
 from tasks.settings import Settings
 
 Event = dict[str, Any]
@@ -33,6 +36,7 @@ MAX_RESTARTS = 3  # of one job after lost workers
 COLLECTIVE_TIMEOUT_S = 300
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
+KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
 MOST_JOBS = 1000  # at once; the flows keep to what fits
 
 
@@ -65,6 +69,8 @@ class Cluster:
     gpus: float
     events: ray.util.queue.Queue
     launcher: Any  # handle of a Launcher
+    logs: str  # where people find what the workers wrote
+    keep_logs: bool = False  # beyond the life of a local Ray: some job failed
     stopped: bool = False
     references: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)  # of work outside Ray Train, by job name
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
@@ -108,17 +114,6 @@ class Cluster:
             self._deliverer.join(LAST_EVENT_S)
 
 
-def check_capacity(job: JobSpec, cpus: float, gpus: float) -> None:
-    """Raise CapacityError when one job of this shape can never be placed on a cluster of that size."""
-    for name, asked, has in (
-        ("cpus_per_worker", job.workers * job.cpus_per_worker, cpus),
-        ("gpus_per_worker", job.workers * job.gpus_per_worker, gpus),
-    ):
-        if asked > has:
-            value = f"{job.workers} workers x {getattr(job, name):g}"
-            raise errors.CapacityError(f"job.{name}: {value} = {asked:g} is not allowed; allowed: at most the {has:g} of the cluster")
-
-
 @contextmanager
 def connected(settings: Settings) -> Iterator[Cluster]:
     """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached."""
@@ -130,11 +125,13 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     cluster = None
     try:
         total = ray.cluster_resources()
+        here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": _this_node()}  # no other node takes them along when it dies
         cluster = Cluster(
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
-            events=ray.util.queue.Queue(actor_options={"num_cpus": 0}),
-            launcher=Launcher.options(num_cpus=0, max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
+            events=ray.util.queue.Queue(actor_options=here),
+            launcher=Launcher.options(**here, max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
+            logs=str(_kept_logs(settings, folder)) if folder else f"{settings.ray_address}, in session_latest/logs of its node",
         )
         cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
         cluster._deliverer.start()
@@ -144,12 +141,34 @@ def connected(settings: Settings) -> Iterator[Cluster]:
             cluster.deliver_no_more()
         ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
         if folder:
+            if cluster and cluster.keep_logs:
+                _keep_logs(_session(folder) / "logs", Path(cluster.logs))
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def job_id() -> str:
     """Ray's id of this driver."""
     return ray.get_runtime_context().get_job_id()
+
+
+def _this_node() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _session(folder: str) -> Path:
+    return Path(folder, "ray", "session_latest").resolve()
+
+
+def _kept_logs(settings: Settings, folder: str) -> Path:
+    return settings.home / "ray-logs" / _session(folder).name
+
+
+def _keep_logs(logs: Path, kept: Path) -> None:
+    """Copy the logs of a local Ray, of which nothing else is left, and drop the oldest copies; best effort."""
+    with contextlib.suppress(OSError, shutil.Error):
+        shutil.copytree(logs, kept, symlinks=True, ignore_dangling_symlinks=True)
+        for old in sorted(kept.parent.iterdir())[:-KEPT_LOGS]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _init(settings: Settings) -> str | None:

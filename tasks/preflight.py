@@ -1,11 +1,15 @@
 """Checks of a whole spec before anything starts; each error is one line: field, value, what is allowed."""
 
+import platform
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from models.arm_names import spec_pairs
 from models.errors import ConflictError, DataError, not_allowed, unknown_name
 from models.experiment import ExperimentSpec
+from models.features import FEATURES_VERSION
 from models.networks.registry import build_network
 from models.spec_fields import fingerprint
 from models.specs import DataSpec, NetworkSpec, TrainSpec
@@ -44,6 +48,36 @@ def check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None
             raise ConflictError(
                 f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
             )
+
+
+def versions() -> dict[str, str]:
+    """What results depend on beside the spec: other versions round otherwise, or measure other features."""
+    found = {"python": platform.python_version(), "torch": version("torch"), "ray": version("ray")}
+    return {**{name: ".".join(text.split(".")[:2]) for name, text in found.items()}, "features": str(FEATURES_VERSION)}
+
+
+def check_same_versions(store: Store, paths: RunPaths, *, force: bool = False) -> dict[str, Any]:
+    """What the record of a run says about versions from now on: those of now, and all earlier ones that `force` mixed them with.
+
+    Raises ConflictError when the run was begun with others, unless `force`.
+    """
+    now = versions()
+    record = store.read_json(paths.spec) if store.exists(paths.spec) else {}
+    before, mixed = record.get("versions", now), record.get("earlier_versions", [])
+    if before == now:
+        return {"versions": now} | ({"earlier_versions": mixed} if mixed else {})
+    if not force:
+        differ = [name for name in now if before.get(name) != now[name]]
+        there, here = ({name: of.get(name) for name in differ} for of in (before, now))
+        raise ConflictError(
+            f"name: {paths.name!r} was begun with {_named(there)}, now {_named(here)}; allowed: those versions, another --name, or "
+            "--force, which mixes them in one result"
+        )
+    return {"versions": now, "earlier_versions": [*mixed, before]}
+
+
+def _named(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in found.items())
 
 
 def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:

@@ -77,7 +77,10 @@ class Arm:
 
 @task(**TASK, tags=["arm"])
 def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
-    """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged, with its step."""
+    """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged, with its step.
+
+    A method that has cut every path by itself is collapsed as well: what a dead network answers is no result.
+    """
     fanout = run.spec.fanout
     key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
     protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring)
@@ -102,6 +105,8 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             report = step.train(worker.retrain_arm, config, fanout.job)
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
+        if report["collapsed"]:
+            return {**known, **report, "status": COLLAPSED, "accuracy": None}
         figures = {name: report[name] for name in (*COUNTS, *COSTS) if report[name] is not None}
         run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
         if arm.mask:

@@ -16,7 +16,7 @@ from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks import settings as settings_module
 from tasks.cluster import Cluster, connected, job_id
-from tasks.preflight import check_same_spec, check_spec, run_name
+from tasks.preflight import check_same_spec, check_same_versions, check_spec, run_name
 from tasks.settings import Settings
 from tasks.tracking import Tracker, check_reachable
 
@@ -61,10 +61,11 @@ def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, **extra: Any
 
 
 @contextmanager
-def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
+def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> Iterator[Run]:
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
 
-    Raises SpecError or CapacityError before anything is stored, ConflictError when another spec has that name.
+    Raises SpecError or CapacityError before anything is stored, ConflictError when another spec has that name, or the run was begun
+    with other versions (`force`: go on and say so in the record).
     """
     settings = settings_module.load()
     settings_module.export(settings)
@@ -72,13 +73,14 @@ def open_run(spec: ExperimentSpec, name: str | None) -> Iterator[Run]:
     check_spec(spec)
     store = open_store(settings.storage)
     check_same_spec(store, paths, spec)
+    known_versions = check_same_versions(store, paths, force=force)
     check_reachable(settings.mlflow_uri)
     with connected(settings) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
         tracker = Tracker(settings, tags)
-        store.write_json(paths.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name})
+        store.write_json(paths.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **known_versions})
         ids = _record(settings, store, paths, tracker, flow_run)
         run = Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
         tracker.parameters(run.mlflow_run, to_plain(spec))

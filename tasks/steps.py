@@ -11,9 +11,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from models.errors import ServiceError
+from models.errors import AutosparseError, DivergedError, ServiceError
 from models.specs import JobSpec
-from storage import reports
+from storage import paths, reports
+from storage.store import dump_json
 from tasks import progress
 from tasks.cluster import Event, Loop
 from tasks.ray_jobs import ATTEMPTS, run_training_job
@@ -53,6 +54,7 @@ class Step:
         self.key = key
         self.title = title
         self.mlflow_run = mlflow_run
+        self.diverged = False
         self._log = log()
 
     @property
@@ -62,19 +64,36 @@ class Step:
 
     def train(self, loop: Loop, config: dict[str, Any], job: JobSpec) -> Report:
         """Run the step's Ray Train job to its end; its checkpoints lie below the run until the step's report is written."""
-        return run_training_job(
-            self.run.cluster,
-            self.run.store,
-            name=self.job_name,
-            folder=self.run.paths.training,
-            loop=loop,
-            config=config,
-            job=job,
-            on_event=self.on_event,
-        )
+        try:
+            return run_training_job(
+                self.run.cluster,
+                self.run.store,
+                name=self.job_name,
+                folder=self.run.paths.training,
+                loop=loop,
+                config=config,
+                job=job,
+                on_event=self.on_event,
+            )
+        except AutosparseError as error:
+            self.diverged = isinstance(error, DivergedError)
+            if error.details:
+                self._keep_details(error)
+            raise
+
+    def _keep_details(self, error: AutosparseError) -> None:
+        """Leave what the training looked like when it failed beside the step and in MLflow."""
+        known = {"error": type(error).__name__, "message": str(error), **error.details}
+        self.run.store.write_json(paths.failure(self.key), known)
+        try:
+            self.run.tracker.file(self.mlflow_run, "failure.json", dump_json(known))
+        except Exception as failure:
+            self._log.warning("%s: MLflow did not take failure.json (%s)", self.title, failure)
 
     def drop_checkpoints(self) -> None:
-        """Delete what only a resumed job would have read."""
+        """Delete what only a resumed job would have read; the last checkpoint before a divergence stays."""
+        if self.diverged:
+            return
         for attempt in ATTEMPTS:
             self.run.store.delete(f"{self.run.paths.training}/{self.job_name}{attempt}")
 
@@ -91,7 +110,7 @@ class Step:
                 self._log.warning("%s: MLflow did not take epoch %d (%s)", self.title, event["epoch"] + 1, error)
         else:
             line = f"{self.title}: {event.get('message', event['kind'])}"
-            progress.emit("note", self.key, line)
+            progress.emit("restarted" if event["kind"] == "restart" else "note", self.key, line)
         self._log.info(line)
 
 

@@ -3,6 +3,7 @@
 Every rank reads every block and takes its share of each batch, so that all ranks do equally many steps.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import ray.train
@@ -22,6 +23,7 @@ from storage.feature_table import open_dataset
 from tasks.worker.job import Job, body
 from tasks.worker.scorer_files import save_scorer
 from tasks.worker.scorer_split import Split
+from tasks.worker.watchdog import watched
 
 
 @body
@@ -71,15 +73,14 @@ def _fit(job: Job, spec: ScorerSpec, scorer: nn.Module, split: Split) -> list[fl
         if any(parameter.requires_grad for parameter in scorer.parameters()):
             forward = nn.parallel.DistributedDataParallel(scorer)
         total = _all_sum
-    return fit_scorer(
-        scorer,
-        lambda epoch: split.batches(spec, job, epoch),
-        epochs=spec.epochs,
-        lr=spec.lr,
-        forward=forward,
-        all_sum=total,
-        on_epoch=on_epoch,
-    )
+    with watched(job) as alive:
+
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in split.batches(spec, job, epoch):
+                alive()
+                yield batch
+
+        return fit_scorer(scorer, batches, epochs=spec.epochs, lr=spec.lr, forward=forward, all_sum=total, on_epoch=on_epoch)
 
 
 def _all_sum(values: Tensor) -> Tensor:

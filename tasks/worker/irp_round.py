@@ -63,7 +63,8 @@ def _cut(job: Job, network: nn.Module, arrays: ImageArrays, before: Mask, irp: I
     mask = global_topk(scores, after, floor=irp.min_per_layer, alive=before)
     if collapsed := masks.collapsed_layers(mask):
         raise CollapseError(
-            f"irp.final_density: round {index} leaves no weight in {', '.join(collapsed)}; allowed: irp.min_per_layer >= 1 keeps some"
+            f"irp.final_density: round {index} leaves no weight in {', '.join(collapsed)}; allowed: irp.min_per_layer >= 1 keeps some",
+            {"kept": {name: int(keep.count_nonzero()) for name, keep in mask.items()}},
         )
     job.store.write(paths.weights(step), dump_state(network))
     for density in job.config["ticket_densities"]:

@@ -1,10 +1,12 @@
 """What every body that runs on Ray starts with: its rank and device, the store, and a line to the driver."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 import ray.train
 import torch
 from ray.train.torch import get_device
@@ -18,6 +20,9 @@ from storage.store import Store, open_store
 from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what torch says in a RuntimeError, on a CPU and on a GPU
+LAST_WORDS_S = 5
 
 
 @dataclass(frozen=True)
@@ -35,25 +40,51 @@ class Job:
         if self.rank.index == 0:
             self.config["events"].put({"job": self.config["job"], "kind": kind, **fields})
 
+    def last_words(self, reason: str) -> None:
+        """Tell the driver, from any rank, why this process ends itself now; best effort."""
+        event = {"job": self.config["job"], "kind": "last_words", "message": f"rank {self.rank.index}: {reason}"}
+        with contextlib.suppress(Exception):
+            ray.get(self.config["events"].actor.put_nowait.remote(event), timeout=LAST_WORDS_S)
+
     def spec(self, name: str, kind: type) -> Any:
         """A spec out of the config."""
         return from_plain(kind, self.config[name])
 
 
 def body(function: Body) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Make a body that Ray can run out of `function(job)`: our own errors go back as values, because they must not be retried."""
+    """Make a body that Ray can run out of `function(job)`: our own errors go back as values, because they must not be retried.
+
+    Ray hands back the value of rank 0 alone; another rank raises its error, over which the driver's side ends the job (ray_jobs.py).
+    """
 
     @functools.wraps(function)
     def run(config: dict[str, Any]) -> dict[str, Any]:
         job = _open(config)
         try:
             report = function(job)
-        except errors.AutosparseError as error:
-            report = {"error": {"type": type(error).__name__, "message": str(error)}}
+        except (errors.AutosparseError, MemoryError, RuntimeError) as error:
+            ours = error if isinstance(error, errors.AutosparseError) else _memory_limit(job, error)
+            if ours is None:
+                raise
+            if job.rank.index:
+                raise ours from None
+            report = {"error": {"type": type(ours).__name__, "message": str(ours), "details": ours.details}}
         job.tell("end")
         return report
 
     return run
+
+
+def _memory_limit(job: Job, error: BaseException) -> errors.MemoryLimitError | None:
+    """What running out of memory means for whoever made the spec; None for any other error."""
+    said = str(error).partition("\n")[0]
+    if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(words in said.lower() for words in NO_MEMORY):
+        return None
+    share = "job.gpus_per_worker" if job.device.type == "cuda" else "job.cpus_per_worker"
+    return errors.MemoryLimitError(
+        f"memory: rank {job.rank.index} on {job.device} has not enough ({said or type(error).__name__}); lower train.batch_size, or raise "
+        f"{share}, so that fewer jobs run at once"
+    )
 
 
 def _open(config: dict[str, Any]) -> Job:

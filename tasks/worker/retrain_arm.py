@@ -48,14 +48,16 @@ def retrain_arm(job: Job) -> dict[str, Any]:
         job.store.write(paths.weights(job.config["step"]), dump_state(plain))
     found = _evaluated(trainer, plain, arrays, spec, own, job.config["seed"])
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
+    effective = gates.effective_density(plain, kept, arrays.image_shape)
     return {
         **found,
+        "collapsed": (masks.collapsed_layers(kept) or list(kept)) if effective == 0 else [],  # without a path, a network is none
         "loss": history[-1]["loss"],
         "epochs": history,
         "kept": masks.kept(kept),
         "weights": masks.total(kept),
         "kept_density": masks.density(mask) if mask else found["kept_density"],
-        "effective_density": gates.effective_density(plain, kept, arrays.image_shape),
+        "effective_density": effective,
         "data_digest": arrays.digest,
         "training_macs": sum(record["training_macs"] for record in history),
         "training_seconds": sum(record["seconds"] for record in history),

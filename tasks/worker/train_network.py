@@ -3,6 +3,7 @@
 Shared by IRP rounds and arms, so that both are the same training under the same protocol.
 """
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from models import masks
-from models.errors import AutosparseError
+from models.errors import AutosparseError, DataError
 from models.images import channel_statistics, to_images
 from models.masks import Mask
 from models.methods.contract import Parts
@@ -26,9 +27,10 @@ from models.networks.registry import build_network
 from models.specs import DataSpec, NetworkSpec, TrainSpec
 from models.trainer import Trainer
 from models.training import EpochReport, fit
-from storage.checkpoints import dump_tensors, load_tensors, load_training_state, save_training_state
+from storage.checkpoints import CHECKPOINT_FILES, STATE, TrainingState, dump_tensors, load_tensors, load_training_state, save_training_state
 from storage.image_datasets import ImageArrays
 from tasks.worker.job import Job
+from tasks.worker.watchdog import watched
 
 
 def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:
@@ -106,7 +108,7 @@ def train(
     and, from rank 0, a checkpoint of everything that the next epoch needs.
     """
     begin = trainer.step
-    history = _take_up(trainer)
+    history = _take_up(job, trainer)
     clock = [time.monotonic()]
 
     def on_epoch(report: EpochReport) -> None:
@@ -118,7 +120,14 @@ def train(
         _report(job, trainer, record, history)
         clock[0] = time.monotonic()
 
-    fit(trainer, on_epoch=on_epoch, after_step=after_step)
+    with watched(job) as alive:
+
+        def step_done(trainer: Trainer) -> None:
+            alive()
+            if after_step:
+                after_step(trainer)
+
+        fit(trainer, on_epoch=on_epoch, after_step=step_done)
     return history
 
 
@@ -153,14 +162,30 @@ def _assert_same_mask(job: Job, mask: Mask | None) -> None:
             raise AutosparseError(f"mask: ranks hold different masks {sums}; allowed: one and the same")
 
 
-def _take_up(trainer: Trainer) -> list[dict[str, Any]]:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+def _take_up(job: Job, trainer: Trainer) -> list[dict[str, Any]]:
+    """Go on from the last checkpoint, where there is one; the records of the epochs before it."""
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            state = load_training_state(Path(folder))
+    else:
+        state = _rescued(job)
+    if state is None:
         return []
-    with checkpoint.as_directory() as folder:
-        network_state, optimizer_state, progress = load_training_state(Path(folder))
-    trainer.restore(network_state, optimizer_state, progress["step"])
-    return progress["history"]
+    trainer.restore(state.network, state.optimizer, state.progress["step"])
+    return state.progress["history"]
+
+
+def _rescued(job: Job) -> TrainingState | None:
+    """The furthest whole checkpoint of the attempts before this one, of which Ray Train can no longer tell what they had."""
+    found = []
+    for attempt in job.config.get("earlier", ()):
+        for key in job.store.list(attempt):
+            if key.endswith(f"/{STATE}"):
+                with contextlib.suppress(DataError), tempfile.TemporaryDirectory() as folder:  # cut short by the same kill
+                    for name in CHECKPOINT_FILES:
+                        Path(folder, name).write_bytes(job.store.read(f"{key.removesuffix(STATE)}{name}"))
+                    found.append(load_training_state(Path(folder)))
+    return max(found, key=lambda state: state.progress["step"], default=None)
 
 
 def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[dict[str, Any]]) -> None:

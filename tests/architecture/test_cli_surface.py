@@ -11,7 +11,7 @@ import pytest
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 
 SURFACE = {
-    "run": {"--recipe", "--name", "--set"},
+    "run": {"--recipe", "--name", "--set", "--force"},
     "recipes": set(),
     "show": {"--json"},
     "report": {"--out"},

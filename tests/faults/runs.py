@@ -26,7 +26,7 @@ SMALL = ("run", "--recipe", "smoke", "--name", RUN, "--set", "irp.train.epochs=2
 
 def with_faults(*faults: dict[str, Any]) -> dict[str, str]:
     """The environment in which processes and their children meet these faults (inject/sitecustomize.py)."""
-    return {"PYTHONPATH": INJECT, "AUTOSPARSE_INJECT": json.dumps(faults)}
+    return {"PYTHONPATH": f"{INJECT}{os.pathsep}{ROOT}", "AUTOSPARSE_INJECT": json.dumps(faults)}
 
 
 def run(home: Path, *changes: str, timeout: int = 280, **more: str) -> subprocess.CompletedProcess[str]:

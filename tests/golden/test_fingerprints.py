@@ -3,7 +3,7 @@
 import pytest
 
 from flows.recipes import recipe
-from models.spec_fields import fingerprint
+from models.spec_fields import fingerprint, override
 from models.specs import NetworkSpec
 
 
@@ -16,3 +16,8 @@ def test_recipes_keep_their_names(name: str, expected: str) -> None:
 
 def test_a_network_keeps_its_name() -> None:
     assert fingerprint(NetworkSpec(name="lenet300-100")) == "113e12348a7c"
+
+
+def test_what_only_says_how_long_to_wait_is_no_part_of_a_name() -> None:
+    assert fingerprint(override(recipe("smoke"), {"irp.job.step_timeout": 5.0})) == fingerprint(recipe("smoke"))
+    assert fingerprint(override(recipe("smoke"), {"irp.job.compile": True})) != fingerprint(recipe("smoke"))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from flows.recipes import smoke
+from flows.target_fanout import _facts
 from models import masks
 from models.methods import registry
 from models.methods.contract import Method, Parts, Settings, Setup
@@ -134,3 +135,18 @@ def test_without_weights_of_their_own_methods_start_where_dense_starts(run: Body
     assert first["data_digest"] == second["data_digest"]
     assert first["loss"] != second["loss"]  # momentum is gone
     assert first["weights"] == second["weights"] == WEIGHTS
+
+
+def test_a_network_without_a_path_has_collapsed(run: Body) -> None:
+    assert run()["collapsed"] == []
+    assert run(method={"name": "half", "settings": {"keep": 0.5}, "density": None})["collapsed"] == []
+    dead = run(method={"name": "half", "settings": {"keep": 0.0}, "density": None})
+    assert (dead["effective_density"], dead["collapsed"]) == (0.0, ["1.weight"])
+
+
+def test_a_mask_without_a_path_is_not_trained() -> None:
+    cut = {"mask": "m", "collapsed": [], "cut_off": ["1.weight", "3.weight"], "density": 0.001, "effective_density": 0.0}
+    assert _facts(cut)["collapsed"] == ("1.weight", "3.weight")
+    assert _facts({**cut, "effective_density": 0.0005})["collapsed"] == ()  # some of its weights lead nowhere, not all
+    assert _facts({**cut, "collapsed": ["3.weight"]})["collapsed"] == ("3.weight",)
+    assert _facts({**cut, "cut_off": None, "effective_density": None})["collapsed"] == ()  # attention: paths cannot be told

@@ -5,12 +5,14 @@ AUTOSPARSE_INJECT is a JSON list of faults. Each wraps one function of the produ
     {"where": "models.training:train_step", "call": 5, "do": "kill", "once": "/tmp/marker"}
 
 `call` counts the calls in one process, from 1. With `once` the fault strikes a single time in all processes: whoever
-creates that file first. Without it every process that gets there is struck. `rank` limits it to one rank of a Ray Train job.
+creates that file first. Without it every process that gets there is struck. `rank` limits it to one rank of a Ray Train job;
+`until` is a pattern of files: the process waits for one of them before it is struck.
 {"do": "record", "to": FILE} strikes nobody and leaves a line in a file at every call.
 """
 
 import errno
 import functools
+import glob
 import importlib.abc
 import importlib.machinery
 import json
@@ -36,7 +38,21 @@ def fail(fault: dict[str, Any]) -> None:
     """Raise the error that is named in `error`; an OSError with the code of `errno`."""
     if "errno" in fault:
         raise OSError(getattr(errno, fault["errno"]), os.strerror(getattr(errno, fault["errno"])))
-    raise {"RuntimeError": RuntimeError, "MemoryError": MemoryError}[fault.get("error", "RuntimeError")](fault.get("message", "injected"))
+    raise _error(fault.get("error", "RuntimeError"))(fault.get("message", "injected"))
+
+
+def _error(name: str) -> type[Exception]:
+    if name == "torch.OutOfMemoryError":
+        import torch
+
+        return torch.OutOfMemoryError
+    return {"RuntimeError": RuntimeError, "MemoryError": MemoryError}[name]
+
+
+def set_back(fault: dict[str, Any]) -> None:
+    """Move this process's clock an hour back; the monotonic one goes on."""
+    clock, clock_ns = time.time, time.time_ns
+    time.time, time.time_ns = lambda: clock() - 3600, lambda: clock_ns() - 3600 * 10**9
 
 
 def allocate(fault: dict[str, Any]) -> None:
@@ -53,7 +69,7 @@ def record(fault: dict[str, Any]) -> None:
         file.write(f"{os.getpid()} {time.time()}\n")
 
 
-BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "record": record}
+BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "set_back": set_back, "record": record}
 AFTER = {"nan": lambda value: value * float("nan")}
 
 
@@ -69,6 +85,8 @@ def struck(fault: dict[str, Any]) -> bool:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
+    while "until" in fault and not glob.glob(fault["until"], recursive=True):
+        time.sleep(0.05)
     return True
 
 
@@ -87,10 +105,10 @@ def wrapped(function: Any, fault: dict[str, Any]) -> Any:
     def call(*arguments: Any, **named: Any) -> Any:
         if not struck(fault):
             return function(*arguments, **named)
-        if fault["do"] in BEFORE:
-            BEFORE[fault["do"]](fault)
-            return function(*arguments, **named)
-        return AFTER[fault["do"]](function(*arguments, **named))
+        if fault["do"] in AFTER:
+            return AFTER[fault["do"]](function(*arguments, **named))
+        BEFORE[fault["do"]](fault)
+        return function(*arguments, **named)
 
     return call
 

@@ -1,0 +1,112 @@
+"""A round as a bare Ray Train job, without Prefect and MLflow, with faults in its workers."""
+
+import hashlib
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.recipes import smoke
+from models.experiment import ExperimentSpec
+from models.spec_fields import override
+from models.specs import JobSpec
+from storage import paths
+from storage.store import Store, open_store
+from tasks import settings
+from tasks.cluster import Cluster, connected
+from tasks.prune_round import round_config
+from tasks.ray_jobs import run_training_job
+from tasks.run import job_config
+from tasks.worker.irp_round import run_round
+from tests.faults.runs import INJECT
+from tests.pipeline.command_line import ROOT, without_seconds
+
+EPOCHS, PER_EPOCH = 3, 4  # steps: 512 images in batches of 128
+MID_EPOCH = PER_EPOCH + 2  # the call of a step in the middle of the second epoch
+FOLDER, NAME = "training", "round-0"
+
+
+@dataclass
+class Round:
+    """One job in a store of its own: what it told its driver, and what is left of it."""
+
+    store: Store
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs that the workers told of, in order, repeated ones included."""
+        return [event["epoch"] for event in self.told if event["kind"] == "epoch"]
+
+    @property
+    def restarts(self) -> list[str]:
+        """What was said of each restart."""
+        return [event["message"] for event in self.told if event["kind"] == "restart"]
+
+    @property
+    def snapshot(self) -> Path:
+        """The file that Ray Train resumes from."""
+        return Path(self.store.root) / FOLDER / NAME / "checkpoint_manager_snapshot.json"
+
+    def run(self, cluster: Cluster, *faults: dict[str, Any], job: JobSpec | None = None, **changes: Any) -> dict[str, Any]:
+        """Its report; `changes` are fields of the spec. Errors as `run_training_job`."""
+        one, run_paths = spec(**changes), paths.RunPaths("test")
+        config = job_config(one, self.store, run_paths, **round_config(one, run_paths, one.irp.networks[0], 0, 0))
+        return run_training_job(
+            cluster,
+            self.store,
+            name=NAME,
+            folder=FOLDER,
+            loop=struck_round,
+            config=config | {"faults": list(faults)},
+            job=job or one.irp.job,
+            on_event=self.told.append,
+        )
+
+    def result(self, report: dict[str, Any]) -> dict[str, Any]:
+        """What must be equal bit for bit: all tensors that the round stored, and its figures."""
+        keys = [key for key in self.store.list("runs") if key.endswith(".safetensors")]
+        (figures,) = without_seconds([{**report, "epochs": without_seconds(report["epochs"])}])
+        return {"tensors": {key: hashlib.sha256(self.store.read(key)).hexdigest() for key in keys}, "report": figures}
+
+
+def spec(**changes: Any) -> ExperimentSpec:
+    """The smoke recipe with three epochs a round: there are checkpoints to lose."""
+    return override(smoke(), {"irp.train.epochs": EPOCHS, **changes})
+
+
+def fresh(folder: Path) -> Round:
+    """A round that nobody has begun."""
+    return Round(open_store(str(folder / "storage")))
+
+
+def struck_round(config: dict[str, Any]) -> dict[str, Any]:
+    """The body of a round in a worker, after the faults of its config were put in place."""
+    inject = importlib.import_module("sitecustomize")
+    for fault in config["faults"]:
+        inject.spoil(importlib.import_module(fault["where"].partition(":")[0]), [fault])
+    return run_round(config)
+
+
+def workers_import_ours(patch: pytest.MonkeyPatch) -> None:
+    """Have processes that are started from now on find the faults and this file."""
+    patch.setenv("PYTHONPATH", f"{INJECT}{os.pathsep}{ROOT}")
+
+
+@contextmanager
+def ray_of_ones_own(home: Path, **environment: str) -> Iterator[Cluster]:
+    """A connected Ray whose workers can be struck."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOSPARSE_HOME", str(home))
+        workers_import_ours(patch)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        here = settings.load()
+        settings.export(here)
+        with connected(here) as cluster:
+            yield cluster

@@ -1,0 +1,66 @@
+"""What is refused before anything starts: jobs that fit nowhere, runs begun with other versions."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.recipes import smoke
+from models.spec_fields import fingerprint, override, to_plain
+from storage.paths import RunPaths
+from storage.store import open_store
+from tasks.preflight import versions
+from tests.faults.matrix import fault
+from tests.faults.runs import RUN, processes_of, result, run
+
+SPEC = f"storage/runs/{RUN}/spec.json"
+
+
+@fault(23, "64 workers on a smaller machine", "refused in 5 s with exit status 2, nothing started or stored")
+def test_a_job_that_fits_nowhere(tmp_path: Path) -> None:
+    before = os.times()
+    done = run(tmp_path, "--set", "irp.job.workers=64")
+    after = os.times()
+    assert done.returncode == 2
+    assert "irp.job.cpus_per_worker: 64 workers x 1 = 64 is not allowed" in done.stderr
+    # not by the clock on the wall: others use this machine too
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 5
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["torch", "ray", "python", "features"])
+@fault(30, "a run is resumed with another torch, Ray, Python or feature version", "refused, naming both; nothing started or changed")
+def test_a_run_begun_with_other_versions(name: str, tmp_path: Path) -> None:
+    spec = override(smoke(), {"irp.train.epochs": 2, "fanout.train.epochs": 2})
+    record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": RUN, "versions": {**versions(), name: "1.0"}}
+    open_store(str(tmp_path / "storage")).write_json(RunPaths(RUN).spec, record)
+    before = (tmp_path / SPEC).read_bytes()
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert f"{name} 1.0, now {name} {versions()[name]};" in done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / SPEC]
+    assert (tmp_path / SPEC).read_bytes() == before
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(30, "the same with --force", "the run goes on; its record names both versions", simulated="the recorded version is edited")
+def test_a_forced_mix_of_versions(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(undisturbed["home"], home)
+    record = json.loads((home / SPEC).read_text())
+    assert record["versions"] == versions()
+    other = {**versions(), "torch": "1.0"}
+    (home / SPEC).write_text(json.dumps({**record, "versions": other}))
+    assert run(home).returncode == 2
+    done = run(home, "--force", timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
+    after = json.loads((home / SPEC).read_text())
+    assert (after["versions"], after["earlier_versions"]) == (versions(), [other])

@@ -1,0 +1,66 @@
+"""A machine of a Ray cluster goes in the middle of a round."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster as Nodes
+
+from models.specs import JobSpec
+from tests.faults.jobs import MID_EPOCH, fresh, ray_of_ones_own, workers_import_ours
+from tests.faults.matrix import fault
+from tests.pipeline.command_line import wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+STEP = "models.training:train_step"
+LOOPBACK = {"node_ip_address": "127.0.0.1"}
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """A head without room for workers, and two nodes with room for one each."""
+    folder = tempfile.mkdtemp(prefix="autosparse-")  # sockets need short paths
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        workers_import_ours(patch)
+        found = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_host": "127.0.0.1", **LOOPBACK})
+        try:
+            for _ in range(2):
+                found.add_node(num_cpus=1, **LOOPBACK)
+            yield found
+        finally:
+            found.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def node_of_the_worker(nodes: Nodes) -> Any:
+    """The node on which a Ray Train worker runs."""
+    for node in nodes.worker_nodes:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        if any("RayTrainWorker" in " ".join(child.cmdline()) for child in raylet.children(recursive=True)):
+            return node
+    raise AssertionError("no worker on any node")
+
+
+@fault(
+    1,
+    "the machine of a worker goes in mid-epoch",
+    "the round ends on another machine, same bits",
+    simulated="two Ray nodes on one machine, one of them killed",
+)
+def test_a_lost_node(nodes: Nodes, tmp_path: Path) -> None:
+    one, other, struck = fresh(tmp_path / "struck"), fresh(tmp_path / "undisturbed"), tmp_path / "marker"
+    hang = {"where": STEP, "call": MID_EPOCH, "do": "hang", "until": str(one.snapshot), "once": str(struck)}
+    with ray_of_ones_own(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address) as cluster, ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(one.run, cluster, hang, job=JobSpec(step_timeout=600.0))
+        wait_for(lambda: struck.exists() and one.snapshot.exists(), 300)
+        nodes.remove_node(node_of_the_worker(nodes), allow_graceful=False)
+        report = ended.result(timeout=400)
+        assert one.result(report) == other.result(other.run(cluster))
+    assert len(one.restarts) == 1
+    assert one.epochs == [0, 1, 2]
