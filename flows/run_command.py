@@ -11,6 +11,7 @@ from models.spec_fields import override
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
+from tasks.disk_room import check_room
 from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_spec, data_specs, run_name
@@ -28,7 +29,9 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
     spec = absolute_paths(override(recipe_spec(recipe), changes))
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
-    check_same_spec(open_store(settings.storage), paths, spec)
+    store = open_store(settings.storage)
+    check_same_spec(store, paths, spec)
+    check_room(store, paths, spec)
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)
@@ -41,7 +44,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any]) -> None
 
     with shown(spec):
         result = autosparse(spec=spec, name=name)
-    found = view_run(open_store(settings.storage), result["name"])
+    found = view_run(store, result["name"])
     print_results(found)
     print_valley(found["valley"])
     print_addresses(found)

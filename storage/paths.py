@@ -107,6 +107,10 @@ class RunPaths:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
         return f"{self.root}/training"
 
+    def job(self, step: str) -> str:
+        """The name of a step's Ray job, and of its folder in `training`: the key within the run."""
+        return step.removeprefix(f"{self.root}/").replace("/", "-")
+
 
 def arm_key(method: str, control: str | None, density: float | None, seed: int) -> str:
     """One arm of a target as a part of a key: `snip-shuffle-0.05-seed10`."""

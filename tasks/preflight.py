@@ -7,11 +7,11 @@ from models.arm_names import spec_pairs
 from models.errors import ConflictError, DataError, not_allowed, unknown_name
 from models.experiment import ExperimentSpec
 from models.networks.registry import build_network
-from models.spec_fields import fingerprint
+from models.spec_fields import fingerprint, to_plain
 from models.specs import DataSpec, NetworkSpec, TrainSpec
 from storage.image_datasets import DATASETS
 from storage.paths import RunPaths
-from storage.store import Store
+from storage.store import Store, dump_json
 from tasks.method_checks import check_methods
 
 
@@ -44,6 +44,17 @@ def check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None
             raise ConflictError(
                 f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
             )
+
+
+def claim_name(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
+    """Write the spec under the name, which decides between two runs that start at the same moment.
+
+    Raises ConflictError, with both fingerprints, for the one that comes second with another spec.
+    """
+    try:
+        store.create(paths.spec, dump_json({"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name}))
+    except ConflictError:
+        check_same_spec(store, paths, spec)
 
 
 def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:

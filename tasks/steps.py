@@ -57,8 +57,8 @@ class Step:
 
     @property
     def job_name(self) -> str:
-        """The name of the step's Ray job: its key within the run."""
-        return self.key.removeprefix(f"{self.run.paths.root}/").replace("/", "-")
+        """The name of the step's Ray job."""
+        return self.run.paths.job(self.key)
 
     def train(self, loop: Loop, config: dict[str, Any], job: JobSpec) -> Report:
         """Run the step's Ray Train job to its end; its checkpoints lie below the run until the step's report is written."""

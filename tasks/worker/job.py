@@ -1,6 +1,7 @@
 """What every body that runs on Ray starts with: its rank and device, the store, and a line to the driver."""
 
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from models.spec_fields import from_plain
 from models.specs import DataSpec, JobSpec
 from models.trainer import Rank
 from storage.image_datasets import ImageArrays, load_images
-from storage.store import Store, open_store
+from storage.store import DISK_FULL, Store, disk_error, open_store
 from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
@@ -49,11 +50,19 @@ def body(function: Body) -> Callable[[dict[str, Any]], dict[str, Any]]:
         try:
             report = function(job)
         except errors.AutosparseError as error:
-            report = {"error": {"type": type(error).__name__, "message": str(error)}}
+            report = _failed(error)
+        except OSError as error:  # of another disk than the storage's: a full one stays full, however often the job is tried
+            if error.errno not in DISK_FULL:
+                raise
+            report = _failed(disk_error(error.filename or tempfile.gettempdir(), error))
         job.tell("end")
         return report
 
     return run
+
+
+def _failed(error: errors.AutosparseError) -> dict[str, Any]:
+    return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
 def _open(config: dict[str, Any]) -> Job:
