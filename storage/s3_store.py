@@ -131,7 +131,12 @@ class S3Store(Store):
         prefix, found, page = f"{own}/" if own else "", [], {}
         with self.reporting("listing", ""):
             while page is not None:  # s3fs lists, and aborts, those of the whole bucket
-                answer = self._files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **page)
+                try:
+                    answer = self._files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **page)
+                except FileNotFoundError as error:
+                    if _code(error) != "NoSuchUpload":  # rclone's way of saying that there are none
+                        raise
+                    break
                 found += [upload for upload in answer.get("Uploads", []) if upload["Key"].startswith(prefix)]
                 marks = {name: answer.get(f"Next{name}") for name in ("KeyMarker", "UploadIdMarker")}
                 page = marks if answer.get("IsTruncated") else None

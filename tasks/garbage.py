@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from models.errors import not_allowed
 from storage import paths
 from storage.leftovers import Leftover
-from storage.paths import RunPaths
+from storage.paths import ATTEMPTS, RunPaths
 from storage.store import Store
-from tasks.ray_jobs import ATTEMPTS
 
 TRAINING = "training folder"
 

@@ -14,9 +14,10 @@ from prefect.tasks import exponential_backoff
 from models.errors import ServiceError
 from models.specs import JobSpec
 from storage import reports
+from storage.paths import ATTEMPTS
 from tasks import progress
 from tasks.cluster import Event, Loop
-from tasks.ray_jobs import ATTEMPTS, run_training_job
+from tasks.ray_jobs import run_training_job
 from tasks.run import Run, log
 
 Report = dict[str, Any]
