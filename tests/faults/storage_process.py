@@ -1,7 +1,6 @@
 """Work with a storage in a process of its own, to be killed, limited or raced: `python -m tests.faults.storage_process WHAT ...`."""
 
 import resource
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,6 @@ def fill(root: str, staging: str, size: str) -> None:
 
     if int(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store, folder, large = open_store(root), Path(staging), np.random.default_rng(0).bytes(2**21)
     state: dict[str, Any] = {"state": {}, "param_groups": []}
     writes = {
