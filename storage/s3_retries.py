@@ -3,6 +3,7 @@
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import s3fs
 from botocore.exceptions import ReadTimeoutError
@@ -41,7 +42,7 @@ def end_retries(*, response: Any, caught_exception: Exception | None, request_di
     now = time.monotonic()
     failing = now - request_dict["context"].setdefault(SINCE, now)
     reason = type(caught_exception).__name__ if caught_exception else response[1].get("Error", {}).get("Code", "")
-    _warn(now, f"{request_dict['method']} {request_dict['url'].partition('?')[0]}", reason, failing)
+    _warn(now, f"{request_dict['method']} {urlsplit(request_dict['url']).path}", reason, failing)  # an address may hold a password
     patience = PATIENCE_S if caught_exception is None or isinstance(caught_exception, ReadTimeoutError) else UNREACHABLE_S
     return False if failing >= patience else None
 
