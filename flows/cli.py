@@ -185,6 +185,22 @@ def status() -> None:
     print_status()
 
 
+@app.command
+def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List what killed runs left in the storage: unfinished writes and uploads, checkpoints of steps that are done.
+
+    Parameters
+    ----------
+    older_than
+        Hours; younger ones may belong to a run that is under way.
+    delete
+        Remove them as well.
+    """
+    from flows.gc_command import collect
+
+    collect(older_than, delete)
+
+
 def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
     """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON where it parses, `[snip,grda(c=0.05,mu=0.8)]` as a list, else text.
 

@@ -19,7 +19,7 @@ from models.scorer_criterion import as_criterion
 from models.specs import NetworkSpec
 from storage.checkpoints import dump_tensors
 from storage.image_datasets import DATASETS, ImageArrays, load_images
-from storage.store import open_store
+from storage.store import disk_error, open_store
 from tasks import settings as settings_module
 from tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
 
@@ -45,7 +45,11 @@ def prune_network(
     look = FirstLook(seeding.generator(seed, "drift"))
     scores = as_criterion(fitted, watch=look)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
     mask = global_topk(scores, density, floor=min_per_layer)
-    out.write_bytes(dump_tensors(mask, {"density": f"{masks.density(mask):.9g}", "scorer": scorer, "network": network}))
+    found = dump_tensors(mask, {"density": f"{masks.density(mask):.9g}", "scorer": scorer, "network": network})
+    try:
+        out.write_bytes(found)
+    except OSError as error:
+        raise disk_error(out, error, len(found)) from error
     _print(module, mask, out)
     training = features_seen(card)
     if training and (warning := compare(training, look.found).warning):

@@ -12,6 +12,7 @@ from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.capacity import check_capacity
+from tasks.disk_room import check_room
 from tasks.embedded_prefect import ensure_prefect
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
@@ -29,8 +30,10 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
     spec = absolute_paths(override(recipe_spec(recipe), changes))
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
-    check_same_spec(open_store(settings.storage), paths, spec)
-    check_same_versions(open_store(settings.storage), paths, force=force)
+    store = open_store(settings.storage)
+    check_same_spec(store, paths, spec)
+    check_same_versions(store, paths, force=force)
+    check_room(store, paths, spec)
     if settings.ray_address is None:
         _check_fits_here(spec)
         check_local_data(spec, settings.cache)
@@ -43,7 +46,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
 
     with shown(spec):
         result = autosparse(spec=spec, name=name, force=force)
-    found = view_run(open_store(settings.storage), result["name"])
+    found = view_run(store, result["name"])
     print_results(found)
     print_valley(found["valley"])
     print_addresses(found)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.errors import DataError
+from storage.store import disk_error
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -68,17 +69,17 @@ def save_training_state(
     """Write `model.safetensors`, `optimizer.safetensors` and, last, `state.json` with the sha256 of both into `directory`.
 
     `optimizer_state` is a torch optimizer's state dict; its tensors may be anywhere in it, the rest and `progress` must be JSON
-    (tuples come back as lists).
+    (tuples come back as lists). Raises DataError with the bytes needed and free when the disk is full.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     skeleton = _take_out(dict(optimizer_state), "", tensors)
     files = {MODEL: dump_tensors(network_state), OPTIMIZER: dump_tensors(tensors)}
     for name, data in files.items():
-        (directory / name).write_bytes(data)
+        _write(directory / name, data)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     state = {"sha256": digests, "optimizer": skeleton, "progress": dict(progress)}
-    (directory / STATE).write_text(json.dumps(state))
+    _write(directory / STATE, json.dumps(state).encode())
 
 
 def load_training_state(directory: Path) -> TrainingState:
@@ -114,6 +115,17 @@ def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tensors[value[TENSOR]]
         return {key: _put_back(item, tensors) for key, item in value.items()}
     return [_put_back(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        _put(path, data)
+    except OSError as error:
+        raise disk_error(path, error, len(data)) from error
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _read(path: Path) -> bytes:

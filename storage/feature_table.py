@@ -50,7 +50,7 @@ def commit_dataset(store: Store, prefix: str, parts: Sequence[Part], metadata: M
     home = f"{prefix}/{manifest.digest}"
     for part, there in zip(parts, stored, strict=True):  # also where they are already, for one of them may be damaged
         store.upload(part.path, f"{home}/{there.file}")
-    _publish(store, f"{home}/{MANIFEST}", manifest)
+    publish(store, f"{home}/{MANIFEST}", manifest)
     return DatasetRef(uri=store.uri(home), digest=manifest.digest, rows=manifest.rows)
 
 
@@ -177,7 +177,8 @@ def _staged(part: Part, file: str) -> StoredPart:
     return StoredPart(file=file, size=size, sha256=sha256, rows=part.rows, row_groups=footer.num_row_groups, metadata=part.metadata)
 
 
-def _publish(store: Store, key: str, manifest: Manifest) -> None:
+def publish(store: Store, key: str, manifest: Manifest) -> None:
+    """Create the manifest under `key`. Raises ConflictError, with both digests, where one of other content came first."""
     try:
         store.create(key, manifest.dump())
     except ConflictError:

@@ -18,6 +18,7 @@ import PIL
 from filelock import FileLock
 
 from storage.image_sources.source import ImageSource, Split
+from storage.store import DISK_FULL
 
 LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"
@@ -46,7 +47,12 @@ def cached(source: ImageSource, split: str, limit: int | None, cache: Path | Non
         if (found := _load(entry)) is not None:
             return found
         made = _decode(source, split, limit)
-        _publish(entry, made)
+        try:
+            _publish(entry, made)
+        except OSError as error:
+            shutil.rmtree(entry.with_suffix(".partial"), ignore_errors=True)
+            if error.errno not in DISK_FULL:  # then every process decodes for itself
+                raise
         return _load(entry) or made
 
 

@@ -9,6 +9,7 @@ from models.errors import not_allowed
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 PLAIN = re.compile(r"[a-z0-9_]+=(-?[0-9.]+(e-?[0-9]+)?|[a-z_][a-z0-9_]*)")  # a setting that can be read back out of a key
 RUNS = "runs"
+ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one Ray job may have used
 
 
 def check_name(field: str, value: str) -> str:
@@ -106,6 +107,10 @@ class RunPaths:
     def training(self) -> str:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
         return f"{self.root}/training"
+
+    def job(self, step: str) -> str:
+        """The name of a step's Ray job, and of its folder in `training`: the key within the run."""
+        return step.removeprefix(f"{self.root}/").replace("/", "-")
 
 
 def arm_key(method: str, control: str | None, density: float | None, seed: int) -> str:

@@ -4,15 +4,16 @@ Endpoint, credentials and region come from where s3fs and AWS name them: AWS_END
 AWS_SECRET_ACCESS_KEY, AWS_REGION or AWS_DEFAULT_REGION, AWS profiles, FSSPEC_S3_*.
 """
 
+import builtins
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import s3fs
 from aiohttp import ClientError as TransferError
 from botocore.exceptions import (
     BotoCoreError,
@@ -26,10 +27,11 @@ from botocore.exceptions import (
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed
+from storage.leftovers import Leftover
+from storage.s3_retries import ATTEMPTS, PatientS3
 from storage.store import DISK_FULL, Store, check_key, disk_error, is_hidden
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-RETRIES = 4  # waits of at most 1, 2, 4 and 8 s, random below that: about 10 s in all
 CONNECT_S, READ_S = 3, 15
 PART_BYTES, PARTS_AT_ONCE = 8 * 2**20, 4  # of a multipart upload: what an upload holds in memory
 NO_CREDENTIALS = (
@@ -47,7 +49,8 @@ TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 class S3Store(Store):
     """A bucket, or a prefix in one. An object is there whole or not at all, so there is nothing to move into place.
 
-    An endpoint that cannot be reached is given up after about 10 s, 25 s where packets vanish without an answer.
+    A busy server is waited for (storage/s3_retries.py) for 40 s at least and two minutes at most; one that cannot be reached is
+    given up after about 10 s, 15 s where packets vanish without an answer.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = (OSError, BotoCoreError, TransferError)
@@ -84,9 +87,10 @@ class S3Store(Store):
             try:
                 self._files.pipe_file(self._path(key), data, mode="create")
             except OSError as error:
-                if isinstance(error, FileExistsError) or _code(error) in TAKEN:
+                if not isinstance(error, FileExistsError) and _code(error) not in TAKEN:
+                    raise
+                if self.read(key) != data:  # else it was us: a reply got lost, and the second try met the first
                     raise ConflictError(f"{self.uri(key)}: exists already") from None
-                raise
 
     def upload(self, local: Path, key: str) -> None:
         with self.reporting("write", key):
@@ -117,23 +121,50 @@ class S3Store(Store):
         keys = (path.removeprefix(self.root.removeprefix("s3://") + "/") for path in found if path.startswith(folder + "/"))
         return sorted(key for key in keys if not is_hidden(key) and not key.endswith("/"))
 
+    def changed(self, prefix: str) -> float:
+        with self.reporting("listing", prefix):
+            found = self._files.find(self._path(prefix), detail=True)
+        return max((there["LastModified"].timestamp() for there in found.values() if "LastModified" in there), default=0)
+
+    def leftovers(self) -> "builtins.list[Leftover]":
+        bucket, _, own = self.root.removeprefix("s3://").partition("/")
+        prefix, found, page = f"{own}/" if own else "", [], {}
+        with self.reporting("listing", ""):
+            while page is not None:  # s3fs lists, and aborts, those of the whole bucket
+                try:
+                    answer = self._files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **page)
+                except FileNotFoundError as error:
+                    if _code(error) != "NoSuchUpload":  # rclone's way of saying that there are none
+                        raise
+                    break
+                found += [upload for upload in answer.get("Uploads", []) if upload["Key"].startswith(prefix)]
+                marks = {name: answer.get(f"Next{name}") for name in ("KeyMarker", "UploadIdMarker")}
+                page = marks if answer.get("IsTruncated") else None
+        return [
+            Leftover(kind="upload", key=one["Key"].removeprefix(prefix), name=one["UploadId"], started=one["Initiated"].timestamp())
+            for one in found
+        ]
+
+    def discard(self, leftover: Leftover) -> None:
+        bucket, _, key = f"{self.root}/{leftover.key}".removeprefix("s3://").partition("/")
+        with self.reporting("delete", leftover.key), suppress(FileNotFoundError):
+            self._files.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=leftover.name)
+
     @cached_property
     def _files(self) -> Any:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")  # botocore knows the second only
-        files = s3fs.S3FileSystem(
+        return PatientS3(
             client_kwargs={"region_name": region} if region else {},
             config_kwargs={
                 "connect_timeout": CONNECT_S,
                 "read_timeout": READ_S,
-                "retries": {"mode": "adaptive", "max_attempts": RETRIES},
+                "retries": {"mode": "adaptive", "max_attempts": ATTEMPTS},
                 "response_checksum_validation": "when_required",  # some servers send the whole object's checksum with a range
             },
             default_block_size=PART_BYTES,
             use_listings_cache=False,
             skip_instance_cache=True,
         )
-        files.retries = 1  # botocore's retries are enough: these would multiply them by five
-        return files
 
     @cached_property
     def _endpoint(self) -> str:
@@ -153,6 +184,8 @@ class S3Store(Store):
         uri, code = f"{self.root}/{key}".rstrip("/"), _code(error) or type(error).__name__
         if isinstance(error, OSError) and (os.path.isabs(str(error.filename)) or error.errno in DISK_FULL):
             return disk_error(error.filename or "the local disk", error, needed)
+        if code == "NoSuchUpload":  # ended by another try, whose reply got lost, or by `autosparse gc`
+            return ServiceError(f"S3: {operation} of {uri} at {self._endpoint} was ended by somebody else ({code})")
         if code == "NoSuchBucket":
             return DataError(f"{uri}: there is no such bucket at {self._endpoint}")
         if isinstance(error, FileNotFoundError):

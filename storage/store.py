@@ -3,6 +3,7 @@
 Whatever is there is whole: a write is seen after its last byte or not at all. Keys are made in `storage.paths`.
 """
 
+import builtins
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, not_allowed
+from storage.leftovers import Leftover, last_change, staged_files
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
@@ -58,8 +60,13 @@ def disk_error(path: str | Path, error: OSError, needed: int = 0) -> DataError:
     reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
     if error.errno not in DISK_FULL:
         return DataError(f"{path}: {reason}")
-    folder = next(parent for parent in Path(path).absolute().parents if parent.is_dir())
-    return DataError(f"{path}: {reason}; {needed:,} bytes needed, {shutil.disk_usage(folder).free:,} free")
+    return DataError(f"{path}: {reason}; {f'{needed:,} bytes needed, ' if needed else ''}{free_bytes(path):,} free")
+
+
+def free_bytes(path: str | Path) -> int:
+    """Room on the disk of a path, which need not be there yet."""
+    path = Path(path).absolute()
+    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.is_dir())).free
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,18 @@ class Store(ABC):
     def list(self, prefix: str = "") -> list[str]:
         """All keys below the folder `prefix`, sorted; asked for anew each time. Hidden files are left out."""
 
+    @abstractmethod
+    def changed(self, prefix: str) -> float:
+        """When something below the folder `prefix` was last written, in seconds since 1970; 0 where there is nothing."""
+
+    @abstractmethod
+    def leftovers(self) -> "builtins.list[Leftover]":
+        """Writes below the root that are under way or were never finished; readers see none of them."""
+
+    @abstractmethod
+    def discard(self, leftover: Leftover) -> None:
+        """Remove one of them; a write that was under way fails."""
+
 
 @dataclass(frozen=True)
 class LocalStore(Store):
@@ -212,6 +231,18 @@ class LocalStore(Store):
         keys = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
         return sorted(key for key in keys if not is_hidden(key))
 
+    def changed(self, prefix: str) -> float:
+        with self.reporting("listing", prefix):
+            return last_change(self._path(prefix))
+
+    def leftovers(self) -> "builtins.list[Leftover]":
+        with self.reporting("listing", ""):
+            return staged_files(Path(self.root))
+
+    def discard(self, leftover: Leftover) -> None:
+        with self.reporting("delete", leftover.key):
+            Path(self.root, leftover.key).with_name(leftover.name).unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         return Path(self.root, check_key(key))
 
@@ -241,7 +272,7 @@ class LocalStore(Store):
 
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
         assert isinstance(error, OSError), "the only kind of failures that is caught"
-        return disk_error(self.uri(key), error, needed)
+        return disk_error(self.uri(key) if key else self.root, error, needed)
 
 
 def is_hidden(key: str) -> bool:

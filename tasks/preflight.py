@@ -1,7 +1,7 @@
 """Checks of a whole spec before anything starts; each error is one line: field, value, what is allowed."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from models.errors import ConflictError, DataError, not_allowed, unknown_name
 from models.experiment import ExperimentSpec
 from models.features import FEATURES_VERSION
 from models.networks.registry import build_network
-from models.spec_fields import fingerprint
+from models.spec_fields import fingerprint, to_plain
 from models.specs import DataSpec, NetworkSpec, TrainSpec
 from storage.image_datasets import DATASETS
 from storage.paths import RunPaths
-from storage.store import Store
+from storage.store import Store, dump_json
 from tasks.method_checks import check_methods
 
 
@@ -78,6 +78,20 @@ def check_same_versions(store: Store, paths: RunPaths, *, force: bool = False) -
 
 def _named(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {text}" for name, text in found.items())
+
+
+def claim_name(store: Store, paths: RunPaths, spec: ExperimentSpec, versions: Mapping[str, Any]) -> None:
+    """Write the record of the run under its name, which decides between two runs that start at the same moment.
+
+    `versions` is what `check_same_versions` returned. Raises ConflictError, with both fingerprints, for the one that comes second with
+    another spec.
+    """
+    record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **versions}
+    try:
+        store.create(paths.spec, dump_json(record))
+    except ConflictError:
+        check_same_spec(store, paths, spec)
+        store.write_json(paths.spec, record)
 
 
 def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:

@@ -14,12 +14,12 @@ from ray.train import UserCallback
 from models import errors
 from models.spec_fields import to_plain
 from models.specs import JobSpec
+from storage.paths import ATTEMPTS
 from storage.store import Store
 from tasks.capacity import check_capacity
 from tasks.cluster import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
 
 START_FAILURES = 5
-ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one job may have used
 
 
 def run_training_job(

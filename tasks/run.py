@@ -11,12 +11,13 @@ from prefect.logging import get_run_logger
 
 from models.errors import DataError
 from models.experiment import ExperimentSpec
-from models.spec_fields import fingerprint, from_plain, to_plain
+from models.spec_fields import from_plain, to_plain
 from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks import settings as settings_module
 from tasks.cluster import Cluster, connected, job_id
-from tasks.preflight import check_same_spec, check_same_versions, check_spec, run_name
+from tasks.disk_room import check_room
+from tasks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
 from tasks.settings import Settings
 from tasks.tracking import Tracker, check_reachable
 
@@ -73,14 +74,15 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
     check_spec(spec)
     store = open_store(settings.storage)
     check_same_spec(store, paths, spec)
-    known_versions = check_same_versions(store, paths, force=force)
+    versions = check_same_versions(store, paths, force=force)
+    check_room(store, paths, spec)
     check_reachable(settings.mlflow_uri)
     with connected(settings) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
         tracker = Tracker(settings, tags)
-        store.write_json(paths.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **known_versions})
+        claim_name(store, paths, spec, versions)
         ids = _record(settings, store, paths, tracker, flow_run)
         run = Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
         tracker.parameters(run.mlflow_run, to_plain(spec))

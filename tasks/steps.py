@@ -14,10 +14,11 @@ from prefect.tasks import exponential_backoff
 from models.errors import AutosparseError, DivergedError, ServiceError
 from models.specs import JobSpec
 from storage import paths, reports
+from storage.paths import ATTEMPTS
 from storage.store import dump_json
 from tasks import progress
 from tasks.cluster import Event, Loop
-from tasks.ray_jobs import ATTEMPTS, run_training_job
+from tasks.ray_jobs import run_training_job
 from tasks.run import Run, log
 
 Report = dict[str, Any]
@@ -59,8 +60,8 @@ class Step:
 
     @property
     def job_name(self) -> str:
-        """The name of the step's Ray job: its key within the run."""
-        return self.key.removeprefix(f"{self.run.paths.root}/").replace("/", "-")
+        """The name of the step's Ray job."""
+        return self.run.paths.job(self.key)
 
     def train(self, loop: Loop, config: dict[str, Any], job: JobSpec) -> Report:
         """Run the step's Ray Train job to its end; its checkpoints lie below the run until the step's report is written."""

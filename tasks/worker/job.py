@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from models.spec_fields import from_plain
 from models.specs import DataSpec, JobSpec
 from models.trainer import Rank
 from storage.image_datasets import ImageArrays, load_images
-from storage.store import Store, open_store
+from storage.store import DISK_FULL, Store, disk_error, open_store
 from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
@@ -62,8 +63,8 @@ def body(function: Body) -> Callable[[dict[str, Any]], dict[str, Any]]:
         job = _open(config)
         try:
             report = function(job)
-        except (errors.AutosparseError, MemoryError, RuntimeError) as error:
-            ours = error if isinstance(error, errors.AutosparseError) else _memory_limit(job, error)
+        except (errors.AutosparseError, MemoryError, RuntimeError, OSError) as error:
+            ours = _ours(job, error)
             if ours is None:
                 raise
             if job.rank.index:
@@ -75,8 +76,17 @@ def body(function: Body) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return run
 
 
-def _memory_limit(job: Job, error: BaseException) -> errors.MemoryLimitError | None:
-    """What running out of memory means for whoever made the spec; None for any other error."""
+def _ours(job: Job, error: Exception) -> errors.AutosparseError | None:
+    """What an error means for whoever made the spec; None for what another try may heal."""
+    if isinstance(error, errors.AutosparseError):
+        return error
+    if isinstance(error, OSError):  # of another disk than the storage's: a full one stays full, however often the job is tried
+        return disk_error(error.filename or tempfile.gettempdir(), error) if error.errno in DISK_FULL else None
+    return _memory_limit(job, error)
+
+
+def _memory_limit(job: Job, error: Exception) -> errors.MemoryLimitError | None:
+    """What running out of memory means; None for any other error."""
     said = str(error).partition("\n")[0]
     if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(words in said.lower() for words in NO_MEMORY):
         return None

@@ -29,6 +29,7 @@ from models.trainer import Trainer
 from models.training import EpochReport, fit
 from storage.checkpoints import CHECKPOINT_FILES, STATE, TrainingState, dump_tensors, load_tensors, load_training_state, save_training_state
 from storage.image_datasets import ImageArrays
+from storage.paths import RunPaths
 from tasks.worker.job import Job
 from tasks.worker.watchdog import watched
 
@@ -196,4 +197,6 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
     with tempfile.TemporaryDirectory() as folder:
         progress = {"step": trainer.step, "history": history}
         save_training_state(Path(folder), trainer.network.state_dict(), trainer.state(), progress)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        with job.store.reporting("write", f"{RunPaths(job.config['run']).training}/{job.config['job']}", size):
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -20,6 +20,7 @@ SURFACE = {
     "up": set(),
     "down": set(),
     "status": set(),
+    "gc": {"--older-than", "--delete"},
 }
 
 
@@ -32,7 +33,7 @@ def test_commands() -> None:
     assert all(f" {command} " in listed for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "show", "report", "valley", "prune"])
+@pytest.mark.parametrize("command", ["run", "show", "report", "valley", "prune", "gc"])
 def test_options(command: str) -> None:
     shown = cli(command, "--help").stdout
     assert all(option in shown for option in SURFACE[command])
@@ -75,6 +76,7 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "smoke", "--name", "../x"), "name: '../x' is not allowed"),
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
+        (("gc", "--older-than", "-1"), "--older-than: -1.0 is not allowed; allowed: >= 0 hours"),
         (("report", "nothing"), "run: 'nothing' is not in"),
         (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
         (

@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_a_broken_entry_and_the_left_overs_of_a_killed_process_are_replaced(tmp_
         assert cached(source, "train", None, tmp_path).digest == whole.digest
     assert source.reads == 3 and not list(tmp_path.glob("*/*.partial"))
     assert cached(source, "train", None, tmp_path).digest == whole.digest and source.reads == 3
+
+
+def test_on_a_full_disk_there_is_no_cache_but_there_are_images(tmp_path: Path):
+    source, (soft, hard) = counting_source(np.zeros((3, 1, 2, 2), np.uint8)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        found = [cached(source, "train", None, tmp_path) for _ in range(2)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found[0].digest == found[1].digest and source.reads == 2
+    assert not list(tmp_path.glob("*/*.partial")) and cached(source, "train", None, tmp_path).digest == found[0].digest
 
 
 WORKER = """

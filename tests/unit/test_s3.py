@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from models.errors import ConflictError, DataError, ServiceError
-from storage import s3_store
+from storage import s3_retries, s3_store
 from storage.feature_table import Part, commit_dataset, open_dataset, write_shard
 from storage.store import Store, open_store
 from tests.s3_server import BUCKET, KEY, SECRET, s3_server
@@ -135,7 +135,7 @@ def test_create_loses_to_whoever_came_between(monkeypatch: pytest.MonkeyPatch):
     """A server that knows conditional requests decides; the look-up before (HEAD and listing) found nothing."""
     nothing = "<?xml version='1.0'?><ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
     for status, code in ((412, "PreconditionFailed"), (409, "ConditionalRequestConflict")):
-        with scripted((404, ""), (200, nothing), (status, problem(code))) as script:
+        with scripted((404, ""), (200, nothing), (status, problem(code)), (200, "theirs")) as script:
             monkeypatch.setenv("AWS_ENDPOINT_URL", script.address)
             with pytest.raises(ConflictError, match="x: exists already$"):
                 open_store("s3://bucket/p").create("x", b"mine")
@@ -204,12 +204,14 @@ def test_an_endpoint_that_is_away_is_given_up_in_time(monkeypatch: pytest.Monkey
     assert KEY not in str(caught.value) and SECRET not in str(caught.value)
 
 
-def test_a_password_in_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(s3_store, "RETRIES", 0)
+def test_a_password_in_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    s3_retries._warned.clear()
+    monkeypatch.setattr(s3_retries, "UNREACHABLE_S", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:password@127.0.0.1:{free_port()}")
     with pytest.raises(ServiceError, match=r"at http://127\.0\.0\.1:\d+ failed") as caught:
         open_store("s3://bucket/p").read("a/b")
-    assert "user" not in str(caught.value) and "password" not in str(caught.value)
+    assert "is tried again" in caplog.text
+    assert not [text for text in (str(caught.value), caplog.text) if "user" in text or "password" in text]
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError")])
@@ -221,7 +223,7 @@ def test_a_busy_server_is_waited_for(monkeypatch: pytest.MonkeyPatch, status: in
 
 
 def test_a_server_that_stays_busy_is_a_service_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(s3_store, "RETRIES", 1)
+    monkeypatch.setattr(s3_retries, "PATIENCE_S", 0)
     with scripted((503, problem("SlowDown"))) as script:
         monkeypatch.setenv("AWS_ENDPOINT_URL", script.address)
         with pytest.raises(ServiceError, match=r"\(SlowDown\)$"):
@@ -264,7 +266,8 @@ def test_a_data_set_round_trip(store: Store, tmp_path: Path):
 
 
 def test_a_server_that_dies_while_a_data_set_is_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(s3_store, "RETRIES", 0)
+    monkeypatch.setattr(s3_retries, "PATIENCE_S", 0)
+    monkeypatch.setattr(s3_retries, "UNREACHABLE_S", 0)
     with s3_server(tmp_path / "server") as (address, process):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         ref = commit_dataset(open_store("s3://bucket/p"), "features", [stage(tmp_path / "x.parquet")[1]], {})

@@ -1,0 +1,23 @@
+"""`autosparse gc`: what killed runs left in the storage, listed, and removed when asked for."""
+
+from rich.console import Console
+
+from storage.store import open_store
+from tasks import settings
+from tasks.garbage import orphans
+
+console = Console(soft_wrap=True)
+
+
+def collect(older_than: float, delete: bool) -> None:
+    """Print the orphans, one a line; remove them where `delete`. Raises SpecError for a negative age."""
+    store = open_store(settings.load().storage)
+    found = orphans(store, older_than)
+    for orphan in found:
+        if delete:
+            orphan.remove(store)
+        console.print(f"{'removed' if delete else 'orphan'}  {orphan.kind:15}  {orphan.hours:.1f} h  {orphan.uri}", highlight=False)
+    if not found:
+        console.print(f"nothing in {store.root} is an orphan and older than {older_than:g} h", highlight=False)
+    elif not delete:
+        console.print(f"{len(found)} in {store.root}; --delete removes them", highlight=False)

@@ -1,0 +1,59 @@
+"""What killed processes left in a storage: writes that nobody finished, and checkpoints of steps that are done."""
+
+import time
+from dataclasses import dataclass
+
+from models.errors import not_allowed
+from storage import paths
+from storage.leftovers import Leftover
+from storage.paths import ATTEMPTS, RunPaths
+from storage.store import Store
+
+TRAINING = "training folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orphan:
+    """`where` is an unfinished write, or the key of a folder; `hours` since its last byte, by the clock of the storage."""
+
+    kind: str
+    uri: str
+    hours: float
+    where: Leftover | str
+
+    def remove(self, store: Store) -> None:
+        """Gone for good. Raises DataError or ServiceError."""
+        if isinstance(self.where, Leftover):
+            store.discard(self.where)
+        else:
+            store.delete(self.where)
+
+
+def orphans(store: Store, older_than: float) -> list[Orphan]:
+    """All of them that are older than so many hours, below the root of this store only.
+
+    The age is the only sign of a write that is still under way: 0 finds those too. Raises SpecError for a negative age.
+    """
+    if not older_than >= 0:
+        raise not_allowed("--older-than", older_than, ">= 0 hours")
+    now = time.time()
+    found = [Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one) for one in store.leftovers()]
+    for folder in _done_trainings(store.list(paths.RUNS)):
+        found.append(Orphan(kind=TRAINING, uri=store.uri(folder), hours=(now - store.changed(folder)) / 3600, where=folder))
+    return [orphan for orphan in found if orphan.hours >= older_than]
+
+
+def _done_trainings(keys: list[str]) -> list[str]:
+    """Folders of checkpoints whose step has its report."""
+    there, done = set(), set()
+    for key in keys:
+        _, name, *rest = key.split("/")
+        if len(rest) < 2 or not paths.NAME.fullmatch(name):
+            continue
+        run = RunPaths(name)
+        if rest[0] == "training" and len(rest) > 2:
+            there.add(f"{run.training}/{rest[1]}")
+        elif rest[-1] == "report.json":
+            job = run.job(key.removesuffix("/report.json"))
+            done |= {f"{run.training}/{job}{attempt}" for attempt in ATTEMPTS}
+    return sorted(there & done)

@@ -1,0 +1,226 @@
+"""Local storage under faults: writers that fail, damaged files, full disks, races, and what killed processes left."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.recipes import smoke
+from models.errors import DataError
+from models.spec_fields import override
+from storage import reports
+from storage.feature_table import commit_dataset, open_dataset
+from storage.paths import RunPaths
+from storage.store import open_store
+from tasks import disk_room
+from tests.faults.matrix import fault
+from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
+from tests.faults.storage_process import shard
+from tests.pipeline.command_line import ROOT, cli, environment
+
+PROCESS = (sys.executable, "-m", "tests.faults.storage_process")
+RACES = 10
+
+
+def process(home: Path, *arguments: object, **more: str) -> subprocess.Popen[str]:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*PROCESS, *map(str, arguments)], env=environment(home, **more), cwd=ROOT, text=True, **pipes)
+
+
+def said(home: Path, *arguments: object, **more: str) -> str:
+    done = process(home, *arguments, **more)
+    out, errors = done.communicate(timeout=120)
+    assert done.returncode == 0, errors[-2000:]
+    return out
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@fault(13, "exception in the middle of writing features: at batch 3, or before the manifest", "no manifest, staging swept, no short file")
+@pytest.mark.parametrize("where", ["storage.feature_shards:ShardWriter._check", "storage.store:LocalStore.create"])
+def test_a_writer_that_fails_publishes_nothing(tmp_path: Path, where: str) -> None:
+    root, staging = tmp_path / "root", tmp_path / "staging"
+    staging.mkdir()
+    failing = with_faults({"where": where, "call": 3 if "Shard" in where else 1, "do": "fail"})
+    broken = process(tmp_path, "commit", root, staging, 0, **failing)
+    broken.communicate(timeout=120)
+    assert broken.returncode == 1
+    assert not list(root.rglob("_manifest.json"))
+    if "Shard" in where:
+        assert files(tmp_path) == []
+    with pytest.raises(DataError, match="not found"):
+        open_dataset(str(next(root.glob("features/*"), root)))
+    assert open_dataset(committed(root, staging)).rows == 200_000
+
+
+@fault(14, "features cut short or with one bit flipped after the commit", "refused, the message names file and remedy, never fewer rows")
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_features_are_refused(tmp_path: Path, damage: str, opened: bool) -> None:
+    uri = committed(tmp_path / "root", tmp_path)
+    dataset = open_dataset(uri) if opened else None
+    spoil(Path(uri, "part-00000.parquet"), damage)
+    with pytest.raises(DataError, match=r"part-00000\.parquet: .*; extract the features again$"):
+        list((dataset or open_dataset(uri)).batches(0))
+
+
+def committed(root: Path, staging: Path) -> str:
+    return commit_dataset(open_store(str(root)), "features", [shard(staging / "x.parquet", 0)], {"seed": 0}).uri
+
+
+def spoil(path: Path, damage: str) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(14, "the same in a whole run, before its scorer is trained", "Failed with file and remedy; after the remedy the same bits")
+def test_no_scorer_is_trained_on_damaged_features(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    home = copy_of(undisturbed["home"], tmp_path)
+    there = home / "storage/runs" / RUN
+    for step in ("scorer", "fanout", "summary"):
+        shutil.rmtree(there / step)
+    part = next(there.glob("features/*/part-00000.parquet"))
+    spoil(part, "flip")
+    refused = run(home)
+    assert refused.returncode != 0
+    assert str(part) in refused.stderr and "extract the features again" in refused.stderr
+    assert not (there / "scorer/report.json").exists()
+    (there / "features/report.json").unlink()
+    done = run(home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
+
+
+def copy_of(home: Path, folder: Path) -> Path:
+    """The home of a finished run, to be spoiled: its storage alone, for its databases hold addresses."""
+    copy = folder / "home"
+    shutil.copytree(home / "storage", copy / "storage")
+    return copy
+
+
+@fault(15, "disk full while anything is written", "one error with bytes needed and free; nothing staged, nothing short")
+@pytest.mark.parametrize("limit", ["tmpfs", "file size"])
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, limit: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if limit == "tmpfs" and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode:
+        pytest.skip("this user cannot mount a small disk")
+    try:
+        staging = disk / "staging"
+        staging.mkdir()
+        lines = said(tmp_path, "fill", disk / "root", staging, 0 if limit == "tmpfs" else 2**20).splitlines()
+        assert [line.split(":")[0] for line in lines] == ["write", "create", "shard", "checkpoint"]
+        assert all(": DataError: " in line and " bytes needed, " in line and line.endswith(" free") for line in lines), lines
+        assert not any("2.097.152" in line for line in lines) and sum("2,097,152" in line for line in lines) == 2
+        assert [name for name in files(disk) if name != "staging/state.json"] == [
+            "staging/model.safetensors",
+            "staging/optimizer.safetensors",
+        ]
+    finally:
+        if limit == "tmpfs":
+            subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(
+    15, "disk full in a worker in the middle of a round", "Failed with bytes needed and free, not retried; with room again the same bits"
+)
+def test_a_run_on_a_full_disk_fails_and_goes_on(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    full = {"where": "storage.checkpoints:_put", "call": 4, "do": "fail", "errno": "ENOSPC", "once": str(tmp_path / "full")}
+    failed = run(tmp_path, timeout=400, **with_faults(full))
+    assert failed.returncode != 0
+    assert "bytes needed" in failed.stderr and "free" in failed.stderr, failed.stderr[-3000:]
+    assert (tmp_path / "full").exists()
+    assert mlflow_states(tmp_path)[RUN] == "FAILED"
+    done = run(tmp_path, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(undisturbed[key] == value for key, value in result(tmp_path / "storage").items())
+    assert open_store(str(tmp_path / "storage")).leftovers() == []
+
+
+@fault(15, "a disk that clearly has too little room for a run", "refused before anything starts")
+def test_too_little_room_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, paths, spec = open_store(str(tmp_path)), RunPaths(RUN), smoke()
+    needed = disk_room.bytes_of(spec)
+    twice = disk_room.bytes_of(override(spec, {"irp.seeds": [0, 1]})) - disk_room.bytes_of(override(spec, {"irp.seeds": [0]}))
+    assert twice >= 4 * spec.irp.rounds * 100_000
+    disk_room.check_room(store, paths, spec)
+    monkeypatch.setattr(disk_room, "free_bytes", lambda path: needed - 1)
+    with pytest.raises(DataError, match=f"has {needed - 1:,} bytes free; allowed: about {needed:,} for the rest of this run$"):
+        disk_room.check_room(store, paths, spec)
+    store.write(f"{paths.root}/irp/x.bin", b"x")
+    disk_room.check_room(store, paths, spec)
+
+
+@fault(17, "two runs race for one name, or one data set's place, with other content", "exactly one wins; the loser fails with both digests")
+@pytest.mark.parametrize("what", ["name", "manifest"])
+def test_of_two_writers_exactly_one_wins(tmp_path: Path, what: str) -> None:
+    for first, second in raced(tmp_path, str(tmp_path / "root"), what):
+        assert sorted(line.split(":")[0] for line in (first, second)) == ["ConflictError", "won"], (first, second)
+    assert not [name for name in files(tmp_path / "root") if "/." in name]
+
+
+def raced(home: Path, root: str, what: str, **more: str) -> list[tuple[str, str]]:
+    """What both processes said of each race; the line of a loser names two digests."""
+    both = [process(home, "race", root, what, mine, RACES, **more) for mine in (2, 3)]
+    found = []
+    try:
+        for _ in range(RACES):
+            for one in both:
+                assert one.stdout and one.stdout.readline().strip() == "ready"
+            for one in both:
+                assert one.stdin
+                one.stdin.write("go\n")
+                one.stdin.flush()
+            found.append(tuple(one.stdout.readline().strip() for one in both if one.stdout))
+    finally:
+        for one in both:
+            one.kill()
+            one.communicate()
+    for line in (line for pair in found for line in pair if line != "won"):
+        assert len({word for word in line.replace(",", " ").replace("(", " ").split() if is_digest(word)}) == 2, line
+    return found
+
+
+def is_digest(word: str) -> bool:
+    word = word.strip("();:")
+    return len(word) in (12, 16, 32) and set(word) <= set("0123456789abcdef")
+
+
+@fault(None, "a killed run's leftovers on a local disk", "`autosparse gc` lists them, and removes them only when told to")
+def test_gc_of_a_local_storage(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    store, paths = open_store(str(storage)), RunPaths(RUN)
+    done, open_step = paths.round("net", 0, 0), paths.round("net", 0, 1)
+    reports.save(store, done, {"density": 1.0})
+    for step in (done, open_step):
+        store.write(f"{paths.training}/{paths.job(step)}-b/checkpoint/state.json", b"{}")
+    old, young, foreign = (storage / name for name in (f".x.bin.{'a' * 32}", f".y.bin.{'b' * 32}", ".keep"))
+    for path in (old, young, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign, *(storage / "runs").rglob("*")):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    before = files(storage)
+    listed = cli(tmp_path, "gc")
+    assert listed.returncode == 0, listed.stderr
+    assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
+    assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and ".keep" not in listed.stdout
+    assert files(storage) == before
+    assert cli(tmp_path, "gc", "--delete").returncode == 0
+    gone = {old.name, f"{paths.training}/{paths.job(done)}-b/checkpoint/state.json"}
+    assert set(before) - set(files(storage)) == gone
+    assert cli(tmp_path, "gc", "--older-than", "0", "--delete").returncode == 0
+    assert not young.exists() and foreign.exists() and (storage / paths.training / f"{paths.job(open_step)}-b").exists()
