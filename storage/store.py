@@ -22,6 +22,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, not_allowed
+from storage.addresses import LOCAL, S3, address_kind
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
@@ -30,12 +31,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def open_store(root: str) -> "Store":
     """The store at `root`: a local folder, made on the first write, or s3://bucket/prefix. Raises SpecError for anything else."""
-    if root.startswith("s3://"):
+    if address_kind("storage", root, LOCAL, S3) == S3:
         from storage.s3_store import S3Store  # s3fs takes half a second to import
 
         return S3Store(root.rstrip("/"))
-    if not root or "://" in root:
-        raise not_allowed("storage", root, "a local folder or s3://bucket/prefix")
     return LocalStore(str(Path(root).expanduser().absolute()))
 
 

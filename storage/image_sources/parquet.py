@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.errors import DataError, not_allowed
+from models.errors import DataError
+from storage.addresses import LOCAL, S3, address_kind
 from storage.image_sources.source import SPLIT_NAMES, Split, decode
 from storage.store import open_store
 
@@ -26,9 +27,8 @@ class ParquetImages:
     """`path` holds `train.parquet` and `test.parquet`, or shards `train-*.parquet`; the test images may be called `validation`."""
 
     def __init__(self, path: str | None, download: bool) -> None:
-        if not path or ("://" in path and not path.startswith("s3://")):
-            raise not_allowed("data.path", path, "a folder or s3:// address with train.parquet and test.parquet")
-        self.store = open_store(path)
+        address_kind("data.path", path, LOCAL, S3)
+        self.store = open_store(str(path))
 
     def key(self, split: str) -> str:
         """sha256 of the split's files in their order, whatever their names."""

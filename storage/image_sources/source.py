@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from models.errors import DataError, not_allowed
+from models.errors import DataError
+from storage.addresses import LOCAL, address_kind
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")
@@ -37,9 +38,8 @@ class ImageSource(Protocol):
 
 def local_folder(path: str | None) -> Path:
     """`path` as a folder on this machine. Raises SpecError when it is none, DataError when it is not there."""
-    if not path or "://" in path:
-        raise not_allowed("data.path", path, "a local folder")
-    return Path(path).expanduser()
+    address_kind("data.path", path, LOCAL)
+    return Path(str(path)).expanduser()
 
 
 def decode(files: Iterable[tuple[str, bytes | None]], count: int) -> np.ndarray:
