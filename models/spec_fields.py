@@ -164,6 +164,9 @@ def _values(kind: Any, data: Mapping[str, Any], path: str, bad: _Collected) -> d
     for name, field in fields.items():
         if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             bad.lines.append(f"{_join(path, name)}: missing; allowed: a value of {field.type}")
+    for name in values if bad.lines else ():  # else the spec checks them itself
+        with bad.one(path):
+            _check(name, values[name], hints[name])
     return values
 
 

@@ -23,6 +23,7 @@ from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, not_allowed
 from storage.addresses import LOCAL, S3, address_kind
+from storage.plain_json import load_json
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
@@ -40,7 +41,7 @@ def open_store(root: str) -> "Store":
 
 def check_key(key: str) -> str:
     """The key itself, or SpecError: segments of `[A-Za-z0-9._=-]` that do not start with a dot, joined by single slashes."""
-    if not KEY.fullmatch(key):
+    if not isinstance(key, str) or not KEY.fullmatch(key):
         raise not_allowed("key", key, "segments of [A-Za-z0-9._=-] that do not start with a dot, joined by /")
     return key
 
@@ -82,7 +83,7 @@ class Store(ABC):
     def read_json(self, key: str) -> Any:
         """What the JSON under `key` says. Raises DataError when it is not JSON."""
         try:
-            return json.loads(self.read(key))
+            return load_json(self.read(key))
         except ValueError as error:
             raise DataError(f"{self.uri(key)}: not JSON ({error})") from error
 

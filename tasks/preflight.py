@@ -11,7 +11,7 @@ from models.spec_fields import fingerprint
 from models.specs import DataSpec, NetworkSpec, TrainSpec
 from storage.addresses import is_local
 from storage.image_datasets import DATASETS
-from storage.paths import RunPaths
+from storage.paths import LONGEST_LABEL, RunPaths, check_name
 from storage.store import Store
 from tasks.method_checks import check_methods
 
@@ -24,12 +24,19 @@ def check_spec(spec: ExperimentSpec) -> None:
             raise unknown_name(f"{field}.name", data.name, DATASETS)
         if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
+    check_labels(spec)
     for field, network in _networks(spec):
         _check_builds(field, network)
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
     check_methods(spec)
     spec_pairs(spec)
+
+
+def check_labels(spec: ExperimentSpec) -> None:
+    """Raise SpecError for a network whose name leaves nothing, or too much, for the keys of its results."""
+    for field, network in _networks(spec):
+        check_name(f"{field}.name", network.label, LONGEST_LABEL)
 
 
 def run_name(spec: ExperimentSpec) -> str:

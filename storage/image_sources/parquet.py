@@ -5,7 +5,6 @@ schema metadata under `huggingface`; without them the classes are the numbers up
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from models.errors import DataError
 from storage.addresses import LOCAL, S3, address_kind
 from storage.image_sources.source import SPLIT_NAMES, Split, decode
+from storage.plain_json import load_json
 from storage.store import open_store
 
 IMAGE_COLUMNS = ("img", "image")
@@ -87,7 +87,7 @@ class _Table:
     def class_names(self) -> tuple[str, ...] | None:
         """From the schema metadata, None where there are none."""
         try:
-            described = json.loads((self.file.schema_arrow.metadata or {})[b"huggingface"])
+            described = load_json((self.file.schema_arrow.metadata or {})[b"huggingface"])
             return tuple(map(str, described["info"]["features"][LABEL_COLUMN]["names"])) or None
         except (KeyError, ValueError, TypeError):
             return None
