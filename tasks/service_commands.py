@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.errors import not_allowed
+
 LOOPBACK = "127.0.0.1"
 PREFECT, MLFLOW, RAY, WORKER = "prefect", "mlflow", "ray", "worker"
 POOL = "autosparse"
 PORTS = {PREFECT: 4200, MLFLOW: 5000, RAY: 6379, "ray-dashboard": 8265, "ray-client": 10001, "ray-agent": 52365, WORKER: 4280}
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 FLOWS_AT_ONCE = 4
 
@@ -67,6 +70,8 @@ def mlflow_server(ports: Mapping[str, int], *, database: str, artifacts: Path, h
     With `users`, an ini file of MLflow's basic-auth app, it asks for the name and password of the environment, and clients of other
     machines get at artifacts through it.
     """
+    if database.partition(":")[0].partition("+")[0] not in DATABASES:  # mlflow's log would show the whole URL
+        raise not_allowed("AUTOSPARSE_MLFLOW_DB", database, f"a SQLAlchemy URL of {', '.join(DATABASES)}")
     address = url(host, ports[MLFLOW])
     where = ("--artifacts-destination", artifacts.as_uri())
     if users:

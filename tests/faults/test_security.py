@@ -33,7 +33,6 @@ from tasks.worker.scorer_files import load_scorer, save_scorer
 from tests.faults.fuzz.doors import DATASET, IMAGES
 from tests.faults.matrix import fault
 from tests.faults.payload import Trap, trapped
-from tests.faults.runs import run
 from tests.pipeline.command_line import ROOT
 
 PRODUCT = ("flows", "tasks", "models", "storage", "examples", "benchmarks")
@@ -319,41 +318,3 @@ def test_an_endpoint_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SpecError, match=r"^AWS_ENDPOINT_URL: 'http://\*\*\*@127.0.0.1:9' is not allowed") as refused:
         open_store("s3://bucket/x")
     assert SECRET not in str(refused.value)
-
-
-def holding(folder: Path, *words: str) -> list[str]:
-    """Files below a folder that have one of these words in them."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            found += [f"{path}: {word}" for word in words if word.encode() in data]
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.services
-@pytest.mark.timeout(900)
-@fault(
-    28, "keys, tokens and passwords in the environment of a whole run", "in no report, record, database, log, artifact or line of output"
-)
-def test_a_run_writes_no_secret_down(tmp_path: Path) -> None:
-    secrets = {
-        "AWS_ACCESS_KEY_ID": "AKIAPLANTEDPLANTED01",
-        "AWS_SECRET_ACCESS_KEY": "plantedplantedSECRETKEY02",
-        "AWS_SESSION_TOKEN": "plantedSESSIONTOKEN03",
-        "AUTOSPARSE_MLFLOW_DB": "postgresql://me:plantedDBPASSWORD04@nowhere/mlflow",
-        "MLFLOW_TRACKING_PASSWORD": "plantedMLFLOWPASSWORD05",
-        "MLFLOW_TRACKING_USERNAME": "me",
-        "PREFECT_API_AUTH_STRING": "me:plantedPREFECTPASSWORD06",
-        "RAY_AUTH_TOKEN": "plantedRAYTOKEN07",
-        "AWS_ENDPOINT_URL": "http://me:plantedENDPOINTPASSWORD08@127.0.0.1:9",
-    }
-    words = [value.rpartition("me:")[2].partition("@")[0] for value in secrets.values() if value != "me"]
-    home, sessions = tmp_path / "home", tmp_path / "t"
-    sessions.mkdir()
-    done = run(home, timeout=800, TMPDIR=str(sessions), **secrets)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert not [word for word in words if word in done.stdout + done.stderr]
-    assert holding(home, *words) == []
-    assert holding(sessions, *words) == []
