@@ -49,6 +49,29 @@ def run(
 
 
 @app.command
+def validate(
+    *,
+    recipe: str = "demo",
+    name: str | None = None,
+    set_: Annotated[
+        tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
+    ] = (),
+) -> None:
+    """Check a run as `run` would, and print in one line what it would do; nothing is started, nothing is written.
+
+    Parameters
+    ----------
+    recipe
+        Which spec to begin from.
+    name
+        The run's name; by default made from the spec.
+    """
+    from flows.run_command import validated
+
+    print(validated(recipe, name, parse_changes(set_)))
+
+
+@app.command
 def recipes(name: str | None = None) -> None:
     """List the recipes, or print one whole as JSON (a start for `-p spec=...`)."""
     if name is None:
@@ -162,11 +185,18 @@ def prune(
 
 
 @app.command
-def up() -> None:
-    """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment."""
+def up(*, expose: str | None = None) -> None:
+    """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment.
+
+    Parameters
+    ----------
+    expose
+        Listen on this IP address of the machine instead. Only with credentials for every server in the environment
+        (docs/running.md); without them nothing is started.
+    """
     from flows.service_commands import start_services
 
-    start_services()
+    start_services(expose)
 
 
 @app.command
@@ -211,7 +241,10 @@ def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
         path, sign, value = text.partition("=")
         if not sign or not path:
             raise not_allowed("--set", text, "FIELD=VALUE, e.g. irp.rounds=12")
-        changes[path] = _value(value)
+        try:
+            changes[path] = _value(value)
+        except RecursionError:
+            raise not_allowed("--set", text, "a value that is not nested so deep") from None
     return changes
 
 
@@ -225,11 +258,12 @@ def _value(text: str) -> Any:
 
 
 def main() -> None:
-    """Entry point: our own errors are one line and exit status 2, Ctrl-C is 130."""
+    """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130."""
     try:
         app()
     except AutosparseError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last finished step", file=sys.stderr)

@@ -17,6 +17,7 @@ from models.images import channel_statistics, normalise
 from models.networks.registry import build_network
 from models.scorer_criterion import as_criterion
 from models.specs import NetworkSpec
+from storage.addresses import LOCAL, REGISTRY, S3, address_kind
 from storage.checkpoints import dump_tensors
 from storage.image_datasets import DATASETS, ImageArrays, load_images
 from storage.store import disk_error, open_store
@@ -57,19 +58,19 @@ def prune_network(
 
 
 def _scorer(address: str, settings: settings_module.Settings) -> tuple[nn.Module, dict[str, Any]]:
-    if address.startswith("models:/"):
+    if address_kind("--scorer", address, REGISTRY, LOCAL, S3) == REGISTRY:
         from tasks.tracking import load_scorer_files
 
         return read_scorer(*load_scorer_files(settings, address), address)
-    if "://" in address and not address.startswith("s3://"):
-        raise not_allowed("--scorer", address, "models:/NAME@ALIAS, models:/NAME/VERSION, a folder or s3://bucket/folder")
     root, _, folder = address.rstrip("/").rpartition("/")
     return load_scorer(open_store(root or "."), folder)
 
 
 def _images(data: str, cache: Path) -> ImageArrays:
     known = data in DATASETS
-    path = None if known else data if "://" in data else str(Path(data).expanduser().resolve())
+    path = None
+    if not known:
+        path = data if address_kind("--data", data, LOCAL, S3) == S3 else str(Path(data).expanduser().resolve())
     return load_images(name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache)
 
 

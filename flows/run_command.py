@@ -6,8 +6,10 @@ from typing import Any
 
 from flows.recipes import recipe as recipe_spec
 from flows.show_command import print_addresses, print_results, print_valley
+from models.arm_plan import count_arms
 from models.experiment import ExperimentSpec
-from models.spec_fields import override
+from models.spec_fields import fingerprint, override
+from storage.addresses import is_local
 from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
@@ -27,16 +29,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
-    spec = absolute_paths(override(recipe_spec(recipe), changes))
-    paths = RunPaths(name or run_name(spec))
-    check_spec(spec)
-    store = open_store(settings.storage)
-    check_same_spec(store, paths, spec)
-    check_same_versions(store, paths, force=force)
-    check_room(store, paths, spec)
-    if settings.ray_address is None:
-        _check_fits_here(spec)
-        check_local_data(spec, settings.cache)
+    spec, _ = _checked(settings, recipe, name, changes, settings.cache, force=force)
     sweep(settings)
 
     ensure_prefect(settings)
@@ -46,10 +39,38 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
 
     with shown(spec):
         result = autosparse(spec=spec, name=name, force=force)
-    found = view_run(store, result["name"])
+    found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_valley(found["valley"])
     print_addresses(found)
+
+
+def validated(recipe: str, name: str | None, changes: dict[str, Any]) -> str:
+    """What `run_pipeline` would do, in one line, after the same checks. Raises what it would raise before anything starts."""
+    spec, paths = _checked(settings_module.load(), recipe, name, changes, None, force=False)
+    irp, fanout = spec.irp, spec.fanout
+    trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
+    return (
+        f"{paths.name}: spec {fingerprint(spec)}, {len(irp.networks)} networks x {len(irp.seeds)} seeds x {irp.rounds} rounds = "
+        f"{trainings} trainings, a scorer ({spec.scorer.kind}), {count_arms(spec, controls=True)} arms on {len(fanout.targets)} targets"
+    )
+
+
+def _checked(
+    settings: settings_module.Settings, recipe: str, name: str | None, changes: dict[str, Any], cache: Path | None, *, force: bool
+) -> tuple[ExperimentSpec, RunPaths]:
+    """The spec and where it goes; without a `cache` for decoded images nothing is written."""
+    spec = absolute_paths(override(recipe_spec(recipe), changes))
+    paths = RunPaths(name or run_name(spec))
+    check_spec(spec)
+    store = open_store(settings.storage)
+    check_same_spec(store, paths, spec)
+    check_same_versions(store, paths, force=force)
+    check_room(store, paths, spec)
+    if settings.ray_address is None:
+        _check_fits_here(spec)
+        check_local_data(spec, cache)
+    return spec, paths
 
 
 def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
@@ -57,7 +78,7 @@ def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
     changes = {
         f"{field}.path": str(Path(data.path).expanduser().resolve())
         for field, data in data_specs(spec)
-        if data.path and "://" not in data.path
+        if data.path and is_local(data.path)
     }
     return override(spec, changes)
 

@@ -77,7 +77,7 @@ class Seen:
             if data["rows"] < 1 or not all(column.values for column in columns.values()):
                 raise ValueError("a column without a value")
             return cls(rows=int(data["rows"]), columns=columns)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"scorer.features_seen: {error!r} in its card; allowed: rows and every feature column") from None
 
 

@@ -12,12 +12,18 @@
     |-- JobError             a job failed for good, after its restarts
     `-- ServiceError         a service could not be reached; the only kind that is retried
 
-Every message is one line: what, which value, what is allowed.
+Every message is one line per error: what, which value, what is allowed. A value that is shown is cut where it is long, and
+never has the password of an address in it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
+
+SHOWN = 200  # characters of a value
+COMPARED = 80  # of a name: finding a similar one takes the square of its length
+CREDENTIALS = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
 
 
 class AutosparseError(Exception):
@@ -68,14 +74,28 @@ class ServiceError(AutosparseError):
     """A service (S3, MLflow, Prefect, Ray) could not be reached."""
 
 
+def without_password(text: str) -> str:
+    """A text with the credentials of every address in it replaced: `http://me:secret@host/x` becomes `http://***@host/x`."""
+    return CREDENTIALS.sub("***@", text)
+
+
 def not_allowed(field: str, value: object, allowed: str) -> SpecError:
     """The one shape of a bad-input message."""
-    return SpecError(f"{field}: {value!r} is not allowed; allowed: {allowed}")
+    return SpecError(f"{_cut(field)}: {_shown(value)} is not allowed; allowed: {allowed}")
 
 
 def unknown_name(field: str, value: str, known: Iterable[str]) -> SpecError:
     """Bad name with a did-you-mean."""
     names = sorted(known)
-    close = get_close_matches(value, names, n=1)
+    close = get_close_matches(value[:COMPARED], names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return SpecError(f"{field}: {value!r} is not known{hint}; known: {', '.join(names)}")
+    return SpecError(f"{_cut(field)}: {_shown(value)} is not known{hint}; known: {', '.join(names)}")
+
+
+def _shown(value: object) -> str:
+    return _cut(without_password(ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)))
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"

@@ -7,7 +7,8 @@ spec is built and appears in the JSON schema of the Prefect deployment, so a bad
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -67,10 +68,34 @@ class Known:
 
 
 def check_fields(spec: Any) -> None:
-    """Check each field of a spec against its type and declaration. Raises SpecError: field, value, what is allowed."""
-    for name, hint in get_type_hints(type(spec), include_extras=True).items():
-        if not name.startswith("_"):
-            _check(name, getattr(spec, name), hint)
+    """Check each field of a spec against its type and declaration. Raises SpecError, a line per field: value, what is allowed."""
+    with _Collected() as bad:
+        for name, hint in get_type_hints(type(spec), include_extras=True).items():
+            if not name.startswith("_"):
+                with bad.one():
+                    _check(name, getattr(spec, name), hint)
+
+
+class _Collected:
+    """SpecErrors of several fields, raised as one with a line each: whoever mends a spec wants to see all of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def one(self, path: str = "") -> Iterator[None]:
+        """Around one field; `path` is put before the lines of its errors."""
+        try:
+            yield
+        except SpecError as error:
+            self.lines += [f"{path}.{line}" if path else line for line in str(error).splitlines()]
+
+    def __enter__(self) -> "_Collected":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None and self.lines:
+            raise SpecError("\n".join(self.lines))
 
 
 def _check(field: str, value: Any, hint: Any) -> None:
@@ -104,31 +129,52 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def from_plain(kind: Any, data: Any, path: str = "") -> Any:
-    """Build the spec `kind` from JSON-like data; unknown keys and bad values are SpecErrors that name their path."""
+    """Build the spec `kind` from JSON-like data; unknown keys and bad values are SpecErrors that name their path, a line each."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return from_plain(args[0], data, path)
     if origin in (Union, UnionType):
         return None if data is None else from_plain(next(arg for arg in args if arg is not type(None)), data, path)
     if origin is tuple and isinstance(data, list | tuple):
-        return tuple(from_plain(args[0], item, f"{path}.{index}") for index, item in enumerate(data))
+        items = []
+        with _Collected() as bad:
+            for index, item in enumerate(data):
+                with bad.one():
+                    items.append(from_plain(args[0], item, f"{path}.{index}"))
+        return tuple(items)
     if not dataclasses.is_dataclass(kind):
-        return float(data) if kind is float and _is_a(data, int) else data
+        return _number(data, path) if kind is float and _is_a(data, int) else data
     if not isinstance(data, Mapping):
         raise not_allowed(path or "spec", data, "an object with fields")
+    with _Collected() as bad:
+        values = _values(kind, data, path, bad)
+    with _Collected() as bad, bad.one(path):
+        return kind(**values)  # type: ignore[operator]
+
+
+def _values(kind: Any, data: Mapping[str, Any], path: str, bad: _Collected) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in data:
-        if key not in fields:
-            raise unknown_name(_join(path, "field"), str(key), fields)
+    values = {}
+    for key, item in data.items():
+        with bad.one():
+            if key not in fields:
+                raise unknown_name(_join(path, str(key)), str(key), fields)
+            values[key] = from_plain(hints[key], item, _join(path, key))
     for name, field in fields.items():
         if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise SpecError(f"{_join(path, name)}: missing; allowed: a value of {field.type}")
-    values = {key: from_plain(hints[key], item, _join(path, key)) for key, item in data.items()}
+            bad.lines.append(f"{_join(path, name)}: missing; allowed: a value of {field.type}")
+    for name in values if bad.lines else ():  # else the spec checks them itself
+        with bad.one(path):
+            _check(name, values[name], hints[name])
+    return values
+
+
+def _number(data: int, path: str) -> float:
     try:
-        return kind(**values)  # type: ignore[operator]
-    except SpecError as error:
-        raise (SpecError(f"{path}.{error}") if path else error) from None
+        return float(data)
+    except OverflowError:
+        raise not_allowed(path, data, "a number of at most 1.8e308") from None
 
 
 def _join(path: str, name: str) -> str:
@@ -141,32 +187,32 @@ def to_plain(spec: Any) -> Any:
 
 
 def override(spec: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy with dotted paths replaced: `{"irp.rounds": 12, "irp.networks.0.width": 16}`. Raises SpecError."""
+    """A copy with dotted paths replaced: `{"irp.rounds": 12, "irp.networks.0.width": 16}`. Raises SpecError, a line per bad path."""
     data = to_plain(spec)
-    for path, value in changes.items():
-        node, *keys = data, *path.split(".")
-        for key in keys[:-1]:
-            node = _child(node, key, path)
-            if node is None:
-                raise not_allowed(path, value, f"a field of something that is set ({key} is not)")
-        if isinstance(node, list):
-            _child(node, keys[-1], path)
-            node[int(keys[-1])] = value
-        elif isinstance(node, dict) and keys[-1] in node:
-            node[keys[-1]] = value
-        else:
-            raise unknown_name(path, keys[-1], node if isinstance(node, dict) else ())
-    return from_plain(type(spec), data)
+    with _Collected() as bad:
+        for path, value in changes.items():
+            with bad.one():
+                _replace(data, path, value)
+        with bad.one():
+            spec = from_plain(type(spec), data)
+    return spec
+
+
+def _replace(data: Any, path: str, value: Any) -> None:
+    node, *keys = data, *path.split(".")
+    for key in keys[:-1]:
+        node = _child(node, key, path)
+        if node is None:
+            raise not_allowed(path, value, f"a field of something that is set ({key} is not)")
+    _child(node, keys[-1], path)
+    node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
 
 
 def _child(node: Any, key: str, path: str) -> Any:
-    if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
-            raise unknown_name(path, key, map(str, range(len(node))))
-        return node[int(key)]
-    if not isinstance(node, dict) or key not in node:
-        raise unknown_name(path, key, node if isinstance(node, dict) else ())
-    return node[key]
+    known = [str(index) for index in range(len(node))] if isinstance(node, list) else list(node) if isinstance(node, dict) else []
+    if key not in known:
+        raise unknown_name(path, key, known)
+    return node[int(key)] if isinstance(node, list) else node[key]
 
 
 def fingerprint(spec: Any) -> str:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.errors import DataError
+from storage.plain_json import load_json
 from storage.store import disk_error
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
@@ -53,8 +54,8 @@ def read_metadata(data: bytes, *, source: str = "tensors") -> dict[str, str]:
 def _header(data: bytes, source: str) -> dict[str, Any]:
     try:
         length = int.from_bytes(data[:8], "little")
-        described = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        return {"order": [], "metadata": {}} | json.loads(described.get(HEADER_KEY, "{}"))
+        described = load_json(data[8 : 8 + length]).get("__metadata__", {})
+        return {"order": [], "metadata": {}} | load_json(described.get(HEADER_KEY, "{}"))
     except (ValueError, TypeError, AttributeError) as error:
         raise _corrupt(source, error) from error
 
@@ -86,7 +87,7 @@ def load_training_state(directory: Path) -> TrainingState:
     """Read what `save_training_state` wrote, bit-exact, on the CPU. Raises DataError naming the file that cannot be used."""
     path = directory / STATE
     try:
-        state = json.loads(_read(path))
+        state = load_json(_read(path))
         digests, skeleton, progress = state["sha256"], state["optimizer"], state["progress"]
         files = {name: _checked(directory / name, digests[name]) for name in (MODEL, OPTIMIZER)}
         parts = {name: load_tensors(data, source=str(directory / name)) for name, data in files.items()}

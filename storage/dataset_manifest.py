@@ -1,11 +1,11 @@
 """The manifest of a feature data set: which files belong to it, what is in them, and one digest over all of it."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.errors import DataError
+from storage.plain_json import load_json
 from storage.store import dump_json
 
 MANIFEST = "_manifest.json"
@@ -51,14 +51,15 @@ class Manifest:
     def load(cls, data: bytes, source: str) -> "Manifest":
         """The manifest out of its file. Raises DataError, which names `source`, unless it is whole and of this version."""
         try:
-            plain = json.loads(data)
+            plain = load_json(data)
             version, digest = plain["version"], plain["digest"]
             parts = tuple(StoredPart(**part) for part in plain["parts"])
             manifest = cls(schema=plain["schema"], metadata=plain["metadata"], parts=parts)
+            found = manifest.digest
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{source}: not a manifest ({type(error).__name__}: {error})") from error
         if version != VERSION:
             raise DataError(f"{source}: manifest version {version!r} is not allowed; allowed: {VERSION}")
-        if digest != manifest.digest:
-            raise DataError(f"{source}: digest {digest} is not that of its content, {manifest.digest}; extract the features again")
+        if digest != found:
+            raise DataError(f"{source}: digest {digest} is not that of its content, {found}; extract the features again")
         return manifest

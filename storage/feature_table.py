@@ -5,7 +5,6 @@ overwritten, so a data set is there whole or not at all; readers look at nothing
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from models.errors import ConflictError, DataError, unknown_name
 from storage.dataset_manifest import MANIFEST, Manifest, StoredPart
 from storage.feature_shards import COLUMNS, METADATA_KEY, SCHEMA, Part, ShardWriter, plain_metadata, write_shard
+from storage.plain_json import load_json
 from storage.store import Store, disk_error, open_store
 
 __all__ = ["COLUMNS", "DatasetRef", "FeatureDataset", "Part", "ShardWriter", "commit_dataset", "open_dataset", "write_shard"]
@@ -121,7 +121,10 @@ class FeatureDataset:
         """The layer that each row group of a part belongs to."""
         with self._open(part):
             footer = self._footers[part]
-        return [footer.row_group(group).column(0).statistics.min for group in range(footer.num_row_groups)]
+        found = [footer.row_group(group).column(0).statistics for group in range(footer.num_row_groups)]
+        if not all(statistics and statistics.has_min_max for statistics in found):
+            raise DataError(f"{self.store.uri(self.parts[part].file)}: no statistics of layers; extract the features again")
+        return [statistics.min for statistics in found]
 
     def verify(self, part: int) -> None:
         """Compare size, SHA-256, rows and metadata of one file with the manifest. Raises DataError naming the file."""
@@ -158,7 +161,7 @@ class FeatureDataset:
         with self.store.reporting("read", file):
             try:
                 yield
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 if not _is_damage(error):
                     raise
                 raise _damaged(self.store.uri(file), error) from error
@@ -170,7 +173,7 @@ def _staged(part: Part, file: str) -> StoredPart:
             size, sha256 = _fingerprint(staged)
         with pq.ParquetFile(part.path) as parquet:
             footer, schema = parquet.metadata, parquet.schema_arrow
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise (_damaged(part.path, error) if _is_damage(error) else disk_error(part.path, error)) from error
     if footer.num_rows != part.rows or not schema.equals(SCHEMA) or _metadata(schema) != part.metadata:
         raise DataError(f"{part.path}: not what was staged ({footer.num_rows} rows, staged {part.rows})")
@@ -198,12 +201,15 @@ def _fingerprint(file: Any) -> tuple[int, str]:
 
 
 def _metadata(schema: pa.Schema) -> dict[str, Any]:
-    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    try:
+        return load_json((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:  # then it is not what a manifest says either
+        return {}
 
 
 def _is_damage(error: Exception) -> bool:
     """Whether pyarrow complains of the content rather than of the disk or the network: those errors have a number."""
-    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
+    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
 
 
 def _damaged(where: str | Path, error: Exception) -> DataError:

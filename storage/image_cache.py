@@ -68,8 +68,10 @@ def _load(entry: Path) -> Decoded | None:
     try:
         facts = json.loads((entry / FACTS).read_text())
         images, labels = (np.load(entry / name, mmap_mode="r", allow_pickle=False) for name in (IMAGES, LABELS))
+        if (images.dtype, images.ndim, labels.dtype, labels.shape) != (np.uint8, 4, np.int64, images.shape[:1]):
+            return None
         return Decoded(Split(images, labels, tuple(facts["classes"])), facts["digest"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError):  # an archive of arrays has no shape
         return None
 
 

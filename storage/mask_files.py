@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.errors import DataError
 from storage.checkpoints import dump_tensors, load_tensors, read_metadata
+from storage.plain_json import load_json
 
 SHAPES = "shapes"
 
@@ -23,7 +24,7 @@ def load_mask(data: bytes, *, source: str = "mask") -> dict[str, Tensor]:
     """The mask on the CPU, layers in the order they were given. Raises DataError, which names `source`, for anything else."""
     packed = load_tensors(data, source=source)
     try:
-        shapes: dict[str, list[int]] = json.loads(read_metadata(data, source=source)[SHAPES])
+        shapes: dict[str, list[int]] = load_json(read_metadata(data, source=source)[SHAPES])
         if shapes.keys() != packed.keys():
             raise ValueError("layers and shapes differ")
         return {name: _unpack(packed[name], shape) for name, shape in shapes.items()}

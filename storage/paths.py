@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 from models.errors import not_allowed
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+LONGEST = 63  # characters of a run's name
+LONGEST_LABEL = 120  # of a network, which may be named package.module:factory
 PLAIN = re.compile(r"[a-z0-9_]+=(-?[0-9.]+(e-?[0-9]+)?|[a-z_][a-z0-9_]*)")  # a setting that can be read back out of a key
 RUNS = "runs"
 ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one Ray job may have used
 
 
-def check_name(field: str, value: str) -> str:
-    """The name itself, or SpecError: lower-case letters, digits, `_` and `-`, at most 63, first a letter or digit."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise not_allowed(field, value, "[a-z0-9][a-z0-9_-]{0,62}")
+def check_name(field: str, value: str, longest: int = LONGEST) -> str:
+    """The name itself, or SpecError: lower-case letters, digits, `_` and `-`, at most `longest`, first a letter or digit."""
+    if not isinstance(value, str) or not NAME.fullmatch(value) or len(value) > longest:
+        raise not_allowed(field, value, f"[a-z0-9][a-z0-9_-]{{0,{longest - 1}}}")
     return value
 
 

@@ -26,7 +26,7 @@ from botocore.exceptions import (
 )
 from pyarrow import fs
 
-from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed
+from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
 from storage.leftovers import Leftover
 from storage.s3_retries import ATTEMPTS, PatientS3
 from storage.store import DISK_FULL, Store, check_key, disk_error, is_hidden
@@ -61,6 +61,12 @@ class S3Store(Store):
             raise not_allowed("storage", self.root, "s3://bucket/prefix, bucket 3 to 63 of [a-z0-9.-]")
         if prefix:
             check_key(prefix)
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+            address = os.environ.get(name, "")
+            if address != without_password(address):  # no S3 request could be signed with them, and every retry would wait
+                raise not_allowed(
+                    name, address, "an address without name and password; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are those"
+                )
 
     def exists(self, key: str) -> bool:
         with self.reporting("look-up", key):

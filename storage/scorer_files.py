@@ -1,6 +1,5 @@
 """A fitted scorer as two files, safetensors and a JSON card: what is in them. `models.scorers.registry` builds the module."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from models.errors import DataError
 from storage import paths
 from storage.checkpoints import dump_tensors, load_tensors
+from storage.plain_json import load_json
 from storage.store import Store
 
 
@@ -26,7 +26,7 @@ def read_scorer_files(store: Store, folder: str) -> tuple[dict[str, Any], dict[s
 def parse_scorer_files(card: bytes, weights: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The same of the content of both files; `where` names them in errors."""
     try:
-        described = json.loads(card)
+        described = load_json(card)
         if not isinstance(described["scorer"], dict):
             raise TypeError("scorer is no object")
     except (ValueError, KeyError, TypeError) as error:

@@ -23,7 +23,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, not_allowed
+from storage.addresses import LOCAL, S3, address_kind
 from storage.leftovers import Leftover, last_change, staged_files
+from storage.plain_json import load_json
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
@@ -32,18 +34,16 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def open_store(root: str) -> "Store":
     """The store at `root`: a local folder, made on the first write, or s3://bucket/prefix. Raises SpecError for anything else."""
-    if root.startswith("s3://"):
+    if address_kind("storage", root, LOCAL, S3) == S3:
         from storage.s3_store import S3Store  # s3fs takes half a second to import
 
         return S3Store(root.rstrip("/"))
-    if not root or "://" in root:
-        raise not_allowed("storage", root, "a local folder or s3://bucket/prefix")
     return LocalStore(str(Path(root).expanduser().absolute()))
 
 
 def check_key(key: str) -> str:
     """The key itself, or SpecError: segments of `[A-Za-z0-9._=-]` that do not start with a dot, joined by single slashes."""
-    if not KEY.fullmatch(key):
+    if not isinstance(key, str) or not KEY.fullmatch(key):
         raise not_allowed("key", key, "segments of [A-Za-z0-9._=-] that do not start with a dot, joined by /")
     return key
 
@@ -90,7 +90,7 @@ class Store(ABC):
     def read_json(self, key: str) -> Any:
         """What the JSON under `key` says. Raises DataError when it is not JSON."""
         try:
-            return json.loads(self.read(key))
+            return load_json(self.read(key))
         except ValueError as error:
             raise DataError(f"{self.uri(key)}: not JSON ({error})") from error
 

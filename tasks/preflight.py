@@ -13,8 +13,9 @@ from models.features import FEATURES_VERSION
 from models.networks.registry import build_network
 from models.spec_fields import fingerprint, to_plain
 from models.specs import DataSpec, NetworkSpec, TrainSpec
+from storage.addresses import is_local
 from storage.image_datasets import DATASETS
-from storage.paths import RunPaths
+from storage.paths import LONGEST_LABEL, RunPaths, check_name
 from storage.store import Store, dump_json
 from tasks.method_checks import check_methods
 
@@ -25,14 +26,21 @@ def check_spec(spec: ExperimentSpec) -> None:
     for field, data in data_specs(spec):
         if data.name not in DATASETS:
             raise unknown_name(f"{field}.name", data.name, DATASETS)
-        if data.path and "://" not in data.path and not Path(data.path).is_absolute():
+        if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
+    check_labels(spec)
     for field, network in _networks(spec):
         _check_builds(field, network)
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
     check_methods(spec)
     spec_pairs(spec)
+
+
+def check_labels(spec: ExperimentSpec) -> None:
+    """Raise SpecError for a network whose name leaves nothing, or too much, for the keys of its results."""
+    for field, network in _networks(spec):
+        check_name(f"{field}.name", network.label, LONGEST_LABEL)
 
 
 def run_name(spec: ExperimentSpec) -> str:
@@ -102,11 +110,16 @@ def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:
             yield f"fanout.targets.{index}.data", spec.data_of(target)
 
 
-def check_local_data(spec: ExperimentSpec, cache: Path) -> None:
-    """Open every local data set of the spec here, which decodes it once; raise DataError or SpecError when one cannot be read."""
+def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
+    """Open every local data set of the spec here, which decodes it into the cache; raise DataError or SpecError when one cannot be read.
+
+    Without a cache nothing is written, and what would have to be downloaded is left out.
+    """
     from storage.image_datasets import load_images
 
     for _, data in data_specs(spec):
+        if cache is None and data.download:
+            continue
         arrays = load_images(
             name=data.name, path=data.path, download=data.download, train_limit=data.train_limit, test_limit=data.test_limit, cache=cache
         )

@@ -9,7 +9,7 @@ from typing import Any
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
-from models.errors import DataError
+from models.errors import DataError, without_password
 from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain, to_plain
 from storage.paths import RunPaths
@@ -150,7 +150,7 @@ def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker,
         "prefect_flow_run_id": str(flow_run.id),
         "prefect_flow_run_name": flow_run.name,
         "prefect_url": page,
-        "mlflow_uri": tracker.uri,
+        "mlflow_uri": without_password(tracker.uri),
         "mlflow_run_id": mlflow_run,
         "mlflow_url": tracker.address(mlflow_run),
         "ray_job_id": job_id(),

@@ -1,14 +1,22 @@
-"""How each service of `autosparse up` is started: its command, environment and addresses. Everything listens on loopback only."""
+"""How each service of `autosparse up` is started: its command, environment and addresses.
 
+Everything listens on loopback, or with credentials on one other address.
+"""
+
+import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.errors import not_allowed
+
 LOOPBACK = "127.0.0.1"
 PREFECT, MLFLOW, RAY, WORKER = "prefect", "mlflow", "ray", "worker"
 POOL = "autosparse"
 PORTS = {PREFECT: 4200, MLFLOW: 5000, RAY: 6379, "ray-dashboard": 8265, "ray-client": 10001, "ray-agent": 52365, WORKER: 4280}
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 FLOWS_AT_ONCE = 4
 
@@ -30,13 +38,18 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def prefect_server(ports: Mapping[str, int]) -> Launch:
+def url(host: str, port: int) -> str:
+    """The address of an HTTP server; IPv6 needs brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def prefect_server(ports: Mapping[str, int], *, host: str = LOOPBACK) -> Launch:
     """The Prefect server; its database is PREFECT_API_DATABASE_CONNECTION_URL or SQLite in PREFECT_HOME."""
     port = ports[PREFECT]
-    page = f"http://{LOOPBACK}:{port}"
+    page = url(host, port)
     return Launch(
         name=PREFECT,
-        command=(program("prefect"), "server", "start", "--host", LOOPBACK, "--port", str(port)),
+        command=(program("prefect"), "server", "start", "--host", host, "--port", str(port)),
         address=f"{page}/api",
         page=page,
         health=(f"{page}/api/health",),
@@ -51,26 +64,52 @@ def prefect_server(ports: Mapping[str, int]) -> Launch:
     )
 
 
-def mlflow_server(ports: Mapping[str, int], *, database: str, artifacts: Path) -> Launch:
-    """The MLflow server on a SQLAlchemy URL; artifacts lie where a run without the server puts them, so that both can follow each other."""
-    address = f"http://{LOOPBACK}:{ports[MLFLOW]}"
-    where = ("--default-artifact-root", artifacts.as_uri(), "--artifacts-destination", artifacts.as_uri())
+def mlflow_server(ports: Mapping[str, int], *, database: str, artifacts: Path, host: str = LOOPBACK, users: Path | None = None) -> Launch:
+    """The MLflow server on a SQLAlchemy URL; artifacts lie where a run without the server puts them, so that both can follow each other.
+
+    With `users`, an ini file of MLflow's basic-auth app, it asks for the name and password of the environment, and clients of other
+    machines get at artifacts through it.
+    """
+    if database.partition(":")[0].partition("+")[0] not in DATABASES:  # mlflow's log would show the whole URL
+        raise not_allowed("AUTOSPARSE_MLFLOW_DB", database, f"a SQLAlchemy URL of {', '.join(DATABASES)}")
+    address = url(host, ports[MLFLOW])
+    where = ("--artifacts-destination", artifacts.as_uri())
+    if users:
+        where += ("--app-name", "basic-auth", "--allowed-hosts", f"{host},{address.removeprefix('http://')}")
+    else:
+        where += ("--default-artifact-root", artifacts.as_uri())
     quiet = ("--uvicorn-opts", "--no-access-log")
     return Launch(
         name=MLFLOW,
-        command=(program("mlflow"), "server", "--host", LOOPBACK, "--port", str(ports[MLFLOW]), "--workers", "1", *where, *quiet),
+        command=(program("mlflow"), "server", "--host", host, "--port", str(ports[MLFLOW]), "--workers", "1", *where, *quiet),
         address=address,
         page=address,
         health=(f"{address}/health",),
         environment={
             "MLFLOW_BACKEND_STORE_URI": database,  # not an option: it may hold a password, and everybody sees command lines
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # grows in memory
+            **(_first_user(users) if users else {}),
         },
     )
 
 
-def ray_environment(token: Path) -> dict[str, str]:
-    """What the head and every process that connects to it need: loopback as the node's address, and the token of its owner."""
+def _first_user(users: Path) -> dict[str, str]:
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(users),
+        "MLFLOW_AUTH_ADMIN_USERNAME": os.environ["MLFLOW_TRACKING_USERNAME"],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": os.environ["MLFLOW_TRACKING_PASSWORD"],
+        # signs the form for new users; another one after a restart costs an open form
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": os.environ.get("MLFLOW_FLASK_SERVER_SECRET_KEY") or secrets.token_hex(32),
+    }
+
+
+def ray_environment(token: Path | None) -> dict[str, str]:
+    """What the head and every process that connects to it need: loopback as the node's address, and the token of its owner.
+
+    Without a token file the token is the RAY_AUTH_TOKEN of whoever connects, from any machine.
+    """
+    if token is None:
+        return {"RAY_AUTH_MODE": "token"}
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray replaces 127.0.0.1 by the machine's outer address and listens everywhere
         "RAY_AUTH_MODE": "token",
@@ -78,12 +117,12 @@ def ray_environment(token: Path) -> dict[str, str]:
     }
 
 
-def ray_head(ports: Mapping[str, int], *, folder: str, token: Path) -> Launch:
+def ray_head(ports: Mapping[str, int], *, folder: str, token: Path | None, host: str = LOOPBACK) -> Launch:
     """A Ray head whose sessions lie in `folder` (short: socket paths have 107 bytes at most), apart from other Ray clusters."""
     options = {
-        "--node-ip-address": LOOPBACK,
+        "--node-ip-address": host,
         "--port": ports[RAY],
-        "--dashboard-host": LOOPBACK,
+        "--dashboard-host": host,
         "--dashboard-port": ports["ray-dashboard"],
         "--ray-client-server-port": ports["ray-client"],
         "--dashboard-agent-listen-port": ports["ray-agent"],
@@ -97,9 +136,9 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path) -> Launch:
     return Launch(
         name=RAY,
         command=(program("ray"), "start", "--head", *pairs, *flags),
-        address=f"{LOOPBACK}:{ports[RAY]}",
-        page=f"http://{LOOPBACK}:{ports['ray-dashboard']}",
-        health=(f"http://{LOOPBACK}:{ports['ray-agent']}/api/healthz", f"http://{LOOPBACK}:{ports['ray-dashboard']}/api/gcs_healthz"),
+        address=url(host, ports[RAY]).removeprefix("http://"),
+        page=url(host, ports["ray-dashboard"]),
+        health=(f"{url(host, ports['ray-agent'])}/api/healthz", f"{url(host, ports['ray-dashboard'])}/api/gcs_healthz"),
         # its own folder, where its own processes look for its address: they would follow the file of any other cluster in /tmp
         environment={**ray_environment(token), "RAY_TMPDIR": folder},
     )

@@ -7,7 +7,6 @@ when a parent died before them, they are found by it; a process that merely got 
 import contextlib
 import http.client
 import os
-import re
 import signal
 import socket
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from models.errors import ServiceError
+from models.errors import ServiceError, without_password
 from tasks.service_commands import Launch
 
 MARK = "AUTOSPARSE_SERVICE"
@@ -147,15 +146,15 @@ def end(found: Iterable[psutil.Process], seconds: float = STOP_SECONDS) -> None:
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
-def free_port(preferred: int, taken: Iterable[int] = ()) -> int:
+def free_port(preferred: int, taken: Iterable[int] = (), host: str = "127.0.0.1") -> int:
     """The first port from `preferred` on that nobody listens on and that is not `taken`. Raises ServiceError when there is none."""
     for port in range(preferred, LAST_PORT):
         if port in taken:
             continue
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
             except OSError:
                 continue
             return port
@@ -171,7 +170,7 @@ def last_line(log: str | Path) -> str:
     except OSError:
         lines = []
     line = next((line.strip() for line in reversed(lines) if line.strip()), "empty log")
-    return re.sub(r"://[^/@\s]+@", "://***@", line)
+    return without_password(line)
 
 
 def _mark(process: psutil.Process) -> str | None:

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 
 from models.errors import ServiceError
 from tasks import service_commands, service_processes
-from tasks.service_commands import MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
+from tasks.exposure import check_exposure, let_clients_in, write_users
+from tasks.service_commands import LOOPBACK, MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
 from tasks.service_processes import ServiceProcess
 from tasks.settings import ENVIRONMENT, Settings
 
@@ -50,12 +51,18 @@ class ServiceStatus:
     pid: int | None = None
 
 
-def up(settings: Settings) -> ServicesState:
+def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
     """Start what is not running and wait until all of it answers; a second call changes nothing.
 
     A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI, AUTOSPARSE_RAY_ADDRESS) is used instead of a new
-    one. Raises ServiceError, after stopping what this call had started, when a service ends or stays silent.
+    one. With `expose` the servers listen on that address of this machine instead of on loopback, each with credentials.
+
+    Raises SpecError, before anything is started, where those are missing, and ServiceError, after stopping what this call had
+    started, when a service ends or stays silent.
     """
+    if expose:
+        check_exposure(expose)
+    let_clients_in()
     with _locked(settings):
         state = read_state(settings)
         elsewhere = _elsewhere(state)
@@ -63,8 +70,9 @@ def up(settings: Settings) -> ServicesState:
             if not service_processes.is_running(process):
                 service_processes.stop([state.processes.pop(name)])  # what it left behind
         kept = tuple(state.processes)
+        _check_same_address(state, expose)
         try:
-            _start_servers(settings, state, elsewhere)
+            _start_servers(settings, state, elsewhere, expose)
             _start_worker(settings, state, elsewhere)
             service_processes.await_answering(state.processes.values())
         except BaseException:
@@ -130,20 +138,30 @@ def _write_state(settings: Settings, state: ServicesState) -> None:
         settings.services_file.unlink(missing_ok=True)
 
 
-def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str, str]) -> None:
+def _check_same_address(state: ServicesState, expose: str | None) -> None:
+    for name, process in state.processes.items():
+        if expose and name != WORKER and expose not in process.address:
+            raise ServiceError(f"{name}: runs at {process.address}, not at {expose}; `autosparse down` first")
+
+
+def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str, str], expose: str | None) -> None:
+    host = expose or LOOPBACK
     missing = [name for name in (RAY, MLFLOW, PREFECT) if name not in state.processes and name not in elsewhere]
-    ports = _free_ports(missing)
+    ports = _free_ports(missing, host)
     if RAY in missing:  # the slowest first
-        token = settings.home / "ray-token"
-        _write_private(token, secrets.token_hex(32))
+        token = None if expose else settings.home / "ray-token"
+        if token:
+            _write_private(token, secrets.token_hex(32))
         state.folders.append(tempfile.mkdtemp(prefix="autosparse-"))
         state.environment = service_commands.ray_environment(token)
-        _start(settings, state, service_commands.ray_head(ports, folder=state.folders[-1], token=token))
+        _start(settings, state, service_commands.ray_head(ports, folder=state.folders[-1], token=token, host=host))
     if PREFECT in missing:
-        _start(settings, state, service_commands.prefect_server(ports))
+        _start(settings, state, service_commands.prefect_server(ports, host=host))
     if MLFLOW in missing:
         database = os.environ.get("AUTOSPARSE_MLFLOW_DB") or f"sqlite:///{settings.home / 'mlflow.db'}"
-        _start(settings, state, service_commands.mlflow_server(ports, database=database, artifacts=settings.mlflow_artifacts))
+        users = write_users(settings.home) if expose else None
+        artifacts = settings.mlflow_artifacts
+        _start(settings, state, service_commands.mlflow_server(ports, database=database, artifacts=artifacts, host=host, users=users))
 
 
 def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str, str]) -> None:
@@ -209,11 +227,11 @@ def _status(name: str, process: ServiceProcess | None, elsewhere: str | None) ->
     return ServiceStatus(name=name, state="stopped")
 
 
-def _free_ports(names: list[str]) -> dict[str, int]:
+def _free_ports(names: list[str], host: str = LOOPBACK) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name, preferred in PORTS.items():
         if name.partition("-")[0] in names:
-            ports[name] = service_processes.free_port(preferred, taken=ports.values())
+            ports[name] = service_processes.free_port(preferred, taken=ports.values(), host=host)
     return ports
 
 

@@ -9,6 +9,9 @@
     AUTOSPARSE_COMMIT       the commit that reports name, where the code has no .git
 
 What `autosparse up` started stands in between: it is used unless the environment says otherwise.
+
+Addresses are shown and recorded. A name and password in one of them are taken out of it and given to the library that asks for them
+(MLFLOW_TRACKING_USERNAME and _PASSWORD, PREFECT_API_AUTH_STRING); those of a database stay, and are left out where it is named.
 """
 
 import json
@@ -16,6 +19,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from storage.addresses import is_local
 
 ENVIRONMENT = {
     # nobody phones home
@@ -72,6 +78,7 @@ class Settings:
 
 def load() -> Settings:
     """Read the settings now: environment first, then what `autosparse up` started, then embedded defaults."""
+    _take_out_credentials()
     home = Path(os.environ.get("AUTOSPARSE_HOME", "~/.autosparse")).expanduser().absolute()
     storage = os.environ.get("AUTOSPARSE_STORAGE", str(home / "storage"))
     services = _services(home / "services.json")
@@ -79,7 +86,7 @@ def load() -> Settings:
     prefect_api_url = os.environ.get("PREFECT_API_URL") or started.get("prefect")
     return Settings(
         home=home,
-        storage=storage if "://" in storage else str(Path(storage).expanduser().absolute()),
+        storage=str(Path(storage).expanduser().absolute()) if is_local(storage) else storage,
         ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
         prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
@@ -96,6 +103,22 @@ def export(settings: Settings) -> None:
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+
+
+def _take_out_credentials() -> None:
+    """Leave addresses of servers in the environment without name and password, which go where Prefect and MLflow look for them."""
+    for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        address = os.environ.get(variable, "")
+        login, at, _ = urlsplit(address).netloc.rpartition("@")
+        if not at or not address.startswith("http"):
+            continue
+        os.environ[variable] = address.replace(f"{login}@", "", 1)
+        name, _, password = (unquote(part) for part in login.partition(":"))
+        if variable == "MLFLOW_TRACKING_URI":
+            os.environ.setdefault("MLFLOW_TRACKING_USERNAME", name)
+            os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)
+        else:
+            os.environ.setdefault("PREFECT_API_AUTH_STRING", f"{name}:{password}")
 
 
 def _services(path: Path) -> dict[str, dict[str, str]]:

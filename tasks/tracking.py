@@ -25,7 +25,7 @@ from mlflow.models import Model, infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
-from models.errors import DataError, ServiceError
+from models.errors import DataError, ServiceError, without_password
 from storage import paths
 from storage.store import Store
 from tasks.settings import Settings
@@ -167,7 +167,7 @@ class Tracker:
         """Where a person looks at the run: a page of the server, or the database to open with `autosparse up`."""
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
-        return f"{self.uri} run {run_id}"
+        return f"{without_password(self.uri)} run {run_id}"
 
     def picture_url(self, run_id: str, name: str) -> str | None:
         """The address of an image artifact, where a server can show it."""
@@ -200,7 +200,8 @@ def load_scorer_files(settings: Settings, uri: str) -> tuple[bytes, bytes]:
             found = Path(client.download_artifacts(version.run_id, "scorer-files", folder))
             return (found / "scorer.json").read_bytes(), (found / "scorer.safetensors").read_bytes()
     except (MlflowException, TypeError, OSError) as error:
-        raise DataError(f"scorer: {uri} is not in the registry at {settings.mlflow_uri} ({str(error).splitlines()[0]})") from error
+        registry, reason = without_password(settings.mlflow_uri), (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"scorer: {uri} is not in the registry at {registry} ({reason})") from error
 
 
 def check_reachable(uri: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.allocation_head import Allocation
@@ -57,17 +58,19 @@ def scorer_from_config(config: Mapping[str, Any]) -> nn.Module:
 
     Raises DataError where the card asks for features of another version, or for a kind or field that is not known.
     """
-    version, kind = config.get("features_version"), config.get("kind")
+    version, kind, given = config.get("features_version"), config.get("kind"), config.get("fields", {})
     if version != FEATURES_VERSION:
         raise DataError(f"scorer.features_version: {version!r} is not allowed; allowed: {FEATURES_VERSION} (fit the scorer again)")
-    if kind not in SCORERS:
+    if not isinstance(kind, str) or kind not in SCORERS:
         raise DataError(str(unknown_name("scorer.kind", str(kind), SCORERS)))
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.get("fields", {}).items()}
+    if not isinstance(given, Mapping):
+        raise DataError(f"scorer.fields: {given!r} is not allowed; allowed: an object with the fields of {kind!r}")
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
         scorer = SCORERS[kind].module(**fields).eval()
         scorer.allocation = _head(config["allocation"]) if config.get("allocation") else None  # type: ignore[assignment]
         return scorer
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DataError(f"scorer.fields: {fields} are not allowed; allowed: the fields of {kind!r} ({error})") from None
 
 
@@ -80,6 +83,10 @@ def _head(described: Any) -> Allocation | Paths:
 
 def restored_scorer(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> nn.Module:
     """The module of a card, filled with its state dict, in eval mode. Raises DataError, which names `where`, if they do not fit."""
+    with torch.device("meta"):  # no memory for a size that only the card claims
+        expected = {name: tensor.shape for name, tensor in scorer_from_config(config).state_dict().items()}
+    if wrong := sorted(name for name in {**expected, **tensors} if name not in tensors or tensors[name].shape != expected.get(name)):
+        raise DataError(f"scorer: tensors of {where} do not fit its card ({wrong[0]})")
     scorer = scorer_from_config(config)
     try:
         scorer.load_state_dict(tensors)

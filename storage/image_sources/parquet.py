@@ -5,7 +5,6 @@ schema metadata under `huggingface`; without them the classes are the numbers up
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -13,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.errors import DataError, not_allowed
+from models.errors import DataError
+from storage.addresses import LOCAL, S3, address_kind
 from storage.image_sources.source import SPLIT_NAMES, Split, decode
+from storage.plain_json import load_json
 from storage.store import open_store
 
 IMAGE_COLUMNS = ("img", "image")
@@ -26,9 +27,8 @@ class ParquetImages:
     """`path` holds `train.parquet` and `test.parquet`, or shards `train-*.parquet`; the test images may be called `validation`."""
 
     def __init__(self, path: str | None, download: bool) -> None:
-        if not path or ("://" in path and not path.startswith("s3://")):
-            raise not_allowed("data.path", path, "a folder or s3:// address with train.parquet and test.parquet")
-        self.store = open_store(path)
+        address_kind("data.path", path, LOCAL, S3)
+        self.store = open_store(str(path))
 
     def key(self, split: str) -> str:
         """sha256 of the split's files in their order, whatever their names."""
@@ -87,7 +87,7 @@ class _Table:
     def class_names(self) -> tuple[str, ...] | None:
         """From the schema metadata, None where there are none."""
         try:
-            described = json.loads((self.file.schema_arrow.metadata or {})[b"huggingface"])
+            described = load_json((self.file.schema_arrow.metadata or {})[b"huggingface"])
             return tuple(map(str, described["info"]["features"][LABEL_COLUMN]["names"])) or None
         except (KeyError, ValueError, TypeError):
             return None

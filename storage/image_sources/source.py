@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from models.errors import DataError, not_allowed
+from models.errors import DataError
+from storage.addresses import LOCAL, address_kind
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")
@@ -37,9 +38,8 @@ class ImageSource(Protocol):
 
 def local_folder(path: str | None) -> Path:
     """`path` as a folder on this machine. Raises SpecError when it is none, DataError when it is not there."""
-    if not path or "://" in path:
-        raise not_allowed("data.path", path, "a local folder")
-    return Path(path).expanduser()
+    address_kind("data.path", path, LOCAL)
+    return Path(str(path)).expanduser()
 
 
 def decode(files: Iterable[tuple[str, bytes | None]], count: int) -> np.ndarray:
@@ -52,12 +52,19 @@ def decode(files: Iterable[tuple[str, bytes | None]], count: int) -> np.ndarray:
     for row, (name, data) in enumerate(files):
         image = _decode_one(name, data, grey=None if pixels is None else pixels.shape[1] == 1)
         if pixels is None:
-            pixels = np.empty((count, *image.shape), np.uint8)
+            pixels = _room(name, (count, *image.shape))
         if image.shape != pixels.shape[1:]:
             raise DataError(f"{name}: {_size(image)}, but the first image is {_size(pixels[0])}; allowed: one size for all images")
         pixels[row] = image
     assert pixels is not None, "a source refuses an empty split"
     return pixels
+
+
+def _room(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError):  # a size that only its header claims, or more images than the machine can hold
+        raise DataError(f"{name}: {shape[0]:,} images of {shape[3]} x {shape[2]} do not fit into memory") from None
 
 
 def _decode_one(name: str, data: bytes | None, *, grey: bool | None) -> np.ndarray:

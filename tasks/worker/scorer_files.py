@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from models.drift import Seen
+from models.errors import DataError
 from models.scorers.registry import restored_scorer, scorer_config
 from storage.scorer_files import parse_scorer_files, read_scorer_files, write_scorer_files
 from storage.store import Store
@@ -31,4 +32,6 @@ def read_scorer(card: bytes, weights: bytes, where: str) -> tuple[nn.Module, dic
 def features_seen(card: dict[str, Any]) -> dict[str, Seen] | None:
     """For the drift guard: source network -> its features; None of a card from before there was one. Raises DataError on a broken one."""
     described = card.get("features_seen")
+    if described and not isinstance(described, dict):
+        raise DataError("scorer.features_seen: no object in its card; allowed: source network -> its features")
     return {source: Seen.from_plain(seen) for source, seen in described.items()} if described else None

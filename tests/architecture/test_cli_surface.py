@@ -1,6 +1,7 @@
 """Commands and options of `autosparse` are pinned: people's scripts depend on them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,15 +10,17 @@ from pathlib import Path
 import pytest
 
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
+ROOT = Path(__file__).resolve().parents[2]
 
 SURFACE = {
     "run": {"--recipe", "--name", "--set", "--force"},
+    "validate": {"--recipe", "--name", "--set"},
     "recipes": set(),
     "show": {"--json"},
     "report": {"--out"},
     "valley": {"--first", "--second", "--seed", "--set"},
     "prune": {"--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"},
-    "up": set(),
+    "up": {"--expose"},
     "down": set(),
     "status": set(),
     "gc": {"--older-than", "--delete"},
@@ -25,7 +28,8 @@ SURFACE = {
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, timeout=120)
+    ours = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, whichever one is installed
+    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, timeout=120, env=ours)
 
 
 def test_commands() -> None:
@@ -33,7 +37,7 @@ def test_commands() -> None:
     assert all(f" {command} " in listed for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "show", "report", "valley", "prune", "gc"])
+@pytest.mark.parametrize("command", ["run", "validate", "show", "report", "valley", "prune", "up", "gc"])
 def test_options(command: str) -> None:
     shown = cli(command, "--help").stdout
     assert all(option in shown for option in SURFACE[command])

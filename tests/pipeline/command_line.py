@@ -35,7 +35,7 @@ OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment without anybody's settings, and with these."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-    path = os.pathsep.join([*filter(None, [more.get("PYTHONPATH")]), str(ROOT)])  # this checkout, whichever is installed
+    path = os.pathsep.join(filter(None, (more.get("PYTHONPATH"), str(ROOT))))  # this checkout, whichever one is installed
     return {**kept, "AUTOSPARSE_HOME": str(home), **more, "PYTHONPATH": path}
 
 

@@ -202,7 +202,7 @@ def test_only_what_died_is_started_again(running: Running) -> None:
 def test_a_service_that_cannot_start_takes_back_the_others(running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_API_URL", running.state.addresses["prefect"])
     monkeypatch.setenv("AUTOSPARSE_RAY_ADDRESS", running.state.addresses["ray"])
-    monkeypatch.setenv("AUTOSPARSE_MLFLOW_DB", "nonsense://me:secret@nowhere")
+    monkeypatch.setenv("AUTOSPARSE_MLFLOW_DB", "mysql://me:secret@nowhere/x")
     here = settings.load()
     with pytest.raises(ServiceError, match=r"^mlflow: ended while starting \(.+\); its log: .*/logs/mlflow.log$") as caught:
         services.up(here)

@@ -252,7 +252,9 @@ def test_mlflow_answers_to_the_names_it_is_called_by() -> None:
 
 
 def test_settings_are_known_to_autosparse() -> None:
-    source = "".join((ROOT / name).read_text() for name in ("tasks/settings.py", "tasks/services.py", "storage/reports.py"))
+    source = "".join(
+        (ROOT / name).read_text() for name in ("tasks/settings.py", "tasks/services.py", "tasks/exposure.py", "storage/reports.py")
+    )
     known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', source))
     pattern = r"\b(?:AUTOSPARSE|MLFLOW|PREFECT)_[A-Z_]+\b"
     assert set(re.findall(pattern, (ROOT / "docs/running.md").read_text())) <= known

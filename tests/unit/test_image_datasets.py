@@ -156,7 +156,7 @@ def test_train_and_test_of_other_sizes_are_refused(tmp_path: Path):
 
 def test_missing_and_corrupt_parquet_files_are_named(tmp_path: Path):
     for path in (None, "gs://bucket/set"):
-        with pytest.raises(SpecError, match=r"^data.path: .* is not allowed; allowed: a folder or s3:// address"):
+        with pytest.raises(SpecError, match=r"^data.path: .* is not allowed; allowed: a local folder, s3://bucket/prefix$"):
             load("parquet", path)
     with pytest.raises(DataError, match=r"^data.path: /not/there has no train.parquet"):
         load("parquet", "/not/there")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.errors import ServiceError
+from models.errors import ServiceError, SpecError
 from tasks import service_commands, service_processes, services, settings
 from tasks.service_commands import Launch
 from tasks.service_processes import ServiceProcess
@@ -70,6 +70,13 @@ def test_no_command_listens_elsewhere_or_shows_a_password(tmp_path: Path) -> Non
         assert "127.0.0.1" in shown
         assert "0.0.0.0" not in shown
         assert "secret" not in shown
+
+
+def test_a_database_that_mlflow_does_not_know_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"^AUTOSPARSE_MLFLOW_DB: 'oracle://\*\*\*@db/x' is not allowed; allowed: a SQLAlchemy URL of sqlite"
+    ):
+        service_commands.mlflow_server(PORTS, database="oracle://me:secret@db/x", artifacts=tmp_path)
 
 
 def test_ray_keeps_loopback_and_asks_for_a_token(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_missing_and_unknown_keys_name_their_path() -> None:
     del plain["irp"]["rounds"]
     with pytest.raises(SpecError, match=r"irp\.rounds: missing"):
         from_plain(ExperimentSpec, plain)
-    with pytest.raises(SpecError, match=r"irp\.job\.field: 'wokers' is not known; did you mean 'workers'"):
+    with pytest.raises(SpecError, match=r"irp\.job\.wokers: 'wokers' is not known; did you mean 'workers'"):
         from_plain(ExperimentSpec, to_plain(smoke()) | {"irp": {**to_plain(smoke())["irp"], "job": {"wokers": 2}}})
 
 
