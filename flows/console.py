@@ -77,6 +77,8 @@ def line(event: Event) -> str | None:
             return f"[cached] {title}" + (f": {figures}" if figures else "")
         case "failed":
             return f"[fail] {title}: {fields.get('message', '')}"
+        case "waiting":
+            return title
     return None
 
 
@@ -95,7 +97,7 @@ def shown(spec: ExperimentSpec) -> Iterator[None]:
 
         def take(event: Event) -> None:
             progress.take(event)
-            if event.kind in ("finished", "cached", "failed"):
+            if event.kind in ("finished", "cached", "failed", "waiting"):
                 live.console.print(Text(line(event) or ""))
             for kind, task in tasks.items():
                 under_way = sum(share for key, (_, share) in progress.now.items() if ("/irp/" in key) == (kind == "rounds"))

@@ -11,7 +11,7 @@ Listener = Callable[["Event"], None]
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is one of planned, started, epoch, finished, cached, note; `step` is the key of the step it is about."""
+    """`kind` is one of planned, started, epoch, finished, cached, failed, note, waiting; `step` is the key of the step it is about."""
 
     kind: str
     step: str

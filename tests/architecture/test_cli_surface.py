@@ -20,6 +20,7 @@ SURFACE = {
     "up": set(),
     "down": set(),
     "status": set(),
+    "sync": set(),
 }
 
 
@@ -75,6 +76,7 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "smoke", "--name", "../x"), "name: '../x' is not allowed"),
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
+        (("sync", "nothing"), "run: 'nothing' has no runs/nothing/run.json"),
         (("report", "nothing"), "run: 'nothing' is not in"),
         (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
         (

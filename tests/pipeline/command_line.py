@@ -35,7 +35,9 @@ OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment without anybody's settings, and with these."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-    return {**kept, "AUTOSPARSE_HOME": str(home), **more}
+    # this checkout, whichever one the environment has installed
+    path = os.pathsep.join(filter(None, [more.pop("PYTHONPATH", ""), str(ROOT)]))
+    return {**kept, "AUTOSPARSE_HOME": str(home), "PYTHONPATH": path, **more}
 
 
 def cli(home: Path, *arguments: str, timeout: int = 280, **more: str) -> subprocess.CompletedProcess[str]:
