@@ -55,8 +55,10 @@ class Spool:
         return self._written - self._taken
 
     def put(self, record: Record, content: bytes | None = None) -> None:
-        """Add a record; from here on it survives the process."""
+        """Add a record; from here on it survives the process. After `close` nothing is added: threads of a cancelled run end late."""
         with self._changed:
+            if self._closed.is_set():
+                return
             if content is not None:
                 (self.folder / str(self._written)).write_bytes(content)
             os.write(self._records, json.dumps(record).encode() + b"\n")
@@ -73,8 +75,8 @@ class Spool:
 
     def close(self) -> None:
         """Hand over no more; the folder stays unless it is empty."""
-        self._closed.set()
         with self._changed:
+            self._closed.set()
             self._changed.notify_all()
         self._thread.join(LAST_TRY_SECONDS)
         os.close(self._records)

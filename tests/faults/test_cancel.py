@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +26,15 @@ from tasks.run_view import view_run
 from tasks.services import ServicesState
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result
-from tests.faults.servers import flow_runs, prefect
+from tests.faults.servers import prefect
 from tests.pipeline.command_line import ROOT, cli, environment, wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TAKEN = (4200, 5000, 8265)
 STALE = "127.0.0.1:1"
 CANCEL_SECONDS = 30
+START_SECONDS = 300
+UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SPEC = json.dumps(to_plain(override(smoke(), {"irp.train.epochs": 2, "fanout.train.epochs": 2})))  # runs.SMALL
 ON_RAY = ("RayTrainWorker", "TrainController", "Launcher", "_QueueActor")
 
@@ -40,26 +44,28 @@ class Stack:
     """What `up` started, and the environment that it was started in."""
 
     settings: settings.Settings
-    state: ServicesState
+    services: ServicesState
 
     @property
     def home(self) -> Path:
         return self.settings.home
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return prefect(self.state.addresses["prefect"], self.home, *arguments)
+        return prefect(self.services.addresses["prefect"], self.home, *arguments)
 
-    def flow_run(self) -> dict[str, Any]:
-        """The last flow run of the small run."""
-        found = flow_runs(self.state.addresses["prefect"], self.home, RUN)
-        return max(found, key=lambda one: one["created"])
-
-    def start(self) -> None:
+    def start(self) -> str:
+        """The small run as a flow run of the deployment; its id."""
         started = self.prefect("deployment", "run", "autosparse/irp", "-p", f"spec={SPEC}", "-p", f"name={RUN}")
         assert started.returncode == 0, started.stdout + started.stderr
+        return UUIDS.findall(started.stdout)[0]
+
+    def state(self, flow_run: str) -> str:
+        """The state of a flow run now."""
+        with urllib.request.urlopen(f"{self.services.addresses['prefect']}/flow_runs/{flow_run}", timeout=60) as answer:
+            return json.load(answer)["state_type"]
 
     def processes(self) -> list[psutil.Process]:
-        return service_processes.processes(self.state.processes.values())
+        return service_processes.processes(self.services.processes.values())
 
     def on_ray(self) -> list[str]:
         """Processes that Ray runs for somebody's job."""
@@ -106,7 +112,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @fault(31, "ports 4200, 5000 and 8265 are taken", "the next free ones, known to settings and status")
 def test_taken_ports(stack: Stack) -> None:
-    pages = [process.page or "" for process in stack.state.processes.values()]
+    pages = [process.page or "" for process in stack.services.processes.values()]
     assert not [page for page in pages for port in TAKEN if page.endswith(f":{port}")]
     shown = cli(stack.home, "status", COLUMNS="200")
     assert shown.stdout.count("answering") == 4, shown.stdout
@@ -114,13 +120,13 @@ def test_taken_ports(stack: Stack) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOSPARSE_HOME", str(stack.home))
         found = settings.load()
-    assert (found.prefect_api_url, found.mlflow_uri) == (stack.state.addresses["prefect"], stack.state.addresses["mlflow"])
+    assert (found.prefect_api_url, found.mlflow_uri) == (stack.services.addresses["prefect"], stack.services.addresses["mlflow"])
 
 
 @fault(32, "RAY_ADDRESS and ray_current_cluster name a cluster that is gone", "nobody goes there, `status` says so in a line")
 def test_a_stale_ray(stack: Stack) -> None:
     """`up` itself ran in that environment; now a run with a Ray of its own, beside a living cluster that nobody asked for."""
-    assert stack.state.addresses["ray"] != STALE
+    assert stack.services.addresses["ray"] != STALE
     shown = cli(stack.home, "status", RAY_ADDRESS=STALE)
     assert f"RAY_ADDRESS={STALE} is ignored; AUTOSPARSE_RAY_ADDRESS is the setting" in shown.stdout
     assert "RAY_ADDRESS" not in cli(stack.home, "status").stdout
@@ -133,8 +139,8 @@ settings.export(found)
 with connected(found):
     print(ray.get_runtime_context().gcs_address)
 """
-    alive = stack.state.addresses["ray"]
-    own = {**environment(stack.home / "elsewhere"), **stack.state.environment, "RAY_ADDRESS": alive}
+    alive = stack.services.addresses["ray"]
+    own = {**environment(stack.home / "elsewhere"), **stack.services.environment, "RAY_ADDRESS": alive}
     joined = subprocess.run([sys.executable, "-c", script], env=own, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert joined.returncode == 0, joined.stderr
     assert joined.stdout.strip().splitlines()[-1] not in (alive, STALE)
@@ -143,12 +149,11 @@ with connected(found):
 @fault(7, "`prefect flow-run cancel` during training", "Cancelled and workers gone within 30 s, MLflow KILLED, the round invisible")
 @fault(6, "flow process of a deployment run killed", "nothing of it left on Ray, `prefect flow-run retry` resumes, same bits")
 def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: Stack) -> None:
-    stack.start()
-    wait_for(lambda: stack.round_under_way(1), 300)
-    cancelled = stack.flow_run()
+    cancelled = stack.start()
+    wait_for(lambda: stack.round_under_way(1), START_SECONDS)
+    assert stack.prefect("flow-run", "cancel", cancelled).returncode == 0
     start = time.monotonic()
-    assert stack.prefect("flow-run", "cancel", cancelled["id"]).returncode == 0
-    wait_for(lambda: stack.flow_run()["state_type"] == "CANCELLED")
+    wait_for(lambda: stack.state(cancelled) == "CANCELLED")
     wait_for(lambda: not stack.on_ray())
     assert time.monotonic() - start < CANCEL_SECONDS
     states = mlflow_states(stack.home)
@@ -156,19 +161,16 @@ def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: 
     assert set(states.values()) == {"KILLED", "FINISHED"}
     assert [one["round"] for one in view_run(open_store(str(stack.home / "storage")), RUN)["rounds"]] == [0]
 
-    stack.start()
-    wait_for(lambda: any((stack.home / "storage/runs" / RUN / "training").glob("*dense*/**/model.safetensors")), 300)
-    killed = stack.flow_run()
-    assert killed["id"] != cancelled["id"]
+    killed = stack.start()
+    wait_for(lambda: any((stack.home / "storage/runs" / RUN / "training").glob("*dense*/**/model.safetensors")), START_SECONDS)
     os.kill(stack.engine().pid, signal.SIGKILL)
-    wait_for(lambda: stack.flow_run()["state_type"] == "CRASHED")
-    wait_for(lambda: not stack.on_ray(), 60)
+    wait_for(lambda: stack.state(killed) == "CRASHED")
+    wait_for(lambda: not stack.on_ray())
 
-    assert stack.prefect("flow-run", "retry", killed["id"]).returncode == 0
-    wait_for(lambda: stack.flow_run()["state_type"] == "COMPLETED", 300)
-    assert stack.flow_run()["id"] == killed["id"]
+    assert stack.prefect("flow-run", "retry", killed).returncode == 0
+    wait_for(lambda: stack.state(killed) == "COMPLETED", START_SECONDS)
     found = result(stack.home / "storage")
     assert all(undisturbed[key] == value for key, value in found.items())
     assert set(mlflow_states(stack.home).values()) == {"FINISHED"}
     assert not list((stack.home / "spool").iterdir())
-    wait_for(lambda: not stack.on_ray(), 60)
+    wait_for(lambda: not stack.on_ray())
