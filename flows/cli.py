@@ -231,6 +231,20 @@ def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")
     collect(older_than, delete)
 
 
+@app.command
+def sync(run: str) -> None:
+    """Bring MLflow what it missed of a run while it was away: runs, metrics, files, the registered scorer.
+
+    Parameters
+    ----------
+    run
+        The name of the run; what MLflow has already is left as it is.
+    """
+    from flows.sync_command import sync_with_mlflow
+
+    print(sync_with_mlflow(run))
+
+
 def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
     """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON where it parses, `[snip,grda(c=0.05,mu=0.8)]` as a list, else text.
 

@@ -79,6 +79,8 @@ def line(event: Event) -> str | None:
             return f"[again] {title}"
         case "failed":
             return f"[fail] {title}: {fields.get('message', '')}"
+        case "waiting":
+            return title
     return None
 
 
@@ -97,7 +99,7 @@ def shown(spec: ExperimentSpec) -> Iterator[None]:
 
         def take(event: Event) -> None:
             progress.take(event)
-            if event.kind in ("finished", "cached", "failed", "restarted"):
+            if event.kind in ("finished", "cached", "failed", "restarted", "waiting"):
                 live.console.print(Text(line(event) or ""))
             for kind, task in tasks.items():
                 under_way = sum(share for key, (_, share) in progress.now.items() if ("/irp/" in key) == (kind == "rounds"))

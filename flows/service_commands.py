@@ -1,5 +1,7 @@
 """`autosparse up`, `down` and `status`: the services and the last runs, printed."""
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +33,8 @@ def print_status() -> None:
 
     here = settings.load()
     _print_services(here)
+    if stale := os.environ.get(settings.STALE_RAY):
+        console.print(f"{settings.STALE_RAY}={stale} is ignored; AUTOSPARSE_RAY_ADDRESS is the setting", highlight=False)
     store = open_store(here.storage)
     table = Table("run", "fingerprint", "rounds", "arms", "summary", title=f"last runs in {here.storage}")
     for name in last_runs(store):

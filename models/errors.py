@@ -10,6 +10,7 @@
     |-- CollapseError        a layer has no weight left
     |-- ConflictError        something of that name exists with other content
     |-- JobError             a job failed for good, after its restarts
+    |-- TrackingError        MLflow stayed away; what it is to be told waits for `autosparse sync`
     `-- ServiceError         a service could not be reached; the only kind that is retried
 
 Every message is one line per error: what, which value, what is allowed. A value that is shown is cut where it is long, and
@@ -68,6 +69,10 @@ class ConflictError(AutosparseError):
 
 class JobError(AutosparseError):
     """A job failed for good, after its restarts."""
+
+
+class TrackingError(AutosparseError):
+    """MLflow stayed away for longer than a run waits; nothing is lost."""
 
 
 class ServiceError(AutosparseError):

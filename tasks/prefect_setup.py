@@ -1,5 +1,6 @@
 """What a Prefect server must hold: the work pool, the automation that ends runs whose process died, the deployment `autosparse/irp`."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,7 +23,8 @@ from tasks.service_processes import last_line
 PROJECT = Path(__file__).parents[1]
 DEPLOY_SECONDS = 120
 ZOMBIES = "Crash zombie flows"
-SILENCE = timedelta(seconds=540)  # three missed heartbeats
+SILENCE_VARIABLE = "AUTOSPARSE_SILENCE_SECONDS"
+SILENCE = 540  # three missed heartbeats
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 
 
@@ -55,6 +57,7 @@ def _crash_zombies(client: SyncPrefectClient) -> None:
     """A killed process cannot report its end: without this its flow run would stay Running for ever."""
     if client.read_automations_by_name(ZOMBIES):
         return
+    silence = timedelta(seconds=float(os.environ.get(SILENCE_VARIABLE, SILENCE)))
     heartbeat = "prefect.flow-run.heartbeat"
     trigger = EventTrigger(
         after={heartbeat},
@@ -63,8 +66,8 @@ def _crash_zombies(client: SyncPrefectClient) -> None:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=SILENCE,
+        within=silence,
     )
-    message = f"No heartbeat for {SILENCE.total_seconds():.0f} s: its process is gone."
+    message = f"No heartbeat for {silence.total_seconds():.0f} s: its process is gone."
     action = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
     client.create_automation(AutomationCore(name=ZOMBIES, trigger=trigger, actions=[action]))

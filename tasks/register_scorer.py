@@ -5,9 +5,12 @@ from prefect import task
 
 from models.features import FEATURE_NAMES
 from storage import paths
+from storage.paths import RunPaths
+from storage.store import Store
 from tasks.leak_check import check_leaks, seeds_of_arms
 from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, run_step
+from tasks.tracking import Tracker
 from tasks.worker.scorer_files import load_scorer
 
 METRIC = "spearman_pooled"
@@ -28,19 +31,30 @@ def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Re
     check_leaks(run.store.read_json(paths.scorer_card(run.paths.scorer)), seeds_of_arms(run.store, run.paths, run.spec))
 
     def work(step: Step) -> Report:
-        scorer, _ = load_scorer(run.store, run.paths.scorer)
-        value = held_out(fitted["metrics"])
-        tags = {"dataset_digest": dataset["digest"], "held_out": f"{value:.6f}", "metric": METRIC, "kind": fitted["kind"]}
-        version, champion = run.tracker.register(
-            fitted["mlflow_run_id"],
-            scorer,
-            example=torch.zeros(2, len(FEATURE_NAMES)),
-            files=run.paths.scorer,
-            store=run.store,
-            tags=tags,
-            value=value,
-        )
+        report = register(run.tracker, run.store, run.paths, dataset["digest"], fitted)
+        version, value, champion = report["version"], report["held_out"], report["champion"]
         log().info("scorer version %s, held-out %s %.4f, %s", version, METRIC, value, "champion" if champion else "the champion stays")
-        return {"metrics": fitted["metrics"], "version": version, "champion": champion, "held_out": value, "dataset": dataset["digest"]}
+        return report
 
-    return run_step(run, f"{run.paths.scorer}/registration", title, work)
+    return run_step(run, registration(run.paths), title, work)
+
+
+def registration(run: RunPaths) -> str:
+    """The key of the step."""
+    return f"{run.scorer}/registration"
+
+
+def register(tracker: Tracker, store: Store, run: RunPaths, dataset: str, fitted: Report) -> Report:
+    """Register the scorer of a run that was fitted on the data set of that digest; what the step's report says of it."""
+    scorer, _ = load_scorer(store, run.scorer)
+    value = held_out(fitted["metrics"])
+    version, champion = tracker.register(
+        tracker.digest_of(run.scorer),
+        scorer,
+        example=torch.zeros(2, len(FEATURE_NAMES)),
+        files=run.scorer,
+        store=store,
+        tags={"dataset_digest": dataset, "held_out": f"{value:.6f}", "metric": METRIC, "kind": fitted["kind"]},
+        value=value,
+    )
+    return {"metrics": fitted["metrics"], "version": version, "champion": champion, "held_out": value, "dataset": dataset}

@@ -9,15 +9,17 @@ from typing import Any
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
-from models.errors import DataError, without_password
+from models.errors import DataError
 from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain, to_plain
 from storage.paths import RunPaths
 from storage.store import Store, open_store
+from tasks import progress
 from tasks import settings as settings_module
 from tasks.cluster import Cluster, connected, job_id
 from tasks.disk_room import check_room
 from tasks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
+from tasks.run_lock import sole
 from tasks.settings import Settings
 from tasks.tracking import Tracker, check_reachable
 
@@ -26,7 +28,15 @@ class Run:
     """What the tasks of one pipeline run share. A plain class: Prefect would walk through a dataclass in search of futures."""
 
     def __init__(
-        self, *, spec: ExperimentSpec, paths: RunPaths, store: Store, cluster: Cluster, tracker: Tracker, ids: dict[str, Any]
+        self,
+        *,
+        spec: ExperimentSpec,
+        paths: RunPaths,
+        store: Store,
+        cluster: Cluster,
+        tracker: Tracker,
+        ids: dict[str, Any],
+        mlflow_run: str,
     ) -> None:
         self.spec = spec
         self.paths = paths
@@ -34,7 +44,7 @@ class Run:
         self.cluster = cluster
         self.tracker = tracker
         self.ids = ids
-        self.mlflow_run = ids["mlflow_run_id"]
+        self.mlflow_run = mlflow_run
 
     @property
     def name(self) -> str:
@@ -52,6 +62,7 @@ class Run:
             yield
         except BaseException as signal:
             if not isinstance(signal, Exception):
+                self.tracker.call_off()
                 self.cluster.stop()
             raise
 
@@ -65,37 +76,25 @@ def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, **extra: Any
 def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> Iterator[Run]:
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
 
-    Raises SpecError or CapacityError before anything is stored, ConflictError when another spec has that name, or the run was begun
-    with other versions (`force`: go on and say so in the record).
+    Waits while another process of this machine works on the run. Raises SpecError or CapacityError before anything is stored,
+    ConflictError when another spec has that name, or the run was begun with other versions (`force`: go on and say so in the record).
     """
     settings = settings_module.load()
     settings_module.export(settings)
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     store = open_store(settings.storage)
-    check_same_spec(store, paths, spec)
-    versions = check_same_versions(store, paths, force=force)
-    check_room(store, paths, spec)
-    check_reachable(settings.mlflow_uri)
-    with connected(settings) as cluster:
-        _check_capacity(spec, cluster)
-        flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
-        tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
-        tracker = Tracker(settings, tags)
-        claim_name(store, paths, spec, versions)
-        ids = _record(settings, store, paths, tracker, flow_run)
-        run = Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
-        tracker.parameters(run.mlflow_run, to_plain(spec))
-        tracker.file(run.mlflow_run, "spec.json", store.read(paths.spec))
-        status = "KILLED"
-        try:
-            yield run
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            tracker.close_all(status)
+    with _sole(settings, paths):
+        check_same_spec(store, paths, spec)
+        versions = check_same_versions(store, paths, force=force)
+        check_room(store, paths, spec)
+        check_reachable(settings.mlflow_uri)
+        with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):
+            claim_name(store, paths, spec, versions)
+            ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
+            tracker.parameters(mlflow_run, to_plain(spec))
+            tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
+            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
 
 
 @contextmanager
@@ -109,23 +108,34 @@ def reopen_run(name: str) -> Iterator[Run]:
     store, paths = open_store(settings.storage), RunPaths(name)
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
-    check_reachable(settings.mlflow_uri)
-    spec, ids = from_plain(ExperimentSpec, store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
+    with _sole(settings, paths):
+        check_reachable(settings.mlflow_uri)
+        spec, ids = from_plain(ExperimentSpec, store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
+        with _connected(settings, spec, paths) as (cluster, tracker, _), tracker.closing():
+            mlflow_run = tracker.adopt("run", ids["mlflow_run_id"]) or tracker.open("run", name)
+            ids = ids | {"mlflow_run_id": tracker.run_id(mlflow_run)}
+            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
+
+
+@contextmanager
+def _sole(settings: Settings, paths: RunPaths) -> Iterator[None]:
+    def tell(holder: str) -> None:
+        line = f"waiting: run {paths.name} is at work in {holder}"
+        progress.emit("waiting", paths.root, line)
+        log().info(line)
+
+    with sole(settings, paths.name, tell):
+        yield
+
+
+@contextmanager
+def _connected(settings: Settings, spec: ExperimentSpec, paths: RunPaths) -> Iterator[tuple[Cluster, Tracker, Any]]:
+    """Ray, MLflow and this flow's run. Raises CapacityError where a job of the spec cannot be placed."""
     with connected(settings) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
-        tracker = Tracker(settings, {"autosparse.run": name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()})
-        known = tracker.knows(ids["mlflow_run_id"])
-        ids = ids if known else ids | {"mlflow_run_id": tracker.open("run", name)}
-        status = "KILLED"
-        try:
-            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids)
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            tracker.close_all(status)
+        tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
+        yield cluster, Tracker(settings, tags), flow_run
 
 
 def log() -> logging.Logger | logging.LoggerAdapter[Any]:
@@ -141,7 +151,7 @@ def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:
             raise type(error)(f"{field}.{error}") from None
 
 
-def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker, flow_run: Any) -> dict[str, Any]:
+def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker, flow_run: Any) -> tuple[dict[str, Any], str]:
     page = f"{settings.prefect_api_url.removesuffix('/api')}/runs/flow-run/{flow_run.id}" if settings.prefect_api_url else None
     tags = {"prefect.url": page} if page else {}
     mlflow_run = tracker.open("run", paths.name, tags=tags)
@@ -150,12 +160,12 @@ def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker,
         "prefect_flow_run_id": str(flow_run.id),
         "prefect_flow_run_name": flow_run.name,
         "prefect_url": page,
-        "mlflow_uri": without_password(tracker.uri),
-        "mlflow_run_id": mlflow_run,
+        "mlflow_uri": tracker.uri,
+        "mlflow_run_id": tracker.run_id(mlflow_run),
         "mlflow_url": tracker.address(mlflow_run),
         "ray_job_id": job_id(),
         "storage": store.uri(paths.root),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     store.write_json(paths.run, ids)
-    return ids
+    return ids, mlflow_run

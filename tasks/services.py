@@ -21,7 +21,7 @@ from tasks import service_commands, service_processes
 from tasks.exposure import check_exposure, let_clients_in, write_users
 from tasks.service_commands import LOOPBACK, MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
 from tasks.service_processes import ServiceProcess
-from tasks.settings import ENVIRONMENT, Settings
+from tasks.settings import ENVIRONMENT, STALE_RAY, Settings
 
 NAMES = (PREFECT, MLFLOW, RAY, WORKER)
 VARIABLES = {PREFECT: "PREFECT_API_URL", MLFLOW: "MLFLOW_TRACKING_URI", RAY: "AUTOSPARSE_RAY_ADDRESS"}
@@ -192,7 +192,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     fixed = {"AUTOSPARSE_HOME": str(settings.home), "AUTOSPARSE_STORAGE": settings.storage}
     # modules called storage or tasks beside a program, or in the folder it runs in, must not stand in for ours
     safe = {"PYTHONSAFEPATH": "1", "PREFECT_HOME": str(settings.home / "prefect")}
-    return {**ENVIRONMENT, **safe, **os.environ, **fixed}
+    inherited = {name: value for name, value in os.environ.items() if name != STALE_RAY}
+    return {**ENVIRONMENT, **safe, **inherited, **fixed}
 
 
 def _elsewhere(state: ServicesState) -> dict[str, str]:

@@ -6,6 +6,8 @@
     MLFLOW_TRACKING_URI     an MLflow server; without it SQLite in <home>
     AUTOSPARSE_MLFLOW_DB    the SQLAlchemy URL of the MLflow server that `autosparse up` starts (default SQLite in <home>)
     PREFECT_API_URL         a Prefect server; without it an embedded one on <home>'s database
+    AUTOSPARSE_MLFLOW_SECONDS  how long a run waits for an MLflow that went away, where it needs its answer (default 240)
+    AUTOSPARSE_SILENCE_SECONDS  after which a deployment run without heartbeat is Crashed (default 540; asked at the first `up`)
     AUTOSPARSE_COMMIT       the commit that reports name, where the code has no .git
 
 What `autosparse up` started stands in between: it is used unless the environment says otherwise.
@@ -38,12 +40,18 @@ ENVIRONMENT = {
     # a restart of the Prefect server takes longer than the client's usual minute
     "PREFECT_CLIENT_MAX_RETRIES": "8",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # our own tries look first whether the last one arrived (tasks/tracking_records.py); MLflow's repeat it blindly, for 4 minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
+MLFLOW_SECONDS = 240.0
 EMBEDDED_PREFECT = "AUTOSPARSE_EMBEDDED_PREFECT"  # the address of a server that lives as long as this run
+
+STALE_RAY = "RAY_ADDRESS"  # never read: left over in many shells, and a run would join a cluster that nobody asked for
 
 # else Ray takes the machine's outer address and listens there; it would break a cluster of several machines
 LOOPBACK_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -58,6 +66,7 @@ class Settings:
     ray_address: str | None
     mlflow_uri: str
     prefect_api_url: str | None
+    mlflow_seconds: float = MLFLOW_SECONDS
     environment: Mapping[str, str] = field(default_factory=dict)  # what the services of `up` ask of their users
 
     @property
@@ -89,6 +98,7 @@ def load() -> Settings:
         storage=str(Path(storage).expanduser().absolute()) if is_local(storage) else storage,
         ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
+        mlflow_seconds=float(os.environ.get("AUTOSPARSE_MLFLOW_SECONDS", MLFLOW_SECONDS)),
         prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
         environment={} if ray_address else services.get("environment", {}),
     )
@@ -100,6 +110,7 @@ def export(settings: Settings) -> None:
     embedded_ray = {} if settings.ray_address else LOOPBACK_RAY
     for name, value in {**ENVIRONMENT, **embedded_ray, **settings.environment}.items():
         os.environ.setdefault(name, value)
+    os.environ.pop(STALE_RAY, None)  # Ray's own processes and clients would go there; ours ask for their cluster by name
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)

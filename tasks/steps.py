@@ -107,8 +107,8 @@ class Step:
             values |= {f"method/{name}": value for name, value in event.get("facts", {}).items()}
             try:
                 self.run.tracker.metrics(self.mlflow_run, values, step=event["epoch"] + 1)
-            except Exception as error:
-                self._log.warning("%s: MLflow did not take epoch %d (%s)", self.title, event["epoch"] + 1, error)
+            except Exception as error:  # a full disk
+                self._log.warning("%s: epoch %d is not noted for MLflow (%s)", self.title, event["epoch"] + 1, error)
         else:
             line = f"{self.title}: {event.get('message', event['kind'])}"
             progress.emit("restarted" if event["kind"] == "restart" else "note", self.key, line)
@@ -132,7 +132,9 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
     try:
         run.tracker.parameters(mlflow_run, dict(parameters or {}))
         report = work(step)
-        report = reports.save(run.store, key, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": mlflow_run})
+        report = reports.save(
+            run.store, key, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": run.tracker.run_id(mlflow_run)}
+        )
         step.drop_checkpoints()
         run.tracker.metrics(mlflow_run, {"step_seconds": report["seconds"]})
     except BaseException as error:

@@ -1,7 +1,9 @@
-"""The door to MLflow: the only file that imports it. Explicit run ids and a client, never the thread-local active run.
+"""The door to MLflow, with tracking_records.py: only these two import it. Explicit run ids and a client, never the thread-local active run.
 
 Every MLflow run carries the identity tags `autosparse.run`, `autosparse.step_digest`, `prefect.flow_run_id` and `ray.job_id`.
-Ray workers never talk to MLflow: what they measure reaches this file as events.
+Ray workers never talk to MLflow: what they measure reaches this file as events. What a run tells MLflow goes through a spool
+(tasks/spool.py), so that a server that is away holds nobody up; tasks name an MLflow run by the digest of its step, because its
+id is not known before the server has made it.
 """
 
 import hashlib
@@ -9,169 +11,179 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import torch
-from mlflow import pytorch as mlflow_pytorch
-from mlflow.data.dataset_source_registry import resolve_dataset_source
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
-from models.errors import DataError, ServiceError, without_password
-from storage import paths
+from models.errors import DataError, ServiceError, TrackingError, without_password
 from storage.store import Store
 from tasks.settings import Settings
+from tasks.spool import RefusedError, Spool
+from tasks.tracking_records import REGISTERED_MODEL, Receiver, is_final
 
 EXPERIMENT = "autosparse"
-REGISTERED_MODEL = "autosparse-scorer"
-CHAMPION = "champion"
 HEALTH_SECONDS = 15
-BATCH = 100  # MLflow's limit of params per call
+ID_SECONDS = 5
+LAST_SECONDS = 5  # for a run that failed or was called off
 
 
 class Tracker:
-    """MLflow for one pipeline run; `tags` are put on every MLflow run it makes."""
+    """MLflow for one pipeline run; `tags` are put on every MLflow run it makes.
+
+    What it is told is kept in <home>/spool until MLflow has it, also beyond the end of the process.
+    """
 
     def __init__(self, settings: Settings, tags: dict[str, str]) -> None:
         check_reachable(settings.mlflow_uri)
         mlflow.set_tracking_uri(settings.mlflow_uri)
-        self.uri = settings.mlflow_uri
+        self.uri = without_password(settings.mlflow_uri)  # for people
         self.tags = tags
         self.client = MlflowClient(settings.mlflow_uri)
         self.experiment_id = self._experiment(settings)
+        self.patience = settings.mlflow_seconds
         self._open: set[str] = set()
+        self._receiver = Receiver(self.client, self.experiment_id)
+        self.spool = Spool(spool_folder(settings, tags["autosparse.run"]), self._receiver.take)
 
     def open(self, step: str, title: str, *, parent: str | None = None, tags: dict[str, str] | None = None) -> str:
-        """The id of the run of a step: an unfinished one of an earlier try is taken up, else a new one is made."""
-        wanted = {**self.tags, **(tags or {}), "autosparse.step_digest": digest(f"{self.tags['autosparse.run']}/{step}")}
-        same = f"tags.`autosparse.step_digest` = '{wanted['autosparse.step_digest']}'"
-        for found in self.client.search_runs([self.experiment_id], same, max_results=5, order_by=["attributes.start_time ASC"]):
-            if parent is None or found.info.status != "FINISHED":
-                self.client.update_run(found.info.run_id, status="RUNNING")
-                self.client.log_batch(found.info.run_id, tags=[RunTag(key, value) for key, value in wanted.items()])
-                self._open.add(found.info.run_id)
-                return found.info.run_id
-        lineage = {"mlflow.parentRunId": parent} if parent else {}
-        run_id = self.client.create_run(self.experiment_id, run_name=title, tags={**wanted, **lineage}).info.run_id
-        self._open.add(run_id)
-        return run_id
+        """Begin the run of a step, and return its digest: an unfinished one of an earlier try is taken up, else a new one is made."""
+        run = self.digest_of(step)
+        wanted = {**self.tags, **(tags or {}), "autosparse.step_digest": run}
+        self._open.add(run)
+        self.spool.put({"do": "open", "run": run, "title": title, "parent": parent, "tags": wanted})
+        return run
 
-    def knows(self, run_id: str) -> bool:
-        """Whether this MLflow has the run: one of another server or database it has not."""
+    def digest_of(self, step: str) -> str:
+        """By what the run of a step is named here."""
+        return digest(f"{self.tags['autosparse.run']}/{step}")
+
+    def adopt(self, step: str, run_id: str) -> str | None:
+        """Use a run without opening it, by its digest; None where this MLflow has no such run."""
         try:
-            return bool(self.client.get_run(run_id))
-        except MlflowException:
-            return False
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if is_final(error):
+                return None
+            raise ServiceError(f"mlflow: {self.uri} did not answer ({error})") from error
+        self._receiver.ids[self.digest_of(step)] = run_id
+        return self.digest_of(step)
 
-    def parameters(self, run_id: str, values: dict[str, Any]) -> None:
+    def run_id(self, run: str) -> str | None:
+        """MLflow's own id of a run; None while the server is away."""
+        deadline = time.monotonic() + ID_SECONDS
+        while run not in self._receiver.ids and not self.spool.trouble and time.monotonic() < deadline:
+            self.spool.drain(0.1)
+        return self._receiver.ids.get(run)
+
+    def parameters(self, run: str, values: dict[str, Any]) -> None:
         """Log parameters that the run does not have yet (they cannot change)."""
-        known = self.client.get_run(run_id).data.params
-        items = [Param(key, str(value)) for key, value in flatten(values).items() if key not in known]
-        for start in range(0, len(items), BATCH):
-            self.client.log_batch(run_id, params=items[start : start + BATCH])
+        if values:
+            self.spool.put({"do": "parameters", "run": run, "values": {key: str(value) for key, value in flatten(values).items()}})
 
-    def metrics(self, run_id: str, values: dict[str, float], step: int = 0) -> None:
+    def metrics(self, run: str, values: dict[str, float], step: int = 0) -> None:
         """Log metrics at a step; a step that is there already (a restarted job) is left as it is."""
-        last = self.client.get_run(run_id).data.metrics.get("epoch", -1.0)
-        if step and step <= last:
-            return
-        now = int(time.time() * 1000)
-        extra = {"epoch": float(step)} if step else {}
-        self.client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in {**values, **extra}.items()])
+        numbers = {key: float(value) for key, value in values.items()}
+        self.spool.put({"do": "metrics", "run": run, "values": numbers, "step": step, "time": int(time.time() * 1000)})
 
-    def file(self, run_id: str, name: str, content: bytes) -> None:
+    def file(self, run: str, name: str, content: bytes) -> None:
         """Store an artifact called `name` (folders allowed)."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(name).name
-            path.write_bytes(content)
-            parent = str(Path(name).parent)
-            self.client.log_artifact(run_id, str(path), None if parent == "." else parent)
+        self.spool.put({"do": "file", "run": run, "name": name}, content)
 
-    def lineage(self, run_id: str, *, uri: str, name: str, dataset_digest: str, context: str) -> None:
+    def lineage(self, run: str, *, uri: str, name: str, dataset_digest: str, context: str) -> None:
         """Say that the run used a data set."""
-        with warnings.catch_warnings():  # a local path has two equal readings
-            warnings.simplefilter("ignore", UserWarning)
-            source = resolve_dataset_source(uri)
-        entity = MetaDataset(source, name=name, digest=dataset_digest[:36])._to_mlflow_entity()
-        self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+        self.spool.put({"do": "lineage", "run": run, "uri": uri, "name": name, "digest": dataset_digest[:36], "context": context})
+
+    def close(self, run: str, status: str = "FINISHED") -> None:
+        """End a run as FINISHED, FAILED or KILLED."""
+        self._open.discard(run)
+        self.spool.put({"do": "close", "run": run, "status": status})
+
+    def sweep(self, status: str) -> None:
+        """End the runs that a killed process of this pipeline run left RUNNING."""
+        self.spool.put({"do": "sweep", "name": self.tags["autosparse.run"], "status": status})
+
+    def finished(self, step: str) -> bool:
+        """Whether MLflow has a finished run of the step."""
+        return self._receiver.finished(self.digest_of(step))
+
+    @contextmanager
+    def closing(self, *, whole: bool = False) -> Iterator[None]:
+        """End what is open with the block: FINISHED, FAILED after an error, KILLED after anything else, and have MLflow take it.
+
+        `whole`: no other process works on the run, so that what an earlier one left RUNNING ends as well. Raises TrackingError
+        where all went well but MLflow did not take everything in time.
+        """
+        status, seconds = "KILLED", float(LAST_SECONDS)
+        try:
+            yield
+            status, seconds = "FINISHED", self.patience
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            for run in tuple(self._open):
+                self.close(run, status)
+            if whole:
+                self.sweep(status)
+            self.spool.called_off.clear()
+            try:
+                if not self.spool.drain(seconds) and status == "FINISHED":
+                    raise self.away("the end of the run")
+            finally:
+                self.spool.close()
+
+    def call_off(self) -> None:
+        """Have nobody wait for MLflow any more: the run was cancelled."""
+        self.spool.called_off.set()
+
+    def away(self, step: str) -> TrackingError:
+        """The error of a step that cannot go on without MLflow."""
+        why = f"{self.spool.waiting} records wait; {self.spool.trouble or 'it is slow'}"
+        hint = f"the results are in storage, and `autosparse sync {self.tags['autosparse.run']}` brings them to MLflow"
+        return TrackingError(f"{step}: mlflow at {self.uri} did not take everything within {self.patience:.0f} s ({why}); {hint}")
 
     def register(
-        self, run_id: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str], value: float
+        self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str], value: float
     ) -> tuple[str, bool]:
-        """Register a scorer once per run and step; return its version and whether it is the champion now.
+        """Register a scorer once per run; return its version and whether it is the champion now.
 
         `example` has at least two rows, because a batch of one would be exported as the only size. The safetensors file and
-        the card under `files` are artifacts of the same run: they are what `load_scorer_files` reads back.
+        the card under `files` are artifacts of the same run: they are what `load_scorer_files` reads back. Tried again while
+        MLflow is away; raises TrackingError when it stays away.
         """
-        mine = {**self.tags, **tags}
-        known = self.client.search_model_versions(f"name = '{REGISTERED_MODEL}'") if self._registered() else []
-        found = [version for version in known if version.tags.get("dataset_digest") == tags["dataset_digest"] and version.run_id == run_id]
-        if found:
-            version = str(found[0].version)
-        else:
-            version = self._log_model(run_id, scorer, example)
-            for name in (paths.scorer_weights(files), paths.scorer_card(files)):
-                self.file(run_id, f"scorer-files/{name.rsplit('/', 1)[-1]}", store.read(name))
-            for key, text in mine.items():
-                self.client.set_model_version_tag(REGISTERED_MODEL, version, key, text)
-        champion = self._champion()
-        if champion is None or value > float(champion.tags.get("held_out", "-inf")):
-            self.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
-        return version, getattr(self._champion(), "version", None) in (version, int(version))
+        deadline = time.monotonic() + self.patience
+        while self.spool.drain(deadline - time.monotonic()) and time.monotonic() < deadline and not self.spool.called_off.is_set():
+            try:
+                return self._receiver.register(
+                    run, scorer, example=example, store=store, files=files, tags={**self.tags, **tags}, value=value
+                )
+            except RefusedError as error:
+                raise TrackingError(f"register scorer: mlflow: {error}") from error
+            except (MlflowException, OSError) as error:
+                if is_final(error):
+                    raise
+                self.spool.trouble = str(error).partition("\n")[0]
+                time.sleep(1)
+        raise self.away("register scorer")
 
-    def _log_model(self, run_id: str, scorer: nn.Module, example: Tensor) -> str:
-        scorer = scorer.cpu().eval()
-        with torch.inference_mode():
-            signature = infer_signature(example.numpy(), scorer(example).numpy())
-        info = Model.log(
-            artifact_path=None,
-            name="scorer",
-            flavor=mlflow_pytorch,
-            run_id=run_id,
-            pytorch_model=scorer,
-            input_example=example.numpy(),
-            signature=signature,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-            registered_model_name=REGISTERED_MODEL,
-        )
-        return str(info.registered_model_version)
-
-    def _registered(self) -> bool:
-        return bool(self.client.search_registered_models(f"name = '{REGISTERED_MODEL}'"))
-
-    def _champion(self) -> ModelVersion | None:
-        try:
-            return self.client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION)
-        except MlflowException:
-            return None
-
-    def close(self, run_id: str, status: str = "FINISHED") -> None:
-        """End a run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run_id, status)
-        self._open.discard(run_id)
-
-    def close_all(self, status: str) -> None:
-        """End whatever is still open, so that no run stays RUNNING after its process."""
-        for run_id in tuple(self._open):
-            self.close(run_id, status)
-
-    def address(self, run_id: str) -> str:
+    def address(self, run: str) -> str:
         """Where a person looks at the run: a page of the server, or the database to open with `autosparse up`."""
+        run_id = self.run_id(run)
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
-        return f"{without_password(self.uri)} run {run_id}"
+        return f"{self.uri} run {run_id}"
 
-    def picture_url(self, run_id: str, name: str) -> str | None:
+    def picture_url(self, run: str, name: str) -> str | None:
         """The address of an image artifact, where a server can show it."""
-        return f"{self.uri.rstrip('/')}/get-artifact?path={name}&run_uuid={run_id}" if self.uri.startswith("http") else None
+        if not self.uri.startswith("http") or not (run_id := self.run_id(run)):
+            return None
+        return f"{self.uri.rstrip('/')}/get-artifact?path={name}&run_uuid={run_id}"
 
     def _experiment(self, settings: Settings) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
@@ -218,6 +230,11 @@ def check_reachable(uri: str) -> None:
                 waited = time.monotonic() - start
                 raise ServiceError(f"mlflow: {uri} did not answer for {waited:.0f} s ({getattr(error, 'reason', error)})") from error
             time.sleep(0.5)
+
+
+def spool_folder(settings: Settings, name: str) -> Path:
+    """What MLflow is still to be told of a run."""
+    return settings.home / "spool" / f"{name}-{digest(settings.storage)}"
 
 
 def digest(text: str) -> str:

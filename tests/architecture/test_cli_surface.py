@@ -24,6 +24,7 @@ SURFACE = {
     "down": set(),
     "status": set(),
     "gc": {"--older-than", "--delete"},
+    "sync": set(),
 }
 
 
@@ -81,6 +82,7 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("run", "--recipe", "small_cifar", "--set", "data.path=nowhere"), "nowhere"),
         (("show", "nothing"), "run: 'nothing' is not in"),
         (("gc", "--older-than", "-1"), "--older-than: -1.0 is not allowed; allowed: >= 0 hours"),
+        (("sync", "nothing"), "run: 'nothing' has no runs/nothing/run.json"),
         (("report", "nothing"), "run: 'nothing' is not in"),
         (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
         (

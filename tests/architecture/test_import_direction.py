@@ -17,7 +17,12 @@ ALLOWED = {
     "tasks": ({"models", "storage", "tasks"}, {"prefect"}),
     "flows": ({"models", "storage", "tasks", "flows"}, {"prefect"}),
 }
-DOORS = {"tasks/cluster.py": {"ray"}, "tasks/ray_jobs.py": {"ray"}, "tasks/tracking.py": {"mlflow"}}
+DOORS = {
+    "tasks/cluster.py": {"ray"},
+    "tasks/ray_jobs.py": {"ray"},
+    "tasks/tracking.py": {"mlflow"},
+    "tasks/tracking_records.py": {"mlflow"},
+}
 
 
 def imports(path: Path) -> set[str]:

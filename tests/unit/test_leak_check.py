@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_test_seeds_are_those_planned_and_those_of_arms_that_are_there(tmp_path:
 
 
 @pytest.fixture
-def run(clean_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(clean_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A run with a real MLflow store, and nothing in it yet."""
     monkeypatch.setattr(registration, "log", lambda: logging.getLogger("flow"))  # Prefect's needs a flow run
     monkeypatch.setattr(steps, "log", lambda: logging.getLogger("flow"))
@@ -112,13 +113,14 @@ def run(clean_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     settings.export(found)
     tracker = Tracker(found, {"autosparse.run": "leaky", "prefect.flow_run_id": "1", "ray.job_id": "2"})
     fields = {"store": open_store(str(tmp_path / "storage")), "paths": RunPaths("leaky"), "spec": smoke(), "tracker": tracker}
-    return SimpleNamespace(**fields, mlflow_run=tracker.open("run", "leaky"), cluster=SimpleNamespace(stopped=False))
+    with tracker.closing():
+        yield SimpleNamespace(**fields, mlflow_run=tracker.open("run", "leaky"), cluster=SimpleNamespace(stopped=False))
 
 
 def register(run: Any, card: dict[str, Any]) -> Any:
     save_scorer(run.store, run.paths.scorer, build_scorer("mlp", hidden=(4,), seed=0), card)
-    fit = run.tracker.open(run.paths.scorer, "fit", parent=run.mlflow_run)
-    fitted = {"metrics": CARD["metrics"], "kind": "mlp", "mlflow_run_id": fit}
+    run.tracker.open(run.paths.scorer, "fit", parent=run.mlflow_run)
+    fitted = {"metrics": CARD["metrics"], "kind": "mlp"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn of their own code
         return registration.register_scorer.fn(run, {"digest": "d" * 32}, fitted, "register")
@@ -126,6 +128,7 @@ def register(run: Any, card: dict[str, Any]) -> Any:
 
 def in_mlflow(tracker: Tracker) -> tuple[int, int]:
     """Runs and registered models."""
+    assert tracker.spool.drain(30)
     return len(tracker.client.search_runs([tracker.experiment_id])), len(tracker.client.search_registered_models())
 
 

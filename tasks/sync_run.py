@@ -1,0 +1,91 @@
+"""Bring MLflow what a run could not tell it: first the spool, then from storage what no spool of this machine has."""
+
+import time
+
+from filelock import Timeout
+
+from models.errors import ConflictError, DataError
+from models.experiment import ExperimentSpec
+from models.spec_fields import from_plain, to_plain
+from storage import paths, reports
+from storage.paths import RunPaths
+from storage.store import Store, open_store
+from tasks.leak_check import check_leaks, seeds_of_arms
+from tasks.register_scorer import register, registration
+from tasks.run_lock import sole
+from tasks.settings import Settings
+from tasks.steps import Report
+from tasks.tracking import Tracker
+
+REPORT = "/report.json"
+
+
+def sync_run(settings: Settings, name: str) -> Report:
+    """Records handed over, steps made up for, and the scorer's version (None where nothing was fitted). Twice is as once.
+
+    Raises DataError where there is no such run, ConflictError while it is at work, ServiceError while MLflow is away.
+    """
+    store, run = open_store(settings.storage), RunPaths(name)
+    if not store.exists(run.run):
+        raise DataError(f"run: {name!r} has no {run.run} in {store.root}")
+    held: list[str] = []
+    try:
+        with sole(settings, name, held.append, timeout=0):
+            return _sync(settings, store, run)
+    except Timeout as error:
+        raise ConflictError(f"run: {name!r} is at work in {held[0]}; allowed: sync once it has ended") from error
+
+
+def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
+    ids = store.read_json(run.run)
+    spec = from_plain(ExperimentSpec, store.read_json(run.spec)["spec"])
+    tags = {"autosparse.run": run.name, "prefect.flow_run_id": ids["prefect_flow_run_id"], "ray.job_id": ids["ray_job_id"]}
+    tracker = Tracker(settings, tags)
+    with tracker.closing():
+        waited = tracker.spool.waiting
+        if not tracker.spool.drain(tracker.patience):
+            raise tracker.away("sync")
+        tracker.sweep("KILLED")
+        root = tracker.adopt("run", ids["mlflow_run_id"]) if ids["mlflow_run_id"] else None
+        parent = root or tracker.open("run", run.name)
+        made = [step for step in _steps(store, run) if _make_up(tracker, store, run, parent, step)]
+        if not root:
+            tracker.parameters(parent, to_plain(spec))
+            tracker.file(parent, "spec.json", store.read(run.spec))
+        version = _register(tracker, store, run, spec, parent)
+    return {"records": waited, "steps": len(made), "version": version}
+
+
+def _steps(store: Store, run: RunPaths) -> list[str]:
+    return [key.removesuffix(REPORT) for key in store.list(run.root) if key.endswith(REPORT) and not key.startswith(run.training)]
+
+
+def _make_up(tracker: Tracker, store: Store, run: RunPaths, parent: str, step: str) -> bool:
+    """Whether MLflow had no finished run of a finished step; it gets one with the figures and files of the report."""
+    if tracker.finished(step):
+        return False
+    report = store.read_json(paths.report(step))
+    own = tracker.open(step, step.removeprefix(f"{run.root}/"), parent=parent)
+    tracker.metrics(own, {key: value for key, value in report.items() if isinstance(value, int | float) and not isinstance(value, bool)})
+    tracker.file(own, "report.json", store.read(paths.report(step)))
+    if store.exists(paths.mask(step)):
+        tracker.file(own, "mask.safetensors", store.read(paths.mask(step)))
+    if step == run.summary:
+        for key in store.list(step):
+            tracker.file(parent, f"summary/{key.rsplit('/', 1)[-1]}", store.read(key))
+    tracker.close(own)
+    return True
+
+
+def _register(tracker: Tracker, store: Store, run: RunPaths, spec: ExperimentSpec, parent: str) -> str | None:
+    """The registration of a fitted scorer, as its step would have done it."""
+    fitted, dataset, done = (reports.find(store, step) for step in (run.scorer, run.features, registration(run)))
+    if done or not fitted or not dataset:
+        return done["version"] if done else None
+    check_leaks(store.read_json(paths.scorer_card(run.scorer)), seeds_of_arms(store, run, spec))
+    start = time.monotonic()
+    own = tracker.open(registration(run), "register scorer", parent=parent)
+    report = register(tracker, store, run, dataset["digest"], fitted)
+    reports.save(store, registration(run), {**report, "seconds": time.monotonic() - start, "mlflow_run_id": tracker.run_id(own)})
+    tracker.close(own)
+    return report["version"]

@@ -1,0 +1,176 @@
+"""Deployment runs that are cancelled or killed, on services that `up` started where ports were taken and a stale Ray was named."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.recipes import smoke
+from models.spec_fields import override, to_plain
+from storage.store import open_store
+from tasks import service_processes, services, settings
+from tasks.run_view import view_run
+from tasks.services import ServicesState
+from tests.faults.matrix import fault
+from tests.faults.runs import RUN, mlflow_states, result
+from tests.faults.servers import prefect
+from tests.pipeline.command_line import ROOT, cli, environment, wait_for
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
+TAKEN = (4200, 5000, 8265)
+STALE = "127.0.0.1:1"
+CANCEL_SECONDS = 30
+START_SECONDS = 300
+UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SPEC = json.dumps(to_plain(override(smoke(), {"irp.train.epochs": 2, "fanout.train.epochs": 2})))  # runs.SMALL
+ON_RAY = ("RayTrainWorker", "TrainController", "Launcher", "_QueueActor")
+
+
+@dataclass
+class Stack:
+    """What `up` started, and the environment that it was started in."""
+
+    settings: settings.Settings
+    services: ServicesState
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return prefect(self.services.addresses["prefect"], self.home, *arguments)
+
+    def start(self) -> str:
+        """The small run as a flow run of the deployment; its id."""
+        started = self.prefect("deployment", "run", "autosparse/irp", "-p", f"spec={SPEC}", "-p", f"name={RUN}")
+        assert started.returncode == 0, started.stdout + started.stderr
+        return UUIDS.findall(started.stdout)[0]
+
+    def state(self, flow_run: str) -> str:
+        """The state of a flow run now."""
+        with urllib.request.urlopen(f"{self.services.addresses['prefect']}/flow_runs/{flow_run}", timeout=60) as answer:
+            return json.load(answer)["state_type"]
+
+    def processes(self) -> list[psutil.Process]:
+        return service_processes.processes(self.services.processes.values())
+
+    def on_ray(self) -> list[str]:
+        """Processes that Ray runs for somebody's job."""
+        return [line for line in map(command_of, self.processes()) if any(mark in line for mark in ON_RAY)]
+
+    def engine(self) -> psutil.Process:
+        """The process of the flow run."""
+        (found,) = [process for process in self.processes() if "prefect.engine" in command_of(process)]
+        return found
+
+    def round_under_way(self, index: int) -> bool:
+        """Whether a round has a checkpoint to lose."""
+        return any((self.home / "storage/runs" / RUN / "training").glob(f"*round-00{index}/**/model.safetensors"))
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home, ray_folder = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("ray")
+    (ray_folder / "ray").mkdir()
+    (ray_folder / "ray" / "ray_current_cluster").write_text(STALE)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as held:
+        for name in [name for name in os.environ if name not in environment(home)]:
+            patch.delenv(name)
+        for name, value in {**environment(home), "RAY_ADDRESS": STALE, "RAY_TMPDIR": str(ray_folder)}.items():
+            patch.setenv(name, value)
+        for port in TAKEN:
+            taken = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # then somebody else has it, which is as good
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+        here = settings.load()
+        try:
+            yield Stack(here, services.up(here))
+        finally:
+            services.down(here)
+
+
+@fault(31, "ports 4200, 5000 and 8265 are taken", "the next free ones, known to settings and status")
+def test_taken_ports(stack: Stack) -> None:
+    pages = [process.page or "" for process in stack.services.processes.values()]
+    assert not [page for page in pages for port in TAKEN if page.endswith(f":{port}")]
+    shown = cli(stack.home, "status", COLUMNS="200")
+    assert shown.stdout.count("answering") == 4, shown.stdout
+    assert all(page in shown.stdout for page in pages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOSPARSE_HOME", str(stack.home))
+        found = settings.load()
+    assert (found.prefect_api_url, found.mlflow_uri) == (stack.services.addresses["prefect"], stack.services.addresses["mlflow"])
+
+
+@fault(32, "RAY_ADDRESS and ray_current_cluster name a cluster that is gone", "nobody goes there, `status` says so in a line")
+def test_a_stale_ray(stack: Stack) -> None:
+    """`up` itself ran in that environment; now a run with a Ray of its own, beside a living cluster that nobody asked for."""
+    assert stack.services.addresses["ray"] != STALE
+    shown = cli(stack.home, "status", RAY_ADDRESS=STALE)
+    assert f"RAY_ADDRESS={STALE} is ignored; AUTOSPARSE_RAY_ADDRESS is the setting" in shown.stdout
+    assert "RAY_ADDRESS" not in cli(stack.home, "status").stdout
+    script = """
+import ray
+from tasks import settings
+from tasks.cluster import connected
+found = settings.load()
+settings.export(found)
+with connected(found):
+    print(ray.get_runtime_context().gcs_address)
+"""
+    alive = stack.services.addresses["ray"]
+    own = {**environment(stack.home / "elsewhere"), **stack.services.environment, "RAY_ADDRESS": alive}
+    joined = subprocess.run([sys.executable, "-c", script], env=own, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert joined.returncode == 0, joined.stderr
+    assert joined.stdout.strip().splitlines()[-1] not in (alive, STALE)
+
+
+@fault(7, "`prefect flow-run cancel` during training", "Cancelled and workers gone within 30 s, MLflow KILLED, the round invisible")
+@fault(6, "flow process of a deployment run killed", "nothing of it left on Ray, `prefect flow-run retry` resumes, same bits")
+def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: Stack) -> None:
+    cancelled = stack.start()
+    wait_for(lambda: stack.round_under_way(1), START_SECONDS)
+    assert stack.prefect("flow-run", "cancel", cancelled).returncode == 0
+    start = time.monotonic()
+    wait_for(lambda: stack.state(cancelled) == "CANCELLED")
+    wait_for(lambda: not stack.on_ray())
+    assert time.monotonic() - start < CANCEL_SECONDS
+    states = mlflow_states(stack.home)
+    assert states[RUN] == "KILLED"
+    assert set(states.values()) == {"KILLED", "FINISHED"}
+    assert [one["round"] for one in view_run(open_store(str(stack.home / "storage")), RUN)["rounds"]] == [0]
+
+    killed = stack.start()
+    wait_for(lambda: any((stack.home / "storage/runs" / RUN / "training").glob("*dense*/**/model.safetensors")), START_SECONDS)
+    os.kill(stack.engine().pid, signal.SIGKILL)
+    wait_for(lambda: stack.state(killed) == "CRASHED")
+    wait_for(lambda: not stack.on_ray())
+
+    assert stack.prefect("flow-run", "retry", killed).returncode == 0
+    wait_for(lambda: stack.state(killed) == "COMPLETED", START_SECONDS)
+    found = result(stack.home / "storage")
+    assert all(undisturbed[key] == value for key, value in found.items())
+    assert set(mlflow_states(stack.home).values()) == {"FINISHED"}
+    assert not list((stack.home / "spool").iterdir())
+    wait_for(lambda: not stack.on_ray())
