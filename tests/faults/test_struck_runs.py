@@ -81,7 +81,7 @@ def test_a_run_with_a_killed_worker(undisturbed: dict[str, Any], disturbed: tupl
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
     epochs = epochs_in_mlflow(home)
     trainings = [steps for name, steps in epochs.items() if " round " in name or " seed 10" in name]
-    assert len(trainings) >= 4
+    assert len(trainings) >= 3
     assert all(steps == [1, 2] for steps in trainings)
     assert set(mlflow_states(home).values()) == {"FINISHED"}
     assert prefect(home, "select count(*) from log where message like '%round 0%: restart 1/3 %'") == [(1,)]
