@@ -55,6 +55,8 @@ def test_a_killed_worker(cluster: Cluster, whole: dict[str, Any], one: Round, tm
     assert [said.partition(" from ")[0] for said in one.restarts] == ["restart 1/3"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @fault(4, "driver killed inside a round, between two reports", "the same name goes on from the last checkpoint, same bits, no process left")
 def test_a_killed_driver(whole: dict[str, Any], one: Round, tmp_path: Path) -> None:
     struck = tmp_path / "struck"
