@@ -1,8 +1,14 @@
-"""A round as a bare Ray Train job, without Prefect and MLflow, with faults in its workers."""
+"""A round as a bare Ray Train job, without Prefect and MLflow, with faults in its workers.
+
+`python -m tests.faults.jobs HOME STORAGE FAULTS` is a driver of its own, to be killed; it prints the result as JSON.
+"""
 
 import hashlib
 import importlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +25,13 @@ from storage import paths
 from storage.store import Store, open_store
 from tasks import settings
 from tasks.cluster import Cluster, connected
+from tasks.orphans import sweep
 from tasks.prune_round import round_config
 from tasks.ray_jobs import run_training_job
 from tasks.run import job_config
 from tasks.worker.irp_round import run_round
 from tests.faults.runs import INJECT
-from tests.pipeline.command_line import ROOT, without_seconds
+from tests.pipeline.command_line import ROOT, environment, without_seconds
 
 EPOCHS, PER_EPOCH = 3, 4  # steps: 512 images in batches of 128
 MID_EPOCH = PER_EPOCH + 2  # the call of a step in the middle of the second epoch
@@ -72,7 +79,8 @@ class Round:
         """What must be equal bit for bit: all tensors that the round stored, and its figures."""
         keys = [key for key in self.store.list("runs") if key.endswith(".safetensors")]
         (figures,) = without_seconds([{**report, "epochs": without_seconds(report["epochs"])}])
-        return {"tensors": {key: hashlib.sha256(self.store.read(key)).hexdigest() for key in keys}, "report": figures}
+        tensors = {key: hashlib.sha256(self.store.read(key)).hexdigest() for key in keys}
+        return json.loads(json.dumps({"tensors": tensors, "report": figures}))
 
 
 def spec(**changes: Any) -> ExperimentSpec:
@@ -110,3 +118,32 @@ def ray_of_ones_own(home: Path, **environment: str) -> Iterator[Cluster]:
         settings.export(here)
         with connected(here) as cluster:
             yield cluster
+
+
+@contextmanager
+def driver(home: Path, one: Round, *faults: dict[str, Any], **more: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the round and prints its result; it is killed at the end of the block."""
+    command = [sys.executable, "-m", "tests.faults.jobs", str(home), one.store.root, json.dumps(faults)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(home, **more), cwd=ROOT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def printed(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    """What a driver prints at its end."""
+    return json.loads(process.communicate(timeout=seconds)[0].splitlines()[-1])
+
+
+def main(home: str, storage: str, faults: str) -> None:
+    """One round in this process, which begins as `autosparse run` does."""
+    one = Round(open_store(storage))
+    sweep(settings.load())
+    with ray_of_ones_own(Path(home)) as cluster:
+        report = one.run(cluster, *json.loads(faults))
+    print(json.dumps({"result": one.result(report), "epochs": one.epochs, "restarts": len(one.restarts)}), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from flows.recipes import smoke
+from models.errors import ConflictError
 from models.spec_fields import fingerprint, override, to_plain
 from storage.paths import RunPaths
 from storage.store import open_store
-from tasks.preflight import versions
+from tasks.preflight import check_same_versions, versions
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, processes_of, result, run
 
@@ -45,6 +46,18 @@ def test_a_run_begun_with_other_versions(name: str, tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / SPEC]
     assert (tmp_path / SPEC).read_bytes() == before
     assert not processes_of(tmp_path)
+
+
+def test_a_record_names_every_version_that_was_mixed(tmp_path: Path) -> None:
+    store, run_paths, first = open_store(str(tmp_path)), RunPaths(RUN), {**versions(), "ray": "1.0"}
+    assert check_same_versions(store, run_paths) == {"versions": versions()}
+    store.write_json(run_paths.spec, {"versions": first})
+    with pytest.raises(ConflictError, match="ray 1.0, now ray"):
+        check_same_versions(store, run_paths)
+    mixed = check_same_versions(store, run_paths, force=True)
+    assert mixed == {"versions": versions(), "earlier_versions": [first]}
+    store.write_json(run_paths.spec, mixed)
+    assert check_same_versions(store, run_paths) == mixed, "what was mixed once stays known"
 
 
 @pytest.mark.services

@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster as Nodes
 
-from models.specs import JobSpec
-from tests.faults.jobs import MID_EPOCH, fresh, ray_of_ones_own, workers_import_ours
+from tasks.settings import LOOPBACK_RAY
+from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STEP = "models.training:train_step"
+PATIENCE = 300
 LOOPBACK = {"node_ip_address": "127.0.0.1"}
 
 
@@ -54,13 +54,13 @@ def node_of_the_worker(nodes: Nodes) -> Any:
     simulated="two Ray nodes on one machine, one of them killed",
 )
 def test_a_lost_node(nodes: Nodes, tmp_path: Path) -> None:
-    one, other, struck = fresh(tmp_path / "struck"), fresh(tmp_path / "undisturbed"), tmp_path / "marker"
+    one, other, struck = fresh(tmp_path / "one"), fresh(tmp_path / "other"), tmp_path / "struck"
     hang = {"where": STEP, "call": MID_EPOCH, "do": "hang", "until": str(one.snapshot), "once": str(struck)}
-    with ray_of_ones_own(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address) as cluster, ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(one.run, cluster, hang, job=JobSpec(step_timeout=600.0))
-        wait_for(lambda: struck.exists() and one.snapshot.exists(), 300)
+    joined = {"AUTOSPARSE_RAY_ADDRESS": nodes.address, **LOOPBACK_RAY}
+    with driver(tmp_path, one, hang, **joined) as process:
+        wait_for(lambda: struck.exists() and one.snapshot.exists(), PATIENCE)
         nodes.remove_node(node_of_the_worker(nodes), allow_graceful=False)
-        report = ended.result(timeout=400)
-        assert one.result(report) == other.result(other.run(cluster))
-    assert len(one.restarts) == 1
-    assert one.epochs == [0, 1, 2]
+        found = printed(process, PATIENCE)
+    with driver(tmp_path, other, **joined) as process:
+        assert found["result"] == printed(process, PATIENCE)["result"]
+    assert (found["restarts"], found["epochs"]) == (1, [0, 1, 2])

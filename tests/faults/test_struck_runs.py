@@ -1,9 +1,7 @@
 """Whole runs whose workers, driver or clocks are struck: what is left of them in storage, Prefect and MLflow."""
 
 import json
-import os
 import re
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.faults.matrix import fault
-from tests.faults.runs import RUN, mlflow_states, processes_of, result, run, running, with_faults
+from tests.faults.runs import RUN, mlflow_states, processes_of, result, run, with_faults
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -81,7 +79,7 @@ def test_a_run_with_a_killed_worker(undisturbed: dict[str, Any], disturbed: tupl
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
     epochs = epochs_in_mlflow(home)
     trainings = [steps for name, steps in epochs.items() if " round " in name or " seed 10" in name]
-    assert len(trainings) >= 4
+    assert len(trainings) >= 3
     assert all(steps == [1, 2] for steps in trainings)
     assert set(mlflow_states(home).values()) == {"FINISHED"}
     assert prefect(home, "select count(*) from log where message like '%round 0%: restart 1/3 %'") == [(1,)]
@@ -133,20 +131,3 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
     assert not (folder(tmp_path) / SOURCE / "round-000/report.json").exists()
     assert set(flow_states(tmp_path).values()) == {"FAILED"}
     assert mlflow_states(tmp_path)[RUN] == "FAILED"
-
-
-@fault(4, "driver killed inside a round, between two reports", "resumed from the last checkpoint: at most one epoch done twice, same bits")
-def test_a_driver_killed_inside_a_round(undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    struck = tmp_path / "struck"
-    fault = {"where": STEP, "call": MID_EPOCH, "do": "hang", "once": str(struck), "until": until_recorded(tmp_path)}
-    with running(tmp_path, **with_faults(fault)) as process:
-        wait_for(lambda: struck.exists() and any(folder(tmp_path).glob("training/*/checkpoint_manager_snapshot.json")), PATIENCE)
-        os.kill(process.pid, signal.SIGKILL)
-    (state,) = folder(tmp_path).glob("training/*/checkpoint_*/state.json")
-    (epoch,) = json.loads(state.read_text())["progress"]["history"]
-    done = run(tmp_path, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert all(undisturbed[key] == value for key, value in result(tmp_path / "storage").items())
-    report = json.loads((folder(tmp_path) / SOURCE / "round-000/report.json").read_text())
-    assert report["epochs"][0] == epoch, "the first epoch was done again"
-    wait_for(lambda: not processes_of(tmp_path))

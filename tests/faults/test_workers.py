@@ -12,10 +12,13 @@ from storage import paths
 from storage.checkpoints import load_training_state
 from storage.mask_files import load_mask
 from tasks.cluster import Cluster
-from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, Round, fresh, ray_of_ones_own
+from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, Round, driver, fresh, printed, ray_of_ones_own
 from tests.faults.matrix import fault
+from tests.faults.runs import processes_of
+from tests.pipeline.command_line import wait_for
 
 pytestmark = pytest.mark.ray
+PATIENCE = 240
 STEP = "models.training:train_step"
 LOSS = "models.training_step:_fill_gradients"
 TWO = JobSpec(workers=2, step_timeout=10.0)
@@ -50,6 +53,29 @@ def test_a_killed_worker(cluster: Cluster, whole: dict[str, Any], one: Round, tm
     assert one.result(report) == whole
     assert one.epochs == [0, 1, 2], "the epoch that was under way is done twice, the one before it is not"
     assert [said.partition(" from ")[0] for said in one.restarts] == ["restart 1/3"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(4, "driver killed inside a round, between two reports", "the same name goes on from the last checkpoint, same bits, no process left")
+def test_a_killed_driver(whole: dict[str, Any], one: Round, tmp_path: Path) -> None:
+    struck = tmp_path / "struck"
+    with driver(tmp_path, one, in_mid_epoch(one, STEP, "hang", once=str(struck))) as process:
+        wait_for(lambda: struck.exists() and one.snapshot.exists(), PATIENCE)
+        process.kill()
+    wait_for(lambda: not any("RayTrainWorker" in process for process in processes_of(tmp_path)), PATIENCE)
+    with driver(tmp_path, one) as process:
+        found = printed(process, PATIENCE)
+    assert found["result"] == whole
+    assert found["epochs"] == [1, 2], "the epoch that was under way is done again, the one before it is not"
+    wait_for(lambda: not processes_of(tmp_path), PATIENCE)
+
+
+@fault(24, "a worker's clock goes back an hour in mid-epoch", "no negative duration, same bits", simulated="time.time")
+def test_a_clock_that_goes_back(cluster: Cluster, whole: dict[str, Any], one: Round) -> None:
+    report = one.run(cluster, in_mid_epoch(one, STEP, "set_back"))
+    assert one.result(report) == whole
+    assert all(0 <= epoch["seconds"] < PATIENCE for epoch in report["epochs"])
 
 
 @fault(5, "checkpoint_manager_snapshot.json cut in half", "another attempt goes on from the checkpoint itself; nothing deleted; same bits")
