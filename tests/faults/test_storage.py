@@ -213,7 +213,7 @@ def test_gc_of_a_local_storage(tmp_path: Path) -> None:
     reports.save(store, done, {"density": 1.0})
     for step in (done, open_step):
         store.write(f"{paths.training}/{paths.job(step)}-b/checkpoint/state.json", b"{}")
-    old, young, foreign = (storage / name for name in (f".x.bin.{'a' * 32}", f".y.bin.{'b' * 32}", ".keep"))
+    old, young, foreign = (storage / name for name in (f".x.bin.{'a' * 32}", f".y.bin.{'b' * 32}", ".x.bin.partial"))
     for path in (old, young, foreign):
         path.write_bytes(b"half")
     for path in (old, foreign, *(storage / "runs").rglob("*")):
@@ -222,7 +222,7 @@ def test_gc_of_a_local_storage(tmp_path: Path) -> None:
     listed = cli(tmp_path, "gc")
     assert listed.returncode == 0, listed.stderr
     assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
-    assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and ".keep" not in listed.stdout
+    assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and "partial" not in listed.stdout
     assert files(storage) == before
     assert cli(tmp_path, "gc", "--delete").returncode == 0
     gone = {old.name, f"{paths.training}/{paths.job(done)}-b/checkpoint/state.json"}
