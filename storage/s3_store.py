@@ -27,9 +27,10 @@ from botocore.exceptions import (
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed
+from storage.disk import DISK_FULL, disk_error
 from storage.leftovers import Leftover
 from storage.s3_retries import ATTEMPTS, PatientS3
-from storage.store import DISK_FULL, Store, check_key, disk_error, is_hidden
+from storage.store import Store, check_key, is_hidden
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CONNECT_S, READ_S = 3, 15
