@@ -19,8 +19,9 @@ from models.scorer_criterion import as_criterion
 from models.specs import NetworkSpec
 from storage.addresses import LOCAL, REGISTRY, S3, address_kind
 from storage.checkpoints import dump_tensors
+from storage.disk import disk_error
 from storage.image_datasets import DATASETS, ImageArrays, load_images
-from storage.store import disk_error, open_store
+from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
 

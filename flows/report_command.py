@@ -5,7 +5,8 @@ from pathlib import Path
 from flows.rerun import rerun_command
 from models.experiment import ExperimentSpec
 from models.spec_fields import from_plain
-from storage.store import disk_error, open_store
+from storage.disk import disk_error
+from storage.store import open_store
 from tasks import settings
 from tasks.report_page import report_page
 from tasks.run_view import view_run

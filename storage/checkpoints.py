@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.errors import DataError
+from storage.disk import disk_error
 from storage.plain_json import load_json
-from storage.store import disk_error
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"

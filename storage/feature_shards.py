@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import DataError
-from storage.store import disk_error, dump_json
+from storage.disk import disk_error
+from storage.store import dump_json
 
 SCHEMA = pa.schema(
     [

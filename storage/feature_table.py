@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from models.errors import ConflictError, DataError, unknown_name
 from storage.dataset_manifest import MANIFEST, Manifest, StoredPart
+from storage.disk import disk_error
 from storage.feature_shards import COLUMNS, METADATA_KEY, SCHEMA, Part, ShardWriter, plain_metadata, write_shard
 from storage.plain_json import load_json
-from storage.store import Store, disk_error, open_store
+from storage.store import Store, open_store
 
 __all__ = ["COLUMNS", "DatasetRef", "FeatureDataset", "Part", "ShardWriter", "commit_dataset", "open_dataset", "write_shard"]
 

@@ -17,8 +17,8 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
+from storage.disk import DISK_FULL
 from storage.image_sources.source import ImageSource, Split
-from storage.store import DISK_FULL
 
 LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"

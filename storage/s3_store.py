@@ -27,9 +27,10 @@ from botocore.exceptions import (
 from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
+from storage.disk import DISK_FULL, disk_error
 from storage.leftovers import Leftover
 from storage.s3_retries import ATTEMPTS, PatientS3
-from storage.store import DISK_FULL, Store, check_key, disk_error, is_hidden
+from storage.store import Store, check_key, is_hidden
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CONNECT_S, READ_S = 3, 15
@@ -184,7 +185,11 @@ class S3Store(Store):
         return f"{self.root}/{check_key(key)}".removeprefix("s3://")
 
     def _download(self, key: str, target: Path) -> None:
-        self._files.get_file(self._path(key), str(target), chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+        path = self._path(key)
+        size = self._files.info(path)["size"]
+        with target.open("wb") as file:
+            for start in range(0, size, PART_BYTES):  # get_file does not try again where a body breaks off, these do
+                file.write(self._files.cat_file(path, start=start, end=min(start + PART_BYTES, size)))
 
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
         uri, code = f"{self.root}/{key}".rstrip("/"), _code(error) or type(error).__name__

@@ -4,7 +4,6 @@ Whatever is there is whole: a write is seen after its last byte or not at all. K
 """
 
 import builtins
-import errno
 import json
 import os
 import re
@@ -24,12 +23,12 @@ from pyarrow import fs
 
 from models.errors import AutosparseError, ConflictError, DataError, not_allowed
 from storage.addresses import LOCAL, S3, address_kind
+from storage.disk import disk_error, sync_folder
 from storage.leftovers import Leftover, last_change, staged_files
 from storage.plain_json import load_json
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_store(root: str) -> "Store":
@@ -51,22 +50,6 @@ def check_key(key: str) -> str:
 def dump_json(value: Any) -> bytes:
     """`value` as JSON; equal values give equal bytes. Raises ValueError for NaN and infinities, which are no JSON."""
     return json.dumps(value, sort_keys=True, allow_nan=False, indent=1).encode() + b"\n"
-
-
-def disk_error(path: str | Path, error: OSError, needed: int = 0) -> DataError:
-    """What an error of the local disk means for `path`, in one line; `needed` are the bytes that were to be written."""
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: not found")
-    reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
-    if error.errno not in DISK_FULL:
-        return DataError(f"{path}: {reason}")
-    return DataError(f"{path}: {reason}; {f'{needed:,} bytes needed, ' if needed else ''}{free_bytes(path):,} free")
-
-
-def free_bytes(path: str | Path) -> int:
-    """Room on the disk of a path, which need not be there yet."""
-    path = Path(path).absolute()
-    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.is_dir())).free
 
 
 @dataclass(frozen=True)
@@ -259,7 +242,7 @@ class LocalStore(Store):
                 place(writing, target)
             finally:
                 writing.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def _link(self, writing: Path, target: Path) -> None:
         try:
@@ -278,12 +261,3 @@ class LocalStore(Store):
 def is_hidden(key: str) -> bool:
     """Whether a file is none of ours: writes under way, markers of other programs."""
     return any(segment.startswith(".") for segment in key.split("/"))
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is on disk only when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,9 +7,10 @@ from models.experiment import ExperimentSpec
 from models.masks import prunable
 from models.networks.registry import build_network
 from models.specs import NetworkSpec
+from storage.disk import free_bytes
 from storage.feature_shards import ROW_BYTES
 from storage.paths import RunPaths
-from storage.store import Store, free_bytes
+from storage.store import Store
 
 FLOAT_BYTES = 4
 IMAGE, CLASSES = (3, 32, 32), 10  # sizes near enough, without reading any images

@@ -16,8 +16,9 @@ from models import errors
 from models.spec_fields import from_plain
 from models.specs import DataSpec, JobSpec
 from models.trainer import Rank
+from storage.disk import DISK_FULL, disk_error
 from storage.image_datasets import ImageArrays, load_images
-from storage.store import DISK_FULL, Store, disk_error, open_store
+from storage.store import Store, open_store
 from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]

@@ -75,6 +75,11 @@ def committed(root: Path, staging: Path) -> str:
     return commit_dataset(open_store(str(root)), "features", [shard(staging / "x.parquet", 0)], {"seed": 0}).uri
 
 
+def mounted(folder: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    return bool(shutil.which("mount")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 def spoil(path: Path, damage: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -114,7 +119,7 @@ def copy_of(home: Path, folder: Path) -> Path:
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, limit: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if limit == "tmpfs" and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode:
+    if limit == "tmpfs" and not mounted(disk):
         pytest.skip("this user cannot mount a small disk")
     try:
         staging = disk / "staging"
@@ -208,7 +213,7 @@ def test_gc_of_a_local_storage(tmp_path: Path) -> None:
     reports.save(store, done, {"density": 1.0})
     for step in (done, open_step):
         store.write(f"{paths.training}/{paths.job(step)}-b/checkpoint/state.json", b"{}")
-    old, young, foreign = (storage / name for name in (f".x.bin.{'a' * 32}", f".y.bin.{'b' * 32}", ".keep"))
+    old, young, foreign = (storage / name for name in (f".x.bin.{'a' * 32}", f".y.bin.{'b' * 32}", ".x.bin.partial"))
     for path in (old, young, foreign):
         path.write_bytes(b"half")
     for path in (old, foreign, *(storage / "runs").rglob("*")):
@@ -217,7 +222,7 @@ def test_gc_of_a_local_storage(tmp_path: Path) -> None:
     listed = cli(tmp_path, "gc")
     assert listed.returncode == 0, listed.stderr
     assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
-    assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and ".keep" not in listed.stdout
+    assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and "partial" not in listed.stdout
     assert files(storage) == before
     assert cli(tmp_path, "gc", "--delete").returncode == 0
     gone = {old.name, f"{paths.training}/{paths.job(done)}-b/checkpoint/state.json"}
