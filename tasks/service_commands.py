@@ -18,7 +18,6 @@ POOL = "autosparse"
 PORTS = {PREFECT: 4200, MLFLOW: 5000, RAY: 6379, "ray-dashboard": 8265, "ray-client": 10001, "ray-agent": 52365, WORKER: 4280}
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
-FLOWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,9 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path | None, host:
 
 def prefect_worker(ports: Mapping[str, int], *, api: str, environment: Mapping[str, str]) -> Launch:
     """The process worker; `environment` is passed on to the flows it runs."""
-    options = ("--pool", POOL, "--type", "process", "--name", f"{POOL}-local", "--limit", str(FLOWS_AT_ONCE), "--with-healthcheck")
+    # no --limit: with one, a run that is retried before its dead process is cleared away ends the whole worker (Prefect 3.8.8);
+    # how many run at once is the deployment's limit
+    options = ("--pool", POOL, "--type", "process", "--name", f"{POOL}-local", "--with-healthcheck")
     return Launch(
         name=WORKER,
         command=(program("prefect"), "--no-prompt", "worker", "start", *options),
