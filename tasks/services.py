@@ -139,8 +139,9 @@ def _write_state(settings: Settings, state: ServicesState) -> None:
 
 
 def _check_same_address(state: ServicesState, expose: str | None) -> None:
+    host = service_commands.url(expose or LOOPBACK, 0).removeprefix("http:/").removesuffix("0")  # /192.0.2.1:
     for name, process in state.processes.items():
-        if expose and name != WORKER and expose not in process.address:
+        if expose and name != WORKER and host not in f"/{process.address}":
             raise ServiceError(f"{name}: runs at {process.address}, not at {expose}; `autosparse down` first")
 
 

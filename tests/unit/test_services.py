@@ -1,5 +1,6 @@
 """Commands of the services, their processes, and what `up` writes down."""
 
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,30 @@ def test_a_database_that_mlflow_does_not_know_is_refused_without_its_password(tm
         SpecError, match=r"^AUTOSPARSE_MLFLOW_DB: 'oracle://\*\*\*@db/x' is not allowed; allowed: a SQLAlchemy URL of sqlite"
     ):
         service_commands.mlflow_server(PORTS, database="oracle://me:secret@db/x", artifacts=tmp_path)
+
+
+@pytest.mark.parametrize(("address", "fits"), [("http://10.0.0.1:4200/api", True), ("10.0.0.1:6379", True), ("http://110.0.0.1:1", False)])
+def test_servers_that_run_elsewhere_are_not_exposed(address: str, fits: bool) -> None:
+    process = ServiceProcess(name="ray", address=address, page=None, health=(), pid=1, mark="m", log="l")
+    state = services.ServicesState(processes={"ray": process})
+    services._check_same_address(state, None)
+    with (
+        contextlib.nullcontext()
+        if fits
+        else pytest.raises(ServiceError, match="^ray: runs at .*, not at 10.0.0.1; `autosparse down` first$")
+    ):
+        services._check_same_address(state, "10.0.0.1")
+
+
+def test_an_exposed_mlflow_asks_for_a_password_that_its_command_line_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a long secret")
+    users = tmp_path / "users.ini"
+    launch = service_commands.mlflow_server(PORTS, database="sqlite:///x", artifacts=tmp_path, host="fd00::2", users=users)
+    assert launch.address == "http://[fd00::2]:2"
+    assert "basic-auth" in launch.command and "a long secret" not in " ".join(launch.command)
+    assert launch.environment["MLFLOW_AUTH_ADMIN_PASSWORD"] == "a long secret"
+    assert launch.environment["MLFLOW_AUTH_CONFIG_PATH"] == str(users)
 
 
 def test_ray_keeps_loopback_and_asks_for_a_token(tmp_path: Path) -> None:
