@@ -192,7 +192,7 @@ def _init(settings: Settings) -> str | None:
         return folder
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
         where = settings.ray_address or "a local Ray"
-        raise errors.ServiceError(f"ray: {where} could not be reached ({str(error).splitlines()[0]})") from error
+        raise errors.ServiceError(f"ray: {where} could not be reached ({(str(error) or type(error).__name__).splitlines()[0]})") from error
 
 
 def _deliver(cluster: Cluster) -> None:
