@@ -21,11 +21,34 @@ This page is written by `python -m tests.faults.page`, out of the tests.
 NOT_PROMISED = """
 ## Not promised
 
+Training:
+
 - A GPU that runs out of memory and a machine that burns are simulated, as the lines above say.
 - Bit equality holds on one machine and one set of versions: other hardware rounds otherwise.
+- An evaluation or a checkpoint that takes longer than `job.step_timeout` counts as hung. Work outside Ray Train (scores, features) has no
+  watchdog.
+- A kill by the kernel for want of memory looks like any other kill; the message says so.
+
+Services:
+
 - Between several machines only the deployment's concurrency limit keeps two runs of one spec apart; on one machine a lock does.
-- An S3 server that ignores `If-None-Match` leaves a moment between looking and creating.
+- MLflow has to answer when a run starts. What it could not be told waits on the machine of the flow: if that is lost,
+  `autosparse sync` makes up final figures and files from storage, not the curve of every epoch.
+- MLflow runs of a killed run stay RUNNING until that run is resumed or synced.
+
+Storage:
+
+- An S3 server that stays busy for more than about 40 s may end an operation with one error; tasks then try again three times.
+- An S3 server that ignores `If-None-Match` (`rclone serve s3`) leaves two writers the moment between looking and writing.
+- `autosparse gc` knows a write under way by its age alone: `--older-than 0` also ends those.
+- Room is checked for a local storage only, from a lower estimate.
 - Who can write to the storage can change results: digests find accidents, not attackers.
+
+Security:
+
+- A network named `package.module:factory` is code: who may start a run may run code.
+- Exposed servers speak plain HTTP, and an exposed Ray listens on every address and asks for its token.
+- MLflow records user names; its exposed server has one user per `autosparse up`.
 """
 
 
