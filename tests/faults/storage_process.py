@@ -45,9 +45,9 @@ def take(store: Store, what: str, number: int, mine: int) -> None:
         from flows.recipes import smoke  # torch takes seconds to import
         from models.spec_fields import override
         from storage.paths import RunPaths
-        from tasks.preflight import claim_name
+        from tasks.preflight import claim_name, versions
 
-        claim_name(store, RunPaths(f"run-{number}"), override(smoke(), {"irp.rounds": mine}))
+        claim_name(store, RunPaths(f"run-{number}"), override(smoke(), {"irp.rounds": mine}), {"versions": versions()})
     else:
         publish(store, f"features/{number}/{MANIFEST}", Manifest(schema={}, metadata={"seed": mine}, parts=()))
 
