@@ -154,7 +154,7 @@ def test_a_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path
     [
         ("dep_l0(penalty=-1)", "dep_l0.penalty: -1.0 is not allowed; allowed: >= 0"),
         ("dep_l0(direction=up)", "dep_l0.direction: 'up' is not allowed; allowed: forward | backward"),
-        ("dep_l0(lam=1)", "dep_l0.field: 'lam' is not known; known: direction, generator_lr, penalty, tied"),
+        ("dep_l0(lam=1)", "dep_l0.lam: 'lam' is not known; known: direction, generator_lr, penalty, tied"),
     ],
 )
 def test_bad_settings_are_one_line(text: str, message: str) -> None:

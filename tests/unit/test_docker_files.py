@@ -41,6 +41,7 @@ LOCK = dict(re.findall(r"(?m)^([^=\s]+)==(\S+)$", (ROOT / "requirements.lock").r
 # Every command of ours that a file may name, up to its first option or argument.
 COMMANDS = (
     "autosparse down",
+    "autosparse gc",
     "autosparse recipes",
     "autosparse report",
     "autosparse run",
@@ -253,7 +254,8 @@ def test_mlflow_answers_to_the_names_it_is_called_by() -> None:
 
 def test_settings_are_known_to_autosparse() -> None:
     source = "".join(
-        (ROOT / name).read_text() for name in ("tasks/settings.py", "tasks/services.py", "tasks/exposure.py", "storage/reports.py")
+        (ROOT / name).read_text()
+        for name in ("tasks/settings.py", "tasks/services.py", "tasks/exposure.py", "tasks/prefect_setup.py", "storage/reports.py")
     )
     known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', source))
     pattern = r"\b(?:AUTOSPARSE|MLFLOW|PREFECT)_[A-Z_]+\b"

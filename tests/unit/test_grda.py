@@ -141,7 +141,7 @@ def test_taken_up_from_its_files_it_ends_in_the_same_bits(text: str, tmp_path: P
 
 
 def test_a_loss_that_is_not_a_number_is_named_with_step_and_norm() -> None:
-    with pytest.raises(DivergedError, match=r"^train\.loss: nan at step \d+, norm of all parameters \S+, is not allowed") as error:
+    with pytest.raises(DivergedError, match=r"^train\.loss: nan at step \d+, norm of all parameters \S+, .* is not allowed") as error:
         fit(trainer("grda(c=0.02)", lr=1e30, schedule="constant"), on_epoch=lambda report: None)
     assert "\n" not in str(error.value)
 

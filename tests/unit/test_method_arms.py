@@ -80,7 +80,7 @@ def test_one_spelling_one_fingerprint() -> None:
         (["atuos"], "did you mean 'autos'?"),
         (["snip(c=1)"], "fanout.methods[0]: 'snip(c=1)' is not known; did you mean 'snip'?"),
         (["knob(c=-1)"], "fanout.methods[0].knob.c: -1.0 is not allowed; allowed: >= 0"),
-        (["knob(k=1)"], "fanout.methods[0].knob.field: 'k' is not known"),
+        (["knob(k=1)"], "fanout.methods[0].knob.k: 'k' is not known"),
         (["knob(c"], "fanout.methods[0]: 'knob(c' is not allowed; allowed: name or name(field=value,...)"),
         (["knob", "knob(mu=0.8)"], "fanout.methods: ['knob()', 'knob(mu=0.8)', 'knob(mu=0.8)'] is not allowed"),
         (["scorer", "autos"], "at least one entry, no two the same"),

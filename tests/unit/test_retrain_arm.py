@@ -79,6 +79,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
     def body(**changes: Any) -> dict[str, Any]:
         config = {
             "storage": str(tmp_path),
+            "run": "test",
             "job": "arm",
             "events": SimpleNamespace(put=told.append),
             "resources": to_plain(JobSpec()),

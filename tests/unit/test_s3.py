@@ -204,14 +204,14 @@ def test_an_endpoint_that_is_away_is_given_up_in_time(monkeypatch: pytest.Monkey
     assert KEY not in str(caught.value) and SECRET not in str(caught.value)
 
 
-def test_a_password_in_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_the_warning_of_another_try_names_no_address(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     s3_retries._warned.clear()
     monkeypatch.setattr(s3_retries, "UNREACHABLE_S", 0)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:password@127.0.0.1:{free_port()}")
-    with pytest.raises(ServiceError, match=r"at http://127\.0\.0\.1:\d+ failed") as caught:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServiceError, match=r"at http://127\.0\.0\.1:\d+ failed"):
         open_store("s3://bucket/p").read("a/b")
     assert "is tried again" in caplog.text
-    assert not [text for text in (str(caught.value), caplog.text) if "user" in text or "password" in text]
+    assert "127.0.0.1" not in caplog.text
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError")])
