@@ -37,7 +37,7 @@ COLLECTIVE_TIMEOUT_S = 300
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
 KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
-MOST_JOBS = 1000  # at once; the flows keep to what fits
+MOST_JOBS = 128  # at once, a thread each; the flows keep to what fits
 
 
 @ray.remote
