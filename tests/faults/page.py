@@ -34,6 +34,8 @@ Services:
 - Between several machines only the deployment's concurrency limit keeps two runs of one spec apart; on one machine a lock does.
 - MLflow has to answer when a run starts. What it could not be told waits on the machine of the flow: if that is lost,
   `autosparse sync` makes up final figures and files from storage, not the curve of every epoch.
+- Prefect reports a killed process of a deployment run twice, some seconds apart: `prefect flow-run retry` in between is ended by the second
+  report. Retry again.
 - MLflow runs of a killed run stay RUNNING until that run is resumed or synced.
 
 Storage:
