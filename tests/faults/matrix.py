@@ -13,7 +13,7 @@ ROWS = range(1, 33)
 
 @dataclass(frozen=True)
 class Row:
-    """One test: the fault, the end state that it asserts, and what about it is only simulated on one CPU machine."""
+    """One test: the fault, the end state that it asserts, what of it is only simulated on one CPU machine, why it is not reached yet."""
 
     number: int | None
     fault: str
@@ -21,6 +21,7 @@ class Row:
     simulated: str
     test: str
     slow: bool
+    gap: str
 
 
 def fault(number: int | None, what: str, end: str, *, simulated: str = "") -> pytest.MarkDecorator:
@@ -42,7 +43,8 @@ def _found() -> Iterator[Row]:
                 continue
             own = _marks(function)
             slow = any(mark.name == "slow" for mark in own + common)
-            yield from (Row(*mark.args, test=f"{path.name}::{name}", slow=slow) for mark in own if mark.name == "fault")
+            gap = next((mark.kwargs["reason"] for mark in own if mark.name == "xfail"), "")
+            yield from (Row(*mark.args, test=f"{path.name}::{name}", slow=slow, gap=gap) for mark in own if mark.name == "fault")
 
 
 def _marks(owner: object) -> list[pytest.Mark]:

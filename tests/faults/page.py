@@ -61,6 +61,7 @@ def page() -> str:
 
 def _line(row: Row) -> str:
     end = f"{row.end} (simulated: {row.simulated})" if row.simulated else row.end
+    end = f"**not yet**: {row.gap}; wanted: {end}" if row.gap else end
     return f"| {row.number or 'beyond'} | {row.fault} | {end} | `{row.test}`{' (slow)' if row.slow else ''} |\n"
 
 
