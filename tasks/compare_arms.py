@@ -22,7 +22,7 @@ SKIPPED = "skipped"
 ARM_FACTS = ("dataset", "accuracy", "kept_density", "status")
 
 
-@task(**TASK, tags=["valley"])
+@task(**TASK)
 def compare_arms(run: Run, comparison: Comparison, title: str) -> Report:
     """Run every probe on the two networks; an arm that was not trained to its end makes a report that says so."""
     key, spec = comparison.key(run.paths), run.spec

@@ -9,7 +9,7 @@ from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import extract_features as worker
 
 
-@task(**TASK, tags=["features"])
+@task(**TASK)
 def extract_features(run: Run, title: str) -> Report:
     """Write the feature data set of the run: uri, digest and rows in the report, lineage in MLflow."""
     spec = run.spec

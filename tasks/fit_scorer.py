@@ -11,7 +11,7 @@ from tasks.steps import TASK, Report, Step, run_step, table_artifact
 from tasks.worker import fit_scorer as worker
 
 
-@task(**TASK, tags=["scorer"])
+@task(**TASK)
 def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
     """The fitted scorer's held-out metrics; its files lie beside the report."""
     scorer = run.spec.scorer

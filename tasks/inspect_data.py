@@ -15,7 +15,7 @@ from tasks.steps import TASK, Report, run_step
 from tasks.worker import inspect_data as worker
 
 
-@task(**TASK, tags=["data"])
+@task(**TASK)
 def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> Report:
     """Counts, shape, classes and content digest. Raises ConflictError when the run was begun on other content."""
     key = run.paths.data(label)

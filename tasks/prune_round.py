@@ -22,7 +22,7 @@ def round_title(run: Run, index: int) -> str:
     return f"round {index}, density {density_before(index, irp.rounds, irp.final_density):.3g}"
 
 
-@task(**TASK, tags=["irp"])
+@task(**TASK)
 def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: str) -> Report:
     """Round `index` of a source network and seed; its report has density and accuracy of the network trained in it."""
     irp, key = run.spec.irp, run.paths.round(network.label, seed, index)

@@ -21,7 +21,7 @@ def held_out(metrics: Report) -> float:
     return metrics["seeds" if "seeds" in metrics else "layers"][METRIC]
 
 
-@task(**TASK, tags=["scorer"])
+@task(**TASK)
 def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Report:
     """One version of `autosparse-scorer`; the alias `champion` moves only when the held-out metric improves.
 

@@ -75,7 +75,7 @@ class Arm:
         return {"kept_density": self.kept_density, "effective_density": self.effective_density, "accuracy": None}
 
 
-@task(**TASK, tags=["arm"])
+@task(**TASK)
 def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
     """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged, with its step.
 

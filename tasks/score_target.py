@@ -11,7 +11,7 @@ from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import score_target as worker
 
 
-@task(**TASK, tags=["scores"])
+@task(**TASK)
 def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: str) -> Report:
     """Scores once, masks at every density and control; the report names each mask, what it keeps and which layers it collapses."""
     fanout = run.spec.fanout

@@ -36,7 +36,8 @@ def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
     return False
 
 
-# What all tasks of the pipeline have in common: storage remembers what is done, so Prefect's own cache stays out of it.
+# What all tasks of the pipeline have in common: storage remembers what is done, so Prefect's own cache stays out of it. No tags:
+# Prefect asks its server for a slot of each tag before a task begins, and a server that is away for a minute would fail the task.
 TASK: dict[str, Any] = {
     "task_run_name": "{title}",
     "retries": 3,

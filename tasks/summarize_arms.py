@@ -17,7 +17,7 @@ from tasks.run import Run, log
 from tasks.steps import TASK, Report, Step, artifact_key, run_step, table_artifact
 
 
-@task(**TASK, tags=["summary"])
+@task(**TASK)
 def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None = None) -> Report:
     """Write summary.json, the table, the plots and the report page to storage, MLflow and the Prefect UI.
 

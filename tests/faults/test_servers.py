@@ -48,7 +48,6 @@ def versions(home: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="a run whose Prefect server is away for 90 s ends with an error; the same command takes it up")
 @fault(8, "Prefect server killed under a run, back after 10 s and again after 90 s", "Completed, one run, same bits")
 @fault(9, "MLflow server killed during training, back when the scorer is registered", "each epoch there once, one version, same bits")
 def test_servers_that_come_back(undisturbed: dict[str, Any], tmp_path: Path) -> None:
