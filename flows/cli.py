@@ -11,6 +11,9 @@ from cyclopts import App, Parameter
 from flows.recipes import RECIPES
 from models.errors import AutosparseError, not_allowed
 
+SpecChanges = Annotated[
+    tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
+]
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
 
 app = App(
@@ -27,9 +30,7 @@ def run(
     *,
     recipe: str = "demo",
     name: str | None = None,
-    set_: Annotated[
-        tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
-    ] = (),
+    set_: SpecChanges = (),
     force: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a recipe.
@@ -53,9 +54,7 @@ def validate(
     *,
     recipe: str = "demo",
     name: str | None = None,
-    set_: Annotated[
-        tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
-    ] = (),
+    set_: SpecChanges = (),
 ) -> None:
     """Check a run as `run` would, and print in one line what it would do; nothing is started, nothing is written.
 

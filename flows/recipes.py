@@ -145,7 +145,7 @@ def small_cifar_long() -> ExperimentSpec:
 
 
 def methods_small_cifar() -> ExperimentSpec:
-    """The sparse-training family at its usual levels beside pruning at initialization, on the scale model; at most 45 minutes on two cores.
+    """The sparse-training family at its usual levels beside pruning at initialization, on the scale model; about 40 minutes on two cores.
 
     Every registered method but REPEATED, on networks of their own where OWN_NETWORKS says so. Six IRP rounds for scorer and ticket.
     The valley suite follows, between the dense network and those of VALLEYS.

@@ -143,8 +143,8 @@ def test_arguments_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, a
         main(["--cpu-smoke", "--out", str(tmp_path / "arms.jsonl"), *arguments])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_the_real_protocol_asks_for_a_gpu(tmp_path: Path) -> None:
+def test_the_real_protocol_asks_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="device: 'cpu' is not allowed; allowed: a GPU with CUDA"):
         main(["--out", str(tmp_path / "arms.jsonl")])
 
