@@ -7,6 +7,7 @@ from models.criteria.growth import growth
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
 from models.criteria.random_walks import phew
 from models.criteria.sensitivity import force, snip, snip_iterative
+from models.criteria.smallest_paths import smallest_paths
 from models.criteria.synaptic_flow import synflow
 from models.criteria.tangent_kernel import ntk_sap
 
@@ -24,6 +25,7 @@ CRITERIA: dict[str, Criterion] = {
     "force": Criterion(force),
     "grasp": Criterion(grasp),
     "synflow": Criterion(synflow),
+    "smallest_paths": Criterion(smallest_paths),
     "ntk_sap": Criterion(ntk_sap),
     "phew": Criterion(phew),
     "growth": Criterion(growth),

@@ -21,7 +21,7 @@ NETWORKS = {
     "vgg11": (NetworkSpec(name="vgg11", width=4), (3, 32, 32)),
 }
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
-RANKS = ("force", "magnitude_iterative", "ntk_sap", "phew", "snip_iterative", "synflow")
+RANKS = ("force", "magnitude_iterative", "ntk_sap", "phew", "smallest_paths", "snip_iterative", "synflow")
 RANDOM = ("erk", "ntk_sap", "phew", "random", "uniform", "uniform_plus")
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from flows.recipes import small_cifar_scorer
 from models import gates, masks
 from models.allocation import global_topk
 from models.criteria.magnitude import magnitude
+from models.criteria.smallest_paths import CONTRAST, smallest_paths
 from models.criteria.synaptic_flow import ranks_by_flow, synflow
 from models.errors import DataError
 from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_in_layer
@@ -122,3 +124,14 @@ def test_a_card_with_another_head_is_refused(described: object) -> None:
     config = {**scorer_config(MlpScorer()), "allocation": described or 7}
     with pytest.raises(DataError, match="allocation"):
         scorer_from_config(config)
+
+
+def test_one_layer_keeps_its_smallest_weights() -> None:
+    one = nn.Linear(5, 2, bias=False)
+    images = [(torch.zeros(1, 5), torch.zeros(1))]
+    scores = smallest_paths(one, images, generator(0), density=0.1)["weight"].flatten()
+    assert torch.equal(scores.argsort(descending=True), one.weight.detach().abs().flatten().argsort())
+
+
+def test_the_rule_without_learning_cuts_as_the_recipes_scorer_does() -> None:
+    assert small_cifar_scorer().scorer.contrast == CONTRAST
