@@ -9,6 +9,8 @@ import os
 import socket
 import sys
 
+from filelock import FileLock
+
 from tasks import service_processes
 from tasks.service_commands import LOOPBACK, Launch
 from tasks.settings import EMBEDDED_PREFECT, Settings
@@ -18,9 +20,11 @@ def ensure_prefect(settings: Settings) -> None:
     """Have PREFECT_API_URL point at a server until this process ends. Call before Prefect is imported. Raises ServiceError."""
     if settings.prefect_api_url:
         return
-    server = service_processes.start(_launch(), environment=os.environ, folder=settings.home)
-    atexit.register(service_processes.stop, [server])  # after Prefect's threads, which send their last events while Python ends
-    service_processes.await_answering([server])
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.home / "prefect-embedded.lock"):  # two servers that set up one database at the same moment die of it
+        server = service_processes.start(_launch(), environment=os.environ, folder=settings.home)
+        atexit.register(service_processes.stop, [server])  # after Prefect's threads, which send their last events while Python ends
+        service_processes.await_answering([server])
     os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
 
 
