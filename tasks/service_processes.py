@@ -26,6 +26,7 @@ MARK = "AUTOSPARSE_SERVICE"
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
+EMPTY_LOOKS = 10
 ANSWER_SECONDS = 2
 HTTP_OK = 200
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
@@ -74,7 +75,11 @@ def is_running(service: ServiceProcess) -> bool:
         process = psutil.Process(service.pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return not process.environ() or _mark(process) == service.mark  # empty for a moment while one program replaces another
+        for _ in range(EMPTY_LOOKS):
+            if environment := process.environ():
+                return environment.get(MARK) == service.mark
+            time.sleep(POLL_SECONDS / EMPTY_LOOKS)  # empty for a moment while one program replaces another
+        return False
     except psutil.Error:
         return False
 

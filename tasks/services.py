@@ -65,14 +65,15 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
     let_clients_in()
     with _locked(settings):
         state = read_state(settings)
-        elsewhere = _elsewhere(state)
+        elsewhere, former = _elsewhere(state), {}
         for name, process in tuple(state.processes.items()):
             if not service_processes.is_running(process):
                 service_processes.stop([state.processes.pop(name)])  # what it left behind
+                former[name] = _port(process)  # where flows under way look for it
         kept = tuple(state.processes)
         _check_same_address(state, expose)
         try:
-            _start_servers(settings, state, elsewhere, expose)
+            _start_servers(settings, state, elsewhere, expose, former)
             _start_worker(settings, state, elsewhere)
             service_processes.await_answering(state.processes.values())
         except BaseException:
@@ -145,10 +146,10 @@ def _check_same_address(state: ServicesState, expose: str | None) -> None:
             raise ServiceError(f"{name}: runs at {process.address}, not at {expose}; `autosparse down` first")
 
 
-def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str, str], expose: str | None) -> None:
+def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str, str], expose: str | None, former: dict[str, int]) -> None:
     host = expose or LOOPBACK
     missing = [name for name in (RAY, MLFLOW, PREFECT) if name not in state.processes and name not in elsewhere]
-    ports = _free_ports(missing, host)
+    ports = _free_ports(missing, host, former)
     if RAY in missing:  # the slowest first
         token = None if expose else settings.home / "ray-token"
         if token:
@@ -229,9 +230,13 @@ def _status(name: str, process: ServiceProcess | None, elsewhere: str | None) ->
     return ServiceStatus(name=name, state="stopped")
 
 
-def _free_ports(names: list[str], host: str = LOOPBACK) -> dict[str, int]:
+def _port(process: ServiceProcess) -> int:
+    return int(process.address.rpartition(":")[2].partition("/")[0])
+
+
+def _free_ports(names: list[str], host: str = LOOPBACK, former: dict[str, int] | None = None) -> dict[str, int]:
     ports: dict[str, int] = {}
-    for name, preferred in PORTS.items():
+    for name, preferred in {**PORTS, **(former or {})}.items():
         if name.partition("-")[0] in names:
             ports[name] = service_processes.free_port(preferred, taken=ports.values(), host=host)
     return ports

@@ -1,7 +1,8 @@
 """Kill anywhere: `make chaos`. A small run again and again; one process of it is killed at a random moment; it must end all the same.
 
 All services are real and outlive the runs: Prefect, MLflow and Ray of `autosparse up`, storage on a real S3 server. What is killed
-gets SIGKILL and is started again, and the same command has to end with the bits of the undisturbed run.
+gets SIGKILL and is started again, and the same command has to end with the bits of the undisturbed run. Several stages, each with
+services and a storage of its own, work beside each other: a run mostly waits for processes to start.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import random
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.faults.chaos_stage import VICTIMS, Stage, exit_status
@@ -18,6 +21,7 @@ from tests.faults.runs import result
 
 HANG_SECONDS = 400
 MOST_STARTS = 4  # of the same command, until it ends well
+EPOCH_STEPS = 4  # 512 images in batches of 128: what one kill may cost
 
 
 @dataclass(frozen=True)
@@ -49,46 +53,51 @@ def disturbed(stage: Stage, name: str, victim: str, after: float, expected: dict
     return Outcome(victim, round(after, 1), starts, redone, round(time.monotonic() - begin, 1), same)
 
 
-def chaos(home: Path, *, kills: int, minutes: float, seed: int) -> list[Outcome]:
-    """So many kills, as many as fit into the minutes; prints each."""
-    chance, outcomes, stage = random.Random(seed), [], Stage(home)
+def chaos(number: int, *, home: Path, kills: int, minutes: float, seed: int) -> tuple[float, list[Outcome]]:
+    """So many kills on stage `number`, as many as fit into the minutes; prints each. Seconds of the undisturbed run, and the outcomes."""
+    home, chance, outcomes = home / str(number), random.Random(seed + number), []
+    home.mkdir()
+    begin, stage = time.monotonic(), Stage(home)
     with stage.open():
-        begin = time.monotonic()
         undisturbed, status = time.monotonic(), exit_status(stage.start_run("undisturbed"), HANG_SECONDS)
         assert status == 0, (home / "undisturbed.log").read_text()[-2000:]
         length, steps = time.monotonic() - undisturbed, stage.steps_done()
         expected = result(stage.storage, "undisturbed")
-        print(f"undisturbed: {length:.0f} s, {steps} steps", flush=True)
+        print(f"stage {number}, undisturbed: {length:.0f} s, {steps} steps", flush=True)
         order: list[str] = []
-        while len(outcomes) < kills and time.monotonic() - begin < minutes * 60:
+        while len(outcomes) < kills and time.monotonic() - begin < minutes * 60 - length:
             order = order or chance.sample(VICTIMS, len(VICTIMS))  # each as often as the others
             name = f"chaos-{len(outcomes):03d}"
             outcomes.append(disturbed(stage, name, order.pop(), chance.uniform(1, length), expected, steps, chance))
             stage.drop(name)
             print(json.dumps(asdict(outcomes[-1])), flush=True)
-        summary(outcomes, length)
-    return outcomes
+    return length, outcomes
 
 
-def summary(outcomes: list[Outcome], length: float) -> None:
-    """What a person wants to know of it."""
+def summary(length: float, outcomes: list[Outcome]) -> None:
+    """What a person wants to know of it; `length` in seconds of an undisturbed run."""
     print(f"kills {len(outcomes)}: {dict(Counter(one.victim for one in outcomes))}")
     print(f"resumes {sum(one.starts - 1 for one in outcomes)}, mismatches {sum(not one.same for one in outcomes)}")
     redone = [one.redone for one in outcomes]
     over = [one.seconds - length for one in outcomes]
-    print(f"training steps redone per kill: mean {sum(redone) / len(redone):.1f}, at most {max(redone)}")
+    print(f"training steps redone per kill: mean {sum(redone) / len(redone):.1f}, at most {max(redone)}; an epoch has {EPOCH_STEPS}")
     print(f"seconds beyond the undisturbed {length:.0f}, restarts included: mean {sum(over) / len(over):.0f}, at most {max(over):.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--kills", type=int, default=26)
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        outcomes = chaos(Path(folder), kills=options.kills, minutes=options.minutes, seed=options.seed)
-    raise SystemExit(any(not one.same for one in outcomes))
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ProcessPoolExecutor(options.stages) as pool:
+        each = -(-options.kills // options.stages)
+        one_stage = partial(chaos, home=Path(folder), kills=each, minutes=options.minutes, seed=options.seed)
+        stages = list(pool.map(one_stage, range(options.stages)))
+    outcomes = [outcome for _, found in stages for outcome in found]
+    summary(sum(length for length, _ in stages) / len(stages), outcomes)
+    raise SystemExit(any(not one.same or one.redone > EPOCH_STEPS for one in outcomes))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,15 @@ def test_a_port_in_use_or_taken_is_passed_over() -> None:
         assert service_processes.free_port(port, taken=[found]) > found
 
 
+def test_a_restarted_server_has_the_port_that_it_had_before() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/api"):
+        former = services._port(ServiceProcess(name="mlflow", address=address, page=None, health=(), pid=0, mark="", log=""))
+        assert services._free_ports(["mlflow"], former={"mlflow": former}) == {"mlflow": port}
+
+
 def test_ports_of_one_call_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "PORTS", dict.fromkeys(PORTS, 40000))
     ports = services._free_ports(["ray", "worker"])
