@@ -18,12 +18,11 @@ import psutil
 
 from storage.store import open_store
 from tasks.service_processes import ServiceProcess, is_running, processes
-from tests.faults.runs import SMALL, with_faults
+from tests.faults.runs import RECIPE, with_faults
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET
 
 VICTIMS = ("flow process", "Ray worker", "Ray head", "MLflow server", "Prefect server", "S3 server")
-SHORT = ("--set", "fanout.dense=false", "--set", 'fanout.methods=["scorer"]')  # every kind of step, once
 SERVICE = {"Ray head": "ray", "MLflow server": "mlflow", "Prefect server": "prefect"}
 
 
@@ -79,11 +78,9 @@ class Stage:
 
     def start_run(self, name: str) -> subprocess.Popen[str]:
         """The small run under that name, in a session of its own; its lines go to a log."""
-        arguments = list(SMALL)
-        arguments[arguments.index("--name") + 1] = name
         with (self.home / f"{name}.log").open("a") as log:
             return subprocess.Popen(
-                [AUTOSPARSE, *arguments, *SHORT],
+                [AUTOSPARSE, *RECIPE, "--name", name],
                 stdout=log,
                 stderr=log,
                 text=True,

@@ -20,8 +20,10 @@ from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, with
 
 INJECT = str(Path(__file__).parent / "inject")
 RUN = "small"
-# every step once, with two epochs a round: there is a checkpoint to lose
-SMALL = ("run", "--recipe", "smoke", "--name", RUN, "--set", "irp.train.epochs=2", "--set", "fanout.train.epochs=2")
+# every kind of step with one arm, and two epochs a round: there is a checkpoint to lose
+CHANGES = {"irp.train.epochs": 2, "fanout.train.epochs": 2, "fanout.methods": ["scorer"], "fanout.dense": False}
+RECIPE = ("run", "--recipe", "smoke", *(part for name, value in CHANGES.items() for part in ("--set", f"{name}={json.dumps(value)}")))
+SMALL = (*RECIPE, "--name", RUN)
 
 
 def with_faults(*faults: dict[str, Any]) -> dict[str, str]:

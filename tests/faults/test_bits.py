@@ -10,7 +10,7 @@ import pytest
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, processes_of, read_until, result, run, running
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TWO_WORKERS = ("--set", "irp.job.workers=2", "--set", "fanout.job.workers=2", "--set", "scorer.job.workers=2")
 
 

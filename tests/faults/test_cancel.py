@@ -25,7 +25,7 @@ from tasks import service_processes, services, settings
 from tasks.run_view import view_run
 from tasks.services import ServicesState
 from tests.faults.matrix import fault
-from tests.faults.runs import RUN, mlflow_states, result, with_faults
+from tests.faults.runs import CHANGES, RUN, mlflow_states, result, with_faults
 from tests.faults.servers import prefect
 from tests.pipeline.command_line import ROOT, cli, environment, wait_for
 
@@ -36,7 +36,7 @@ CANCEL_SECONDS = 30
 START_SECONDS = 300
 WORKER_SECONDS = 15  # Prefect reports a killed process twice; the second report would end a retry that came before it
 UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-SPEC = json.dumps(to_plain(override(smoke(), {"irp.train.epochs": 2, "fanout.train.epochs": 2})))  # runs.SMALL
+SPEC = json.dumps(to_plain(override(smoke(), CHANGES)))
 HANGS = ("hung-in-round-0", "hung-in-round-1")
 ON_RAY = ("RayTrainWorker", "TrainController", "Launcher", "_QueueActor")
 

@@ -1,7 +1,9 @@
 """A machine of a Ray cluster goes in the middle of a round."""
 
+import gc
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ def nodes() -> Iterator[Nodes]:
         finally:
             found.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()  # sockets that Ray's Cluster leaves open
 
 
 def node_of_the_worker(nodes: Nodes) -> Any:

@@ -61,7 +61,7 @@ def test_servers_that_come_back(undisturbed: dict[str, Any], tmp_path: Path) -> 
             read_until(process, "[done]", "round 1")  # nobody waited for MLflow
             read_until(process, "[ .. ]", "register scorer")
             mlflow.start()
-            read_until(process, "[ .. ]", "dense")
+            read_until(process, "[ .. ]", "scorer 0.1")
             prefect.kill()
             time.sleep(AWAY_SECONDS[1])
             prefect.start()
