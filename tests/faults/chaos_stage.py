@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from storage.store import open_store
 from tasks.service_processes import ServiceProcess, is_running, processes
@@ -61,8 +62,9 @@ class Stage:
                 self.s3.wait()
 
     def up(self) -> None:
-        """Start what is missing."""
-        done = cli(self.home, "up", timeout=180, **self.settings)
+        """Start what is missing; one stage after the other, because two that look for free ports at once find the same."""
+        with FileLock(self.home.parent / "up.lock"):
+            done = cli(self.home, "up", timeout=180, **self.settings)
         assert done.returncode == 0, done.stderr[-2000:]
 
     def start_s3(self) -> None:
