@@ -94,8 +94,11 @@ class Stage:
     def kill(self, victim: str, run: subprocess.Popen[str], chance: random.Random) -> bool:
         """SIGKILL for that victim; whether there was one."""
         if victim == "flow process":
-            found = [psutil.Process(run.pid)] if run.poll() is None else []
-        elif victim == "S3 server":
+            there = run.poll() is None
+            run.kill()
+            run.wait()  # by its own Popen: whoever else waits for it takes its status away
+            return there
+        if victim == "S3 server":
             assert self.s3
             found = [psutil.Process(self.s3.pid)]
         elif victim == "Ray worker":
