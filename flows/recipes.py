@@ -144,6 +144,18 @@ def small_cifar_long() -> ExperimentSpec:
     )
 
 
+def small_cifar_transfer() -> ExperimentSpec:
+    """The scale model's scorer as it is, on a VGG and on grey digits: MNIST as Parquet files in `fanout.targets.1.data.path`."""
+    base = small_cifar_scorer()
+    digits = DataSpec(name="parquet", augment="shift", pad=2)
+    targets = (
+        TargetSpec(network=NetworkSpec(name="vgg11", width=16)),
+        TargetSpec(network=base.fanout.targets[0].network, data=digits),
+    )
+    fanout = replace(base.fanout, targets=targets, methods=("snip", "synflow", "scorer"), densities=(0.05, 0.02), ticket=False, dense=False)
+    return replace(base, fanout=fanout)
+
+
 def methods_small_cifar() -> ExperimentSpec:
     """The sparse-training family at its usual levels beside pruning at initialization, on the scale model; about 40 minutes on two cores.
 
@@ -216,6 +228,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_scorer": small_cifar_scorer,
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
+    "small_cifar_transfer": small_cifar_transfer,
     "methods_small_cifar": methods_small_cifar,
     "cifar10_resnet18": cifar10_resnet18,
 }

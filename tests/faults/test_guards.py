@@ -15,7 +15,7 @@ from storage.paths import RunPaths
 from storage.store import open_store
 from tasks.preflight import check_same_versions, versions
 from tests.faults.matrix import fault
-from tests.faults.runs import RUN, processes_of, result, run
+from tests.faults.runs import CHANGES, RUN, processes_of, result, run
 
 SPEC = f"storage/runs/{RUN}/spec.json"
 
@@ -36,7 +36,7 @@ def test_a_job_that_fits_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["torch", "ray", "python", "features"])
 @fault(30, "a run is resumed with another torch, Ray, Python or feature version", "refused, naming both; nothing started or changed")
 def test_a_run_begun_with_other_versions(name: str, tmp_path: Path) -> None:
-    spec = override(smoke(), {"irp.train.epochs": 2, "fanout.train.epochs": 2})
+    spec = override(smoke(), CHANGES)
     record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": RUN, "versions": {**versions(), name: "1.0"}}
     open_store(str(tmp_path / "storage")).write_json(RunPaths(RUN).spec, record)
     before = (tmp_path / SPEC).read_bytes()
