@@ -33,6 +33,7 @@ RecipeName = Literal[
     "small_cifar_scorer",
     "small_cifar_field",
     "small_cifar_long",
+    "small_cifar_transfer",
     "methods_small_cifar",
     "cifar10_resnet18",
 ]

@@ -1,9 +1,7 @@
 """A machine of a Ray cluster goes in the middle of a round."""
 
-import gc
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster as Nodes
 
+from tasks.service_commands import PORTS
+from tasks.service_processes import free_port
 from tasks.settings import LOOPBACK_RAY
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
@@ -30,7 +30,9 @@ def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         workers_import_ours(patch)
-        found = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_host": "127.0.0.1", **LOOPBACK})
+        # a taken port would leave Ray without a dashboard and with an open socket
+        dashboard = {"dashboard_host": "127.0.0.1", "dashboard_port": free_port(PORTS["ray-dashboard"])}
+        found = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, **dashboard, **LOOPBACK})
         try:
             for _ in range(2):
                 found.add_node(num_cpus=1, **LOOPBACK)
@@ -38,9 +40,6 @@ def nodes() -> Iterator[Nodes]:
         finally:
             found.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()  # sockets that Ray's Cluster leaves open
 
 
 def node_of_the_worker(nodes: Nodes) -> Any:
