@@ -87,7 +87,7 @@ def at_temperature_200(logits: Tensor, labels: Tensor) -> Tensor:
 
 def test_the_registry_has_these_criteria():
     assert " ".join(ALL) == (
-        "erk force grasp magnitude magnitude_iterative ntk_sap phew random snip snip_iterative synflow uniform uniform_plus"
+        "erk force grasp magnitude magnitude_iterative ntk_sap phew random smallest_paths snip snip_iterative synflow uniform uniform_plus"
     )
 
 
