@@ -20,7 +20,9 @@ from tests.faults.servers import prefect_server
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TINY = ("run", "--recipe", "smoke", "--set", "irp.rounds=1")
 ARMS = 200
-GROWTH_BYTES = 200 * 2**20  # 118 MB with 20 arms (what the first one imports), 124 MB with 200
+GROWTH_BYTES = 200 * 2**20  # 118 MB with 20 arms (what the first ones import), 124 MB with 200
+EARLY_ARMS = 20
+LATE_GROWTH_BYTES = 32 * 2**20  # of all arms after the early ones together
 ANSWER_SECONDS = 1.0
 
 
@@ -67,7 +69,8 @@ def test_four_runs_at_once(tmp_path: Path) -> None:
 @fault(
     None,
     "200 arms queued on two slots",
-    "memory of the flow process stays within 200 MB of what it was before the first, Prefect answers within a second",
+    "memory of the flow process stays within 200 MB of what it was before the first and 32 MB of what it was after the twentieth, "
+    "Prefect answers within a second",
     simulated="arms with an empty layer, which are not trained",
 )
 def test_many_arms(tmp_path: Path) -> None:
@@ -91,7 +94,8 @@ def test_many_arms(tmp_path: Path) -> None:
                         answers.append(time.monotonic() - start)
             assert process.wait(60) == 0
     assert len(memory) == ARMS
-    figures = f"{(max(memory) - before) / 2**20:.1f} MB, {statistics.median(answers):.2f} s, {max(answers):.2f} s"
-    assert max(memory) - before < GROWTH_BYTES, figures
+    growth, late = max(memory) - before, max(memory) - memory[EARLY_ARMS - 1]
+    figures = f"{growth / 2**20:.1f} MB, {late / 2**20:.1f} MB late, {statistics.median(answers):.2f} s, {max(answers):.2f} s"
+    assert growth < GROWTH_BYTES and late < LATE_GROWTH_BYTES, figures
     assert statistics.median(answers) < ANSWER_SECONDS, figures
     print(figures)  # noqa: T201
