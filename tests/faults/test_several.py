@@ -19,6 +19,7 @@ from tests.faults.servers import prefect_server
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TINY = ("run", "--recipe", "smoke", "--set", "irp.rounds=1")
+ONE_ARM = (*TINY, "--set", 'fanout.methods=["scorer"]', "--set", "fanout.dense=false")
 ARMS = 200
 GROWTH_BYTES = 200 * 2**20  # 118 MB with 20 arms (what the first ones import), 124 MB with 200
 EARLY_ARMS = 20
@@ -36,7 +37,7 @@ def rest_of(process: subprocess.Popen[str]) -> str:
 
 @fault(16, "one spec started twice at the same moment", "one works, the other waits and finds everything Cached; one set of everything")
 def test_two_starts_of_one_spec(tmp_path: Path) -> None:
-    arguments = (*TINY, "--name", "one")
+    arguments = (*ONE_ARM, "--name", "one")
     with running(tmp_path, arguments=arguments) as first, running(tmp_path, arguments=arguments) as second:
         printed = {rest_of(first), rest_of(second)}
     worked, waited = sorted(printed, key=lambda text: "waiting: run one is at work in process" in text)
@@ -56,7 +57,7 @@ def test_two_starts_of_one_spec(tmp_path: Path) -> None:
 @fault(None, "four different runs at once on two cores", "all finish")
 def test_four_runs_at_once(tmp_path: Path) -> None:
     names = [f"seed{number}" for number in range(4)]
-    started = [running(tmp_path, arguments=(*TINY, "--name", name, "--set", f"irp.seeds=[{name[-1]}]")) for name in names]
+    started = [running(tmp_path, arguments=(*ONE_ARM, "--name", name, "--set", f"irp.seeds=[{name[-1]}]")) for name in names]
     with started[0] as a, started[1] as b, started[2] as c, started[3] as d:
         for process in (a, b, c, d):
             rest_of(process)
