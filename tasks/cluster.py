@@ -180,7 +180,6 @@ def _init(settings: Settings) -> str | None:
             return None
         # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
         folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="autosparse-")
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts a laptop; one process less per job
         ray.init(
             address="local",  # never a cluster that nobody asked for
             object_store_memory=OBJECT_STORE_BYTES,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.errors import not_allowed
+from tasks.settings import ONE_MACHINE_RAY
 
 LOOPBACK = "127.0.0.1"
 PREFECT, MLFLOW, RAY, WORKER = "prefect", "mlflow", "ray", "worker"
@@ -110,7 +111,7 @@ def ray_environment(token: Path | None) -> dict[str, str]:
     if token is None:
         return {"RAY_AUTH_MODE": "token"}
     return {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray replaces 127.0.0.1 by the machine's outer address and listens everywhere
+        **ONE_MACHINE_RAY,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
     }

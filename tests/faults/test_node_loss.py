@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from tasks.service_commands import PORTS
 from tasks.service_processes import free_port
-from tasks.settings import LOOPBACK_RAY
+from tasks.settings import ONE_MACHINE_RAY
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import wait_for
@@ -60,7 +60,7 @@ def node_of_the_worker(nodes: Nodes) -> Any:
 def test_a_lost_node(nodes: Nodes, tmp_path: Path) -> None:
     one, other, struck = fresh(tmp_path / "one"), fresh(tmp_path / "other"), tmp_path / "struck"
     hang = {"where": STEP, "call": MID_EPOCH, "do": "hang", "until": str(one.snapshot), "once": str(struck)}
-    joined = {"AUTOSPARSE_RAY_ADDRESS": nodes.address, **LOOPBACK_RAY}
+    joined = {"AUTOSPARSE_RAY_ADDRESS": nodes.address, **ONE_MACHINE_RAY}
     with driver(tmp_path, one, hang, **joined) as process:
         wait_for(lambda: struck.exists() and one.snapshot.exists(), PATIENCE)
         nodes.remove_node(node_of_the_worker(nodes), allow_graceful=False)

@@ -106,7 +106,7 @@ def test_an_exposed_mlflow_asks_for_a_password_that_its_command_line_does_not_sh
 
 def test_ray_keeps_loopback_and_asks_for_a_token(tmp_path: Path) -> None:
     environment = service_commands.ray_head(PORTS, folder=str(tmp_path), token=tmp_path / "token").environment
-    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
 
