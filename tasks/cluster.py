@@ -190,8 +190,9 @@ def _init(settings: Settings) -> str | None:
         Path(folder, "ray", "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
         return folder
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
-        where = settings.ray_address or "a local Ray"
-        raise errors.ServiceError(f"ray: {where} could not be reached ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+        where, reason = settings.ray_address or "a local Ray", (str(error) or type(error).__name__).splitlines()[0]
+        hint = "; `autosparse up` starts it again" if settings.environment else ""
+        raise errors.ServiceError(f"ray: {where} could not be reached ({reason}){hint}") from error
 
 
 def _deliver(cluster: Cluster) -> None:

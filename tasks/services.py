@@ -3,6 +3,7 @@
 What was started stands in <home>/services.json, whose `addresses` and `environment` are what settings.py reads.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -28,6 +29,7 @@ VARIABLES = {PREFECT: "PREFECT_API_URL", MLFLOW: "MLFLOW_TRACKING_URI", RAY: "AU
 LOCK_SECONDS = 300
 SERVERS_STOP_SECONDS = 5  # a Ray that has run a job waits for its detached actors much longer, for nothing
 REACHABLE_SECONDS = 10
+SILENT_SECONDS = 20  # more than a busy machine takes to answer
 
 
 @dataclass(kw_only=True)
@@ -52,7 +54,7 @@ class ServiceStatus:
 
 
 def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
-    """Start what is not running and wait until all of it answers; a second call changes nothing.
+    """Start what is not running or answers no more, and wait until all of it answers; a second call changes nothing.
 
     A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI, AUTOSPARSE_RAY_ADDRESS) is used instead of a new
     one. With `expose` the servers listen on that address of this machine instead of on loopback, each with credentials.
@@ -67,7 +69,7 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
         state = read_state(settings)
         elsewhere, former = _elsewhere(state), {}
         for name, process in tuple(state.processes.items()):
-            if not service_processes.is_running(process):
+            if _is_lost(process):
                 service_processes.stop([state.processes.pop(name)])  # what it left behind
                 former[name] = _port(process)  # where flows under way look for it
         kept = tuple(state.processes)
@@ -137,6 +139,16 @@ def _write_state(settings: Settings, state: ServicesState) -> None:
         _write_private(settings.services_file, json.dumps(asdict(state), indent=2))
     else:
         settings.services_file.unlink(missing_ok=True)
+
+
+def _is_lost(process: ServiceProcess) -> bool:
+    """Whether it has ended, or is a server that stays silent: a Ray whose raylet died. A worker is silent while Prefect is away."""
+    if process.name != WORKER:
+        with contextlib.suppress(ServiceError):
+            service_processes.await_answering([process], SILENT_SECONDS)
+            return False
+        return True
+    return not service_processes.is_running(process)
 
 
 def _check_same_address(state: ServicesState, expose: str | None) -> None:

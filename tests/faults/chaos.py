@@ -1,4 +1,4 @@
-"""Kill anywhere: `make chaos`. A small run again and again; one process of it is killed at a random moment; it must end all the same.
+"""Kill anywhere: `make chaos`. A small run again and again; processes of it are killed at random moments; it must end all the same.
 
 All services are real and outlive the runs: Prefect, MLflow and Ray of `autosparse up`, storage on a real S3 server. What is killed
 gets SIGKILL and is started again, and the same command has to end with the bits of the undisturbed run. Several stages, each with
@@ -20,7 +20,7 @@ from tests.faults.chaos_stage import VICTIMS, Stage, exit_status
 from tests.faults.runs import result
 
 HANG_SECONDS = 400
-MOST_STARTS = 4  # of the same command, until it ends well
+SPARE_STARTS = 3  # of the same command beyond one per kill, until it ends well
 EPOCH_STEPS = 4  # 512 images in batches of 128: what one kill may cost
 
 
@@ -28,33 +28,39 @@ EPOCH_STEPS = 4  # 512 images in batches of 128: what one kill may cost
 class Outcome:
     """One disturbed run: `redone` are training steps beyond those of the undisturbed run, `seconds` from the first start to the end."""
 
-    victim: str
-    after: float
+    kills: list[str]
+    after: list[float]
     starts: int
     redone: int
     seconds: float
     same: bool
 
 
-def disturbed(stage: Stage, name: str, victim: str, after: float, expected: dict, steps: int, chance: random.Random) -> Outcome:
-    """Kill `victim` so many seconds after the start, restart it, and give the command until it ends well."""
+def disturbed(stage: Stage, name: str, victims: list[str], length: float, expected: dict, steps: int, chance: random.Random) -> Outcome:
+    """Kill each of `victims` at a random moment of the run, restart it, and give the command until it ends well."""
     begin, steps_before = time.monotonic(), stage.steps_done()
-    run = stage.start_run(name)
-    time.sleep(after)
-    while not stage.kill(victim, run, chance) and run.poll() is None:
-        time.sleep(0.2)  # Ray has no worker at this moment
-    stage.restart(victim)
-    starts, status = 1, exit_status(run, HANG_SECONDS)
-    while status != 0 and starts < MOST_STARTS:
+    run, starts, kills, after = stage.start_run(name), 1, [], []
+    moments = sorted(chance.uniform(1, length) for _ in victims)
+    for victim, moment in zip(victims, moments, strict=True):
+        time.sleep(max(0.0, begin + moment - time.monotonic()))
+        if run.poll() is None:
+            while not stage.kill(victim, run, chance) and run.poll() is None:
+                time.sleep(0.2)  # Ray has no worker at this moment
+            kills.append(victim)
+            after.append(round(time.monotonic() - begin, 1))
+            stage.restart(victim)
+        if run.poll():
+            run, starts = stage.start_run(name), starts + 1
+    status = exit_status(run, HANG_SECONDS)
+    while status != 0 and starts <= len(victims) + SPARE_STARTS:
         starts += 1
         status = exit_status(stage.start_run(name), HANG_SECONDS)
     same = status == 0 and result(stage.storage, name) == expected
-    redone = stage.steps_done() - steps_before - steps
-    return Outcome(victim, round(after, 1), starts, redone, round(time.monotonic() - begin, 1), same)
+    return Outcome(kills, after, starts, stage.steps_done() - steps_before - steps, round(time.monotonic() - begin, 1), same)
 
 
-def chaos(number: int, *, home: Path, kills: int, minutes: float, seed: int) -> tuple[float, list[Outcome]]:
-    """So many kills on stage `number`, as many as fit into the minutes; prints each. Seconds of the undisturbed run, and the outcomes."""
+def chaos(number: int, *, home: Path, kills: int, per_run: int, minutes: float, seed: int) -> tuple[float, list[Outcome]]:
+    """So many kills on stage `number`, as many as fit into the minutes; prints each run. Seconds of the undisturbed run, and the outcomes."""
     home, chance, outcomes = home / str(number), random.Random(seed + number), []
     home.mkdir()
     begin, stage = time.monotonic(), Stage(home)
@@ -65,10 +71,14 @@ def chaos(number: int, *, home: Path, kills: int, minutes: float, seed: int) -> 
         expected = result(stage.storage, "undisturbed")
         print(f"stage {number}, undisturbed: {length:.0f} s, {steps} steps", flush=True)
         order: list[str] = []
-        while len(outcomes) < kills and time.monotonic() - begin < minutes * 60 - length:
-            order = order or chance.sample(VICTIMS, len(VICTIMS))  # each as often as the others
+        while sum(len(one.kills) for one in outcomes) < kills and time.monotonic() - begin < minutes * 60 - length:
+            while len(order) < per_run:
+                order = [*chance.sample(VICTIMS, len(VICTIMS)), *order]  # each as often as the others
+            victims = [order.pop() for _ in range(per_run)]
             name = f"chaos-{len(outcomes):03d}"
-            outcomes.append(disturbed(stage, name, order.pop(), chance.uniform(1, length), expected, steps, chance))
+            outcomes.append(disturbed(stage, name, victims, length, expected, steps, chance))
+            if not outcomes[-1].same:
+                print((home / f"{name}.log").read_text()[-3000:], flush=True)
             stage.drop(name)
             print(json.dumps(asdict(outcomes[-1])), flush=True)
     return length, outcomes
@@ -76,28 +86,29 @@ def chaos(number: int, *, home: Path, kills: int, minutes: float, seed: int) -> 
 
 def summary(length: float, outcomes: list[Outcome]) -> None:
     """What a person wants to know of it; `length` in seconds of an undisturbed run."""
-    print(f"kills {len(outcomes)}: {dict(Counter(one.victim for one in outcomes))}")
-    print(f"resumes {sum(one.starts - 1 for one in outcomes)}, mismatches {sum(not one.same for one in outcomes)}")
-    redone = [one.redone for one in outcomes]
-    over = [one.seconds - length for one in outcomes]
-    print(f"training steps redone per kill: mean {sum(redone) / len(redone):.1f}, at most {max(redone)}; an epoch has {EPOCH_STEPS}")
-    print(f"seconds beyond the undisturbed {length:.0f}, restarts included: mean {sum(over) / len(over):.0f}, at most {max(over):.0f}")
+    kills = Counter(victim for one in outcomes for victim in one.kills)
+    redone, over = [one.redone for one in outcomes], [one.seconds - length for one in outcomes]
+    print(f"kills {kills.total()} in {len(outcomes)} runs: {dict(kills)}")
+    print(f"commands given again {sum(one.starts - 1 for one in outcomes)}, mismatches {sum(not one.same for one in outcomes)}")
+    print(f"training steps redone: {sum(redone) / kills.total():.1f} per kill, at most {max(redone)} in a run; an epoch has {EPOCH_STEPS}")
+    print(f"seconds beyond the undisturbed {length:.0f}, restarts included: {sum(over) / kills.total():.0f} per kill")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=26)
+    parser.add_argument("--per-run", type=int, default=3, help="kills in one run, at moments of their own")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ProcessPoolExecutor(options.stages) as pool:
-        each = -(-options.kills // options.stages)
-        one_stage = partial(chaos, home=Path(folder), kills=each, minutes=options.minutes, seed=options.seed)
+        fixed = {"home": Path(folder), "kills": -(-options.kills // options.stages), "per_run": options.per_run}
+        one_stage = partial(chaos, **fixed, minutes=options.minutes, seed=options.seed)
         stages = list(pool.map(one_stage, range(options.stages)))
     outcomes = [outcome for _, found in stages for outcome in found]
     summary(sum(length for length, _ in stages) / len(stages), outcomes)
-    raise SystemExit(any(not one.same or one.redone > EPOCH_STEPS for one in outcomes))
+    raise SystemExit(any(not one.same or one.redone > EPOCH_STEPS * len(one.kills) for one in outcomes))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ class Stage:
         found = []
         for process in processes([self._service("Ray head")]):
             with contextlib.suppress(psutil.Error):
-                if process.cmdline() and process.cmdline()[0].startswith("ray::"):
+                title = process.cmdline()[0] if process.cmdline() else ""
+                if title.startswith("ray::") and not title.endswith("Agent"):  # an agent takes the raylet along, which is the head's part
                     found.append(process)
         return found
 

@@ -181,3 +181,18 @@ def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: 
     assert set(mlflow_states(stack.home).values()) == {"FINISHED"}
     assert not list((stack.home / "spool").iterdir())
     wait_for(lambda: not stack.on_ray())
+
+
+@fault(
+    None,
+    "an agent of Ray killed, which takes the raylet of `up`'s Ray along, but not its head",
+    "`status` says silent, `autosparse up` starts Ray again at the same address",
+)
+def test_a_ray_without_its_raylet(stack: Stack) -> None:
+    (agent,) = [process for process in stack.processes() if process.cmdline() and process.cmdline()[0] == "ray::RuntimeEnvAgent"]
+    agent.kill()
+    wait_for(lambda: "silent" in cli(stack.home, "status", COLUMNS="200").stdout)
+    raised = cli(stack.home, "up", timeout=180)
+    assert raised.returncode == 0, raised.stderr
+    assert services.read_state(stack.settings).addresses == stack.services.addresses
+    assert cli(stack.home, "status", COLUMNS="200").stdout.count("answering") == 4
