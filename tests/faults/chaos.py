@@ -60,7 +60,7 @@ def disturbed(stage: Stage, name: str, victims: list[str], length: float, expect
 
 
 def chaos(number: int, *, home: Path, kills: int, per_run: int, minutes: float, seed: int) -> tuple[float, list[Outcome]]:
-    """So many kills on stage `number`, as many as fit into the minutes; prints each run. Seconds of the undisturbed run, and the outcomes."""
+    """So many kills on stage `number`, as many as fit into the minutes; prints each run. Seconds of the undisturbed one, and outcomes."""
     home, chance, outcomes = home / str(number), random.Random(seed + number), []
     home.mkdir()
     begin, stage = time.monotonic(), Stage(home)
