@@ -111,7 +111,7 @@ def small_cifar_scorer() -> ExperimentSpec:
         scorer=replace(base.scorer, **CHAMPION),
         fanout=replace(
             base.fanout,
-            methods=("erk", "snip", "synflow", "growth", "scorer", "scorer_growth"),
+            methods=("erk", "snip", "synflow", "smallest_paths", "growth", "scorer", "scorer_growth"),
             densities=(0.05, 0.02, 0.01),
             seeds=(10, 11, 12),
             min_per_layer=1,
@@ -152,7 +152,8 @@ def small_cifar_transfer() -> ExperimentSpec:
         TargetSpec(network=NetworkSpec(name="vgg11", width=16)),
         TargetSpec(network=base.fanout.targets[0].network, data=digits),
     )
-    fanout = replace(base.fanout, targets=targets, methods=("snip", "synflow", "scorer"), densities=(0.05, 0.02), ticket=False, dense=False)
+    methods = ("snip", "synflow", "smallest_paths", "scorer")
+    fanout = replace(base.fanout, targets=targets, methods=methods, densities=(0.05, 0.02), ticket=False, dense=False)
     return replace(base, fanout=fanout)
 
 
