@@ -54,6 +54,7 @@ class FaultProxy:
     rules: list[Rule] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
+    creating: Lock = field(default_factory=Lock)
     made: set[str] = field(default_factory=set)  # keys that were put on condition
     closed: Event = field(default_factory=Event)
 
@@ -110,8 +111,12 @@ class Handler(BaseHTTPRequestHandler):
         what = self.state.strike(self.command, self.path)
         if what in self.spoilers:
             self.spoilers[what](self, body)
-        elif self.state.conditional and self.headers.get("If-None-Match") == "*" and self.state.is_taken(self.path):
-            self.answer(412, TAKEN)
+        elif self.state.conditional and self.headers.get("If-None-Match") == "*":
+            with self.state.creating:  # who is told that it lost may read at once what won
+                if self.state.is_taken(self.path):
+                    self.answer(412, TAKEN)
+                else:
+                    self.send_on(body, what)
         else:
             self.send_on(body, what)
 
