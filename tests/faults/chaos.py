@@ -43,9 +43,10 @@ def disturbed(stage: Stage, name: str, victims: list[str], length: float, expect
     moments = sorted(chance.uniform(1, length) for _ in victims)
     for victim, moment in zip(victims, moments, strict=True):
         time.sleep(max(0.0, begin + moment - time.monotonic()))
-        if run.poll() is None:
-            while not stage.kill(victim, run, chance) and run.poll() is None:
-                time.sleep(0.2)  # Ray has no worker at this moment
+        struck = False
+        while run.poll() is None and not (struck := stage.kill(victim, run, chance)):
+            time.sleep(0.2)  # Ray has no worker at this moment
+        if struck:
             kills.append(victim)
             after.append(round(time.monotonic() - begin, 1))
             stage.restart(victim)
