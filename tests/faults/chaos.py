@@ -2,7 +2,7 @@
 
 All services are real and outlive the runs: Prefect, MLflow and Ray of `autosparse up`, storage on a real S3 server. What is killed
 gets SIGKILL and is started again, and the same command has to end with the bits of the undisturbed run. Several stages, each with
-services and a storage of its own, can work beside each other; on two cores that is slower than one.
+services and a storage of its own, can work beside each other; on two cores that is no faster than one.
 """
 
 import argparse
