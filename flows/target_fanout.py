@@ -87,7 +87,6 @@ def _masked(run: Run, target: TargetSpec, seed: int, method: str, scored: Report
 def _facts(cut: Report) -> dict[str, object]:
     return {
         "mask": cut["mask"],
-        "init_seed": cut.get("init_seed"),
         "collapsed": tuple(cut["collapsed"] or _dead(cut)),
         "kept_density": cut["density"],
         "effective_density": cut.get("effective_density"),  # older reports have none

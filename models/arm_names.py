@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.arm_plan import controls_of, densities_of, methods_of
-from models.controls import arm_name
+from models.controls import CONTROLS, Control, arm_name
 from models.errors import SpecError, not_allowed, unknown_name
 from models.experiment import ExperimentSpec
 from models.method_names import spelled
@@ -43,12 +43,14 @@ class ArmName:
         return f"{self.target}/{self.short}#{self.seed}"
 
     @property
-    def start(self) -> tuple[int, bool, bool]:
+    def start(self) -> tuple[int, bool, str]:
         """Arms of one target with the same start drew the same initial weights and see the same batches in the same order.
 
-        A ticket starts from a state of its IRP, and the control `reinit` draws its weights anew.
+        A ticket starts from a state of its IRP, the control `reinit` draws its weights anew, `rescale` scales what a mask keeps.
         """
-        return self.seed, self.method == TICKET, self.control == "reinit"
+        control = CONTROLS[self.control] if self.control else Control()
+        drawn = self.short if control.weights else "anew" if control.init_seed else ""
+        return self.seed, self.method == TICKET, drawn
 
 
 def planned(spec: ExperimentSpec) -> list[ArmName]:

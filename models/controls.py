@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import seeding
 from models.gradients import Batches
-from models.masks import Mask, Scores
+from models.masks import Mask, Scores, prunable
 
 
 class Control(NamedTuple):
@@ -20,12 +20,14 @@ class Control(NamedTuple):
 
     `batches`: the data that scores are taken on. `scores`: the scores before the method's own allocator cuts them.
     `mask`: the finished mask. `init_seed`: from an arm's seed to that of its initial weights, under the mask of the old ones.
+    `weights`: the initial weights under the finished mask, in place.
     """
 
     batches: Callable[[Batches, torch.Generator], Batches] | None = None
     scores: Callable[[Scores], Scores] | None = None
     mask: Callable[[Mask, torch.Generator], Mask] | None = None
     init_seed: Callable[[int], int] | None = None
+    weights: Callable[[nn.Module, Mask], None] | None = None
 
 
 def shuffle(mask: Mask, generator: torch.Generator) -> Mask:
@@ -49,6 +51,21 @@ def invert(scores: Scores) -> Scores:
 def reinit_seed(seed: int) -> int:
     """The seed of the weights that an arm of `seed` gets instead of its own; a stream of its own, not a neighbouring seed."""
     return seeding.derive(seed, "reinit")
+
+
+@torch.no_grad()
+def rescale(network: nn.Module, mask: Mask) -> None:
+    """Each layer's kept weights times one number (in place), after which their root mean square is that of the whole layer at init.
+
+    Signs and order stay, so what a method gains by keeping small or large weights for their size alone is taken from it. Layers
+    that keep nothing, or nothing but zeros, stay as they are; weights that are not kept are not touched.
+    """
+    for name, weight in prunable(network).items():
+        if name in mask:
+            keep = mask[name].to(weight.device)
+            whole, left = (values.double().square().mean().sqrt() for values in (weight, weight[keep]))
+            if left > 0:
+                weight[keep] *= (whole / left).to(weight.dtype)
 
 
 def random_labels(batches: Batches, generator: torch.Generator) -> Batches:
@@ -80,6 +97,7 @@ SIGN = "+"  # between a method and its control
 CONTROLS: dict[str, Control] = {
     "shuffle": Control(mask=shuffle),
     "reinit": Control(init_seed=reinit_seed),
+    "rescale": Control(weights=rescale),
     "invert": Control(scores=invert),
     "random_labels": Control(batches=random_labels),
     "random_pixels": Control(batches=random_pixels),

@@ -17,7 +17,7 @@ from tasks.result_rows import curves
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")
 MARKERS = "osD^vPX*"
 MOST_INSIDE = 8  # lines whose legend has room in the picture
-LINES = dict(zip(CONTROLS, ("--", "-.", ":", (0, (5, 1)), (0, (1, 4))), strict=True))
+LINES = dict(zip(CONTROLS, ("--", "-.", (0, (3, 1, 1, 1)), ":", (0, (5, 1)), (0, (1, 4))), strict=True))
 matplotlib.rcParams["svg.hashsalt"] = "autosparse"  # the same numbers give the same file
 
 

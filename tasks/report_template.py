@@ -140,7 +140,8 @@ probe of a method that looks ahead, and all overhead of its step.</p>
 
 <h2 id="controls">Controls</h2>
 {% if controls %}<p>A control destroys one thing and keeps the rest: <i>shuffle</i> moves the kept weights about within each layer,
-<i>reinit</i> draws their values anew, <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts, seed by seed;
+<i>reinit</i> draws their values anew, <i>rescale</i> gives them the size of their layer,
+<i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts, seed by seed;
 ± is its standard error, p that of the paired t-test.</p>
 <div class="scroll"><table><thead><tr>
 {% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">difference</th>

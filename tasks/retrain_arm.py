@@ -29,8 +29,7 @@ class Arm:
     """What one arm trains: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
 
     `method` is a criterion, whose mask is `mask`, or a level of a method that trains otherwise; `density` None = it has no
-    density target. `control` spoils one thing about the arm of `method`; `init_seed` is the seed of its initial weights where
-    that is another.
+    density target. `control` spoils one thing about the arm of `method`.
     """
 
     target: str
@@ -42,7 +41,6 @@ class Arm:
     data: DataSpec
     control: str | None = None
     mask: str | None = None
-    init_seed: int | None = None
     state: str | None = None
     start_step: int = 0
     collapsed: tuple[str, ...] = ()
@@ -94,7 +92,7 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
             data=to_plain(arm.data),
             train=to_plain(fanout.train),
             seed=arm.seed,
-            init_seed=arm.init_seed,
+            control=arm.control,
             mask=arm.mask,
             method=arm.trained_by,
             state=arm.state,

@@ -16,6 +16,7 @@ AT_INIT = tuple(name for name in CRITERIA if name not in LOOKING_AHEAD)
 WORDS = {
     "shuffle": ("weights matter", "only layer densities matter"),
     "reinit": ("initial values matter", "initial values do not matter"),
+    "rescale": ("the size of what is kept matters", "the size of what is kept does not matter"),
     "invert": ("the order of scores matters", "the order of scores does not matter"),
 }
 

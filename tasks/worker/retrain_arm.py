@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from models import gates, masks, seeding
+from models.controls import CONTROLS, Control
 from models.flops import forward_macs
 from models.masks import Mask
 from models.methods import outcome
@@ -121,12 +122,15 @@ def peak_memory(device: torch.device) -> int:
 
 
 def starting_network(job: Job, spec: NetworkSpec, arrays: ImageArrays) -> nn.Module:
-    """The network as the arm begins: from `state`, or drawn from `init_seed` where there is one, else from the arm's own seed.
+    """The network as the arm begins: from `state`, else drawn from the arm's seed, or as its control has it.
 
     Whatever else is random in the arm belongs to its own seed.
     """
-    init_seed = job.config.get("init_seed")
-    network = initial_network(spec, arrays, job.config["seed"] if init_seed is None else init_seed)
+    seed, name = job.config["seed"], job.config["control"]
+    control = CONTROLS[name] if name else Control()
+    network = initial_network(spec, arrays, control.init_seed(seed) if control.init_seed else seed)
     if job.config["state"]:
         load_state(network, read_state(job, job.config["state"]))
+    if control.weights:
+        control.weights(network, load_mask(job.store.read(job.config["mask"])))
     return network

@@ -88,9 +88,8 @@ class Scoring:
     def control_cuts(self, name: str, scores: Scores, cuts: Cuts) -> Cuts:
         """The same for a control; `scores` and `cuts` are the method's own. Spoiled data is the same for all methods of a seed."""
         control = CONTROLS[name]
-        if control.init_seed:
-            seed = control.init_seed(self.job.config["seed"])
-            return {density: {**cut, "init_seed": seed} for density, cut in cuts.items()}
+        if control.init_seed or control.weights:
+            return cuts
         if control.batches:
             scores = self.scores(control.batches(self.batches, seeding.generator(self.job.config["seed"], "control", name)))
         return self.cuts(control.scores(scores) if control.scores else scores, name, control)

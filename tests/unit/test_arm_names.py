@@ -33,7 +33,7 @@ def spec(**changes: Any) -> ExperimentSpec:
         densities=(0.1, 0.02),
         seeds=(10, 11),
         ticket=True,
-        controls=("shuffle", "reinit"),
+        controls=("shuffle", "reinit", "rescale"),
     )
     return override(replace(base, fanout=fanout), changes)
 
@@ -72,8 +72,10 @@ def test_the_same_start_is_the_same_seed_and_the_same_draw() -> None:
     arms = {arm.text: arm for arm in planned(spec())}
     dense = arms[f"{LENET}/dense#10"]
     assert dense.start == arms[f"{LENET}/{GRDA}#10"].start == arms[f"{LENET}/snip+shuffle@0.1#10"].start
-    for other in ("dense#11", "snip+reinit@0.1#10", "ticket@0.1#0"):
-        assert arms[f"{LENET}/{other}"].start != dense.start
+    others = [dense, *(arms[f"{LENET}/{name}"] for name in ("dense#11", "snip+reinit@0.1#10", "ticket@0.1#0"))]
+    others += [arms[f"{LENET}/snip+rescale@{density}#10"] for density in ("0.1", "0.02")]
+    assert len({arm.start for arm in others}) == len(others)
+    assert arms[f"{LENET}/snip+reinit@0.1#10"].start == arms[f"{LENET}/snip+reinit@0.02#10"].start
 
 
 @pytest.mark.parametrize(

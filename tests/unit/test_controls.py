@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models import masks
 from models.allocation import erk_topk, global_topk
-from models.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, shuffle
+from models.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
 from models.criteria.registry import CRITERIA
 from models.masks import Mask
 from models.networks.registry import build_network
@@ -43,6 +43,7 @@ def test_the_registry() -> None:
     assert changes == {
         "shuffle": ["mask"],
         "reinit": ["init_seed"],
+        "rescale": ["weights"],
         "invert": ["scores"],
         "random_labels": ["batches"],
         "random_pixels": ["batches"],
@@ -91,6 +92,38 @@ def test_reinit_seeds_differ_from_each_other_and_from_all_seeds_of_specs() -> No
     seeds = [reinit_seed(seed) for seed in range(100)]
     assert len(set(seeds)) == 100 and min(seeds) >= 2**31
     assert CONTROLS["reinit"].mask is None  # so the mask is the method's, bit for bit
+
+
+def test_rescale_gives_what_is_kept_the_size_of_its_layer_and_changes_nothing_else() -> None:
+    network = build_network(NetworkSpec(name="resnet8", width=4), image_shape=(3, 8, 8), num_classes=3, seed=7)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    drawn = masks.prunable(network)
+    mask = {
+        name: weight.detach().abs() <= weight.detach().abs().flatten().kthvalue(max(1, weight.numel() // 5)).values
+        for name, weight in drawn.items()
+    }
+    empty, head = next(iter(mask)), list(mask)[-1]
+    mask[empty] = torch.zeros_like(mask[empty])
+    del mask[head]
+    rescale(network, mask)
+    after = network.state_dict()
+    for name, tensor in before.items():
+        keep = mask.get(name)
+        if keep is None or name == empty:
+            assert torch.equal(after[name], tensor)
+            continue
+        assert float(after[name][keep].square().mean()) == pytest.approx(float(tensor.square().mean()), rel=1e-5)
+        factors = after[name][keep] / tensor[keep]
+        assert float(factors.min()) == pytest.approx(float(factors.max()), rel=1e-5) and float(factors.min()) > 2
+        assert torch.equal(after[name][~keep], tensor[~keep])
+
+
+def test_rescale_leaves_zeros_alone() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[0.0, 3.0], [0.0, 4.0]]))
+    rescale(network, {"0.weight": torch.tensor([[True, False], [True, False]])})
+    assert network[0].weight.tolist() == [[0.0, 3.0], [0.0, 4.0]]
 
 
 @pytest.mark.parametrize("allocate", [global_topk, erk_topk])

@@ -86,7 +86,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
             "network": to_plain(NetworkSpec(name="lenet300-100")),
             "data": to_plain(DataSpec(name="digits", train_limit=256, test_limit=64)),
             "train": to_plain(smoke().fanout.train),
-            **{"seed": 3, "init_seed": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
+            **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
         }
         told.clear()
         return retrain_arm(config | changes) | {"told": list(told)}

@@ -12,7 +12,7 @@ from flows.recipes import demo
 from flows.target_fanout import _masked
 from models import masks
 from models.allocation import global_topk
-from models.controls import CONTROLS, reinit_seed
+from models.controls import CONTROLS
 from models.criteria.registry import CRITERIA
 from models.gates import effective_density
 from models.masks import Mask
@@ -22,7 +22,7 @@ from models.spec_fields import override
 from models.specs import JobSpec, NetworkSpec
 from models.trainer import Rank
 from storage.image_datasets import ImageArrays
-from storage.mask_files import load_mask
+from storage.mask_files import dump_mask, load_mask
 from storage.paths import RunPaths
 from storage.store import Store, open_store
 from tasks.worker.job import Job
@@ -70,7 +70,7 @@ def test_masks_of_controls_lie_beside_those_of_the_method(store: Store) -> None:
             assert cut["effective_density"] == effective_density(scoring.network, mask, SHAPE) and cut["exact"]
             assert (cut["checksum"], cut["collapsed"]) == (masks.checksum(mask), masks.collapsed_layers(mask))
     keys = [cut["mask"] for cuts in (report["cuts"], *report["controls"].values()) for cut in cuts.values()]
-    assert len(set(keys)) == len(keys) - len(DENSITIES)  # reinit has the method's own masks
+    assert len(set(keys)) == len(keys) - 2 * len(DENSITIES)  # reinit and rescale have the method's own masks
     assert set(keys) == set(store.list("s"))
 
 
@@ -107,9 +107,7 @@ def test_every_arm_has_a_key_a_name_and_a_mask_of_its_own(store: Store) -> None:
     assert [arm.control for arm in arms] == [None, *CONTROLS, None, *CONTROLS]
     assert [arm.identity["method"] for arm in arms[:3]] == ["snip", "snip+shuffle", "snip+reinit"]
     assert arms[1].title == "resnet8-w16 snip+shuffle 0.2 seed 3"
-    assert {arm.init_seed for arm in arms} == {None, reinit_seed(3)}
-    assert [arm.init_seed for arm in arms[:3]] == [None, None, reinit_seed(3)]
-    assert arms[2].mask == arms[0].mask != arms[1].mask
+    assert arms[3].mask == arms[2].mask == arms[0].mask != arms[1].mask
     assert arms[1].effective_density == report["controls"]["shuffle"]["0.2"]["effective_density"]
     keys = [run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control) for arm in arms]
     assert len(set(keys)) == len(arms)
@@ -123,22 +121,28 @@ def test_without_controls_the_arms_are_those_of_before() -> None:
     old = {"cuts": {"0.1": {"mask": "m", "collapsed": ["a"], "density": 0.1}}}  # a report without the new fields
     [arm] = _masked(run, spec.fanout.targets[0], 3, "snip", old)
     assert (arm.mask, arm.collapsed, arm.kept_density) == ("m", ("a",), 0.1)
-    assert (arm.control, arm.init_seed, arm.effective_density) == (None, None, None)
+    assert (arm.control, arm.effective_density) == (None, None)
 
 
-def test_an_arm_starts_from_its_own_seed_or_from_that_of_the_control(store: Store) -> None:
+def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:
     pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
     arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
     spec = NetworkSpec(name="resnet8", width=4)
 
     def start(**config: Any) -> dict[str, torch.Tensor]:
-        job = Job({"seed": 3, "state": None} | config, store, JobSpec(), Rank(), torch.device("cpu"))
+        job = Job({"seed": 3, "state": None, "control": None} | config, store, JobSpec(), Rank(), torch.device("cpu"))
         return starting_network(job, spec, arrays).state_dict()
 
     own = initial_network(spec, arrays, 3).state_dict()
-    for config in ({}, {"init_seed": None}):
+    for config in ({}, {"control": "shuffle"}):
         assert all(torch.equal(tensor, own[name]) for name, tensor in start(**config).items())
     drawn = masks.prunable(initial_network(spec, arrays, 3))
-    other = start(init_seed=reinit_seed(3))
+    other = start(control="reinit")
     assert all((other[name] != own[name]).all() for name in drawn)
     assert all(torch.equal(other[name], own[name]) for name in own.keys() - drawn.keys())
+    mask = {name: weight.detach().abs() < weight.detach().abs().median() for name, weight in drawn.items()}
+    store.write("small.mask", dump_mask(mask))
+    scaled = start(control="rescale", mask="small.mask")
+    for name in own:
+        assert torch.equal(scaled[name], own[name]) == (name not in drawn)
+    assert all(torch.equal(scaled[name][~keep], own[name][~keep]) for name, keep in mask.items())

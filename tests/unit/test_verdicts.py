@@ -70,6 +70,7 @@ def test_each_target_and_density_has_a_gap() -> None:
         ("shuffle", 0.9, "only layer densities matter"),
         ("reinit", 0.7, "initial values matter"),
         ("reinit", 0.81, "initial values do not matter"),
+        ("rescale", 0.7, "the size of what is kept matters"),
         ("invert", 0.1, "the order of scores matters"),
         ("other", 0.1, "accuracy falls"),
         ("shuffle", None, "not defined: an accuracy is missing"),
