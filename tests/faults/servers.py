@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import psutil
 from tasks import service_commands, service_processes
 from tasks.service_commands import Launch
 from tests.pipeline.command_line import environment
+
+# Each process that tests has ten ports of its own: a server that is away for a while must not find its port taken by one of the other half.
+PORTS_FROM = 20000 + os.getpid() % 1000 * 10
 
 
 class Server:
@@ -44,7 +48,7 @@ class Server:
 @contextmanager
 def mlflow_server(home: Path) -> Iterator[Server]:
     """MLflow on the database and the artifacts that a run in that home would use without a server."""
-    ports = {"mlflow": service_processes.free_port(15000)}
+    ports = {"mlflow": service_processes.free_port(PORTS_FROM)}
     with _killed_in_the_end(
         Server(service_commands.mlflow_server(ports, database=f"sqlite:///{home / 'mlflow.db'}", artifacts=home / "mlflow-artifacts"), home)
     ) as server:
@@ -54,7 +58,8 @@ def mlflow_server(home: Path) -> Iterator[Server]:
 @contextmanager
 def prefect_server(home: Path) -> Iterator[Server]:
     """Prefect on a database in that home."""
-    with _killed_in_the_end(Server(service_commands.prefect_server({"prefect": service_processes.free_port(14200)}), home)) as server:
+    ports = {"prefect": service_processes.free_port(PORTS_FROM)}
+    with _killed_in_the_end(Server(service_commands.prefect_server(ports), home)) as server:
         yield server
 
 
