@@ -16,7 +16,7 @@ VALLEYS = (("dense", "grda(c=0.025,mu=0.8)"), ("dense", "scorer@0.05"))
 
 
 # The scorer that held up best on new seeds (docs/results.md): it learns growth, ranks inside layers and cuts by paths.
-CHAMPION: dict[str, Any] = {"label": "growth", "allocation": "paths", "contrast": 1.0, "contrast_ahead": 1.0, "blend": 0.25}
+CHAMPION: dict[str, Any] = {"label": "growth", "allocation": "paths", "contrast": 1.0, "contrast_ahead": 1.0, "candidates": 0.2}
 
 
 def demo() -> ExperimentSpec:
@@ -107,7 +107,7 @@ def small_cifar_scorer() -> ExperimentSpec:
     return replace(
         base,
         irp=replace(base.irp, criterion="snip"),
-        scoring=replace(base.scoring, lookahead_steps=187),  # 20 % of a retraining
+        scoring=replace(base.scoring, lookahead_steps=187, lookahead_lr=0.1),  # 20 % of a retraining
         scorer=replace(base.scorer, **CHAMPION),
         fanout=replace(
             base.fanout,

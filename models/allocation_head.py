@@ -7,7 +7,7 @@ layers, so one score vector serves all densities, exact counts are left to `glob
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from models.criteria.contract import ScoreFn
 from models.errors import DataError
 from models.features import LayerFacts, layer_facts
 from models.gradients import Batches
-from models.masks import Scores, prunable
+from models.masks import Mask, Scores, prunable
 from models.spec_fields import from_plain, to_plain
 
 CONTEXT = ("one", "log_fan_in", "log_fan_out", "depth", "linear", "pointwise")
@@ -69,9 +69,9 @@ class Allocation:
 
         return two_heads
 
-    def looking_ahead(self, growth: ScoreFn, learned: ScoreFn) -> ScoreFn:
+    def looking_ahead(self, growth_under: Callable[[Mask | None], ScoreFn], learned: ScoreFn) -> ScoreFn:
         """The same filled by growth, a ranking to be trusted, so without noise."""
-        return replace(self, sharpness=None).criterion(growth)
+        return replace(self, sharpness=None).criterion(growth_under(None))
 
     def to_plain(self) -> dict[str, Any]:
         """The head as JSON-like data."""

@@ -14,13 +14,16 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.errors import not_allowed
+from models.masks import Mask
 
 Batches = Sequence[tuple[Tensor, Tensor]]
-LookAhead = Callable[[nn.Module], nn.Module]
+LookAhead = Callable[[nn.Module, Mask | None], nn.Module]
 
 
 class ScoringBatches(list[tuple[Tensor, Tensor]]):
-    """Batches of images and labels and, for methods that look ahead, `look_ahead`: network -> a copy of it after a short training."""
+    """Batches of images and labels and, for methods that look ahead, `look_ahead`: network and the mask to train it under (None =
+    dense) -> a copy of it after a short training.
+    """
 
     look_ahead: LookAhead | None = None
 

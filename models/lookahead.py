@@ -1,4 +1,4 @@
-"""Looking ahead: a short dense training before the cut, rewound afterwards. What it costs is counted with the scoring."""
+"""Looking ahead: a short training, dense or of candidates, before the cut, rewound afterwards. What it costs is counted with the scoring."""
 
 from itertools import count
 

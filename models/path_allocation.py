@@ -4,64 +4,85 @@ Ranked one by one, even good scores pile up in few channels and leave others wit
 costs more than the ranking gains. SynFlow's iterations know which weights carry paths, but only by abs(w). Here they run on
 strengths exp(contrast * rank), with the rank of a learned score (0 = lowest, 1 = highest of its layer) and the layer's mean abs(w) as
 its scale. How dense each layer gets comes out of the competition.
+
+Where the scorer looks ahead, it first chooses the candidates, a network many times as dense as the one wanted; that is what trains for
+a while, from the weights it would start with, and what grows there is ranked and cut by paths once more.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.allocation import global_topk
 from models.allocation_head import shares_from_top
 from models.criteria.contract import ScoreFn
 from models.criteria.synaptic_flow import ranks_by_flow
 from models.errors import DataError
 from models.features import LayerFacts
 from models.gradients import Batches
-from models.masks import Scores, prunable
+from models.masks import Mask, Scores, prunable
 from models.spec_fields import from_plain, to_plain
 
 LEAST_CONTRAST = 0.5  # while nearly all weights are alive
+FAINT = 1e-9  # of a weight that is no candidate: any path of candidates alone outweighs it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths:
     """`contrast` per ln(1 / density): a ranking counts for more the fewer weights are left, 1.0 = the best of a layer is
     1 / density times as strong as its worst. Where the scorer looks ahead, growth is worth more trust: `contrast_ahead`, and
-    `blend` is the share of the learned ranking beside it.
+    `blend` is the share of the learned ranking beside it, `candidates` the density of the network that trains (1.0 = all of it).
     """
 
     contrast: float
     contrast_ahead: float
     blend: float
+    candidates: float = 1.0
 
     def at(self, density: float) -> float:
         """The exponent of the ranks when so many weights are left."""
         return LEAST_CONTRAST + self.contrast * math.log(1 / density)
 
-    def criterion(self, score: ScoreFn) -> ScoreFn:
-        """`score` as it ranks inside layers, cut by paths; ranks of death as in SynFlow: one score vector for all densities."""
+    def criterion(self, score: ScoreFn, among: Mask | None = None) -> ScoreFn:
+        """`score` as it ranks inside layers, cut by paths; ranks of death as in SynFlow: one score vector for all densities.
+
+        The weights of `among` outlive all others, and are ranked among themselves.
+        """
 
         def by_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
             raw = score(network, batches, generator, head=head, density=density)
-            ranks = {name: rank_in_layer(values) for name, values in raw.items()}
+            ranks = {name: rank_among(values, among[name]) if among else rank_in_layer(values) for name, values in raw.items()}
             sizes = {name: param.detach().abs().mean() for name, param in prunable(network, head=head).items()}
-            return ranks_by_flow(network, lambda alive: self._strengths(ranks, sizes, alive), batches, density=density)
+            return ranks_by_flow(network, lambda alive: self._strengths(ranks, sizes, alive, among), batches, density=density)
 
         return by_paths
 
-    def looking_ahead(self, growth: ScoreFn, learned: ScoreFn) -> ScoreFn:
-        """Paths of weights that grow, `blend` of the learned ranking mixed in."""
-        return replace(self, contrast=self.contrast_ahead).criterion(blended(growth, learned, self.blend))
+    def looking_ahead(self, growth_under: Callable[[Mask | None], ScoreFn], learned: ScoreFn) -> ScoreFn:
+        """Paths of candidates that grow, `blend` of the learned ranking mixed in; `growth_under` is how a mask makes them grow."""
+        ahead = replace(self, contrast=self.contrast_ahead)
+
+        def grown(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+            chosen = None
+            if self.candidates < 1:
+                first = self.criterion(learned)(network, batches, generator, head=head, density=self.candidates)
+                chosen = global_topk(first, self.candidates, floor=1)
+            by_paths = ahead.criterion(blended(growth_under(chosen), learned, self.blend), chosen)
+            return by_paths(network, batches, generator, head=head, density=density)
+
+        return grown
 
     def comparable(self, raw: Tensor, facts: LayerFacts) -> Tensor:
         """Where only layers are at hand, not the network: the ranking as it is."""
         return raw
 
-    def _strengths(self, ranks: Scores, sizes: dict[str, Tensor], alive: float) -> Scores:
+    def _strengths(self, ranks: Scores, sizes: dict[str, Tensor], alive: float, among: Mask | None = None) -> Scores:
         raw = {name: (self.at(alive) * rank).exp() for name, rank in ranks.items()}
-        return {name: values * (sizes[name] / values.mean()) for name, values in raw.items()}
+        scaled = {name: values * (sizes[name] / values.mean()) for name, values in raw.items()}
+        return {name: torch.where(among[name], values, FAINT * values) for name, values in scaled.items()} if among else scaled
 
     def to_plain(self) -> dict[str, Any]:
         """The head as JSON-like data."""
@@ -79,6 +100,13 @@ class Paths:
 def rank_in_layer(values: Tensor) -> Tensor:
     """Scores of one layer -> float64 ranks of the same shape, (place + 1/2) / n from the lowest up; of equals the first is higher."""
     return 1 - shares_from_top(values.detach().reshape(-1)).view(values.shape)
+
+
+def rank_among(values: Tensor, among: Tensor) -> Tensor:
+    """The ranks of the weights in `among` by themselves, float64 of the shape of `values`; 0.0 for the others."""
+    ranks = torch.zeros(values.shape, dtype=torch.float64, device=values.device)
+    ranks[among] = rank_in_layer(values[among])
+    return ranks
 
 
 def blended(score: ScoreFn, other: ScoreFn, share: float) -> ScoreFn:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.criteria.contract import ScoreFn
-from models.criteria.growth import growth
+from models.criteria.growth import growth_under
 from models.errors import not_allowed
 from models.features import LayerFacts, feature_matrix, layer_facts
 from models.gradients import Batches, mean_gradients
@@ -36,7 +36,7 @@ def looking_ahead(scorer: nn.Module, *, watch: Watch | None = None) -> ScoreFn:
     allocation = getattr(scorer, "allocation", None)
     if allocation is None:
         raise not_allowed("scorer.allocation", "global", "'learned' or 'paths' for a scorer that looks ahead")
-    return allocation.looking_ahead(growth, ranking(scorer, watch=watch))
+    return allocation.looking_ahead(growth_under, ranking(scorer, watch=watch))
 
 
 def ranking(scorer: nn.Module, *, chunk: int | None = None, watch: Watch | None = None) -> ScoreFn:

@@ -150,7 +150,7 @@ class ScoringSpec(Spec):
 
     batches: Count
     batch_size: Count
-    lookahead_steps: Natural = 0  # of dense training before the cut, rewound afterwards; 0 = the strict track
+    lookahead_steps: Natural = 0  # of training before the cut, rewound afterwards; 0 = the strict track
     lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
 
 
@@ -166,7 +166,8 @@ class ScorerSpec(Spec):
     in `irp.seeds` nor in `fanout.seeds`.
 
     `allocation` "paths" lets paths compete by the ranking inside layers (models/path_allocation.py): `contrast` says how far it
-    counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there.
+    counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there. `candidates` is
+    the density of the network that looks ahead, chosen by the ranking: below 1.0 nothing else is kept at smaller densities.
     """
 
     kind: Annotated[str, Known(_scorers)]
@@ -183,5 +184,6 @@ class ScorerSpec(Spec):
     contrast: Annotated[float, Range(least=0)] = 1.0
     contrast_ahead: Annotated[float, Range(least=0)] = 1.0
     blend: Annotated[float, Range(least=0, most=1)] = 0.0
+    candidates: Density = 1.0
     seed: Seed = 0
     job: JobSpec = JobSpec()

@@ -4,6 +4,7 @@ Every rank reads every block and takes its share of each batch, so that all rank
 """
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import ray.train
@@ -41,7 +42,7 @@ def fit(job: Job) -> dict[str, Any]:
     if spec.allocation == "learned":
         scorer.allocation = split.allocation(spec)  # type: ignore[assignment]  # for the evaluation: held-out layers unseen
     elif spec.allocation == "paths":
-        scorer.allocation = Paths(contrast=spec.contrast, contrast_ahead=spec.contrast_ahead, blend=spec.blend)  # type: ignore[assignment]
+        scorer.allocation = Paths(**{field.name: getattr(spec, field.name) for field in fields(Paths)})  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
     metrics, evaluated = {}, {}

@@ -10,6 +10,7 @@ from models import seeding
 from models.gradients import ScoringBatches
 from models.images import normalise, to_images
 from models.lookahead import look_ahead
+from models.masks import Mask
 from models.scoring import scoring_rows
 from models.specs import DataSpec, ScoringSpec, TrainSpec
 from models.trainer import Trainer
@@ -34,8 +35,8 @@ def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:
     return batches
 
 
-def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, network: nn.Module) -> nn.Module:
-    """The network after a short training on other batches than its retraining will see."""
+def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, network: nn.Module, mask: Mask | None) -> nn.Module:
+    """The network after a short training under `mask` on other batches than its retraining will see."""
     scoring = job.spec("scoring", ScoringSpec)
     layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
     copy = deepcopy(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
@@ -49,5 +50,6 @@ def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, networ
         train=train,
         test=train,
         seed=seeding.derive(seed, "look-ahead"),
+        mask=mask,
     )
     return look_ahead(trainer, steps=scoring.lookahead_steps, lr=scoring.lookahead_lr)

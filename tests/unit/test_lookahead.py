@@ -9,11 +9,13 @@ from torch import nn
 
 from flows.recipes import demo, smoke
 from models import seeding
+from models.criteria.growth import growth_under
 from models.criteria.registry import CRITERIA
 from models.errors import SpecError
 from models.gradients import ScoringBatches
 from models.images import ImageSet
 from models.lookahead import look_ahead
+from models.masks import Mask
 from models.spec_fields import fingerprint, override
 from models.specs import DataSpec, JobSpec, TrainSpec
 from models.trainer import Trainer
@@ -58,11 +60,30 @@ def test_growth_is_the_change_of_magnitude_and_leaves_the_network_alone() -> Non
     with torch.no_grad():
         target[1].weight.copy_(network[1].weight * torch.tensor([[2.0, -3.0, 0.5, -0.5]]))  # type: ignore[operator]
     given = ScoringBatches()
-    given.look_ahead = lambda asked: target if asked is network else None  # type: ignore[assignment,return-value]
+    given.look_ahead = lambda asked, mask: target if asked is network and mask is None else None  # type: ignore[assignment,return-value]
     before = network[1].weight.detach().clone()  # type: ignore[operator]
     scores = CRITERIA["growth"].score(network, given, seeding.generator(0), density=0.1)
     assert torch.allclose(scores["1.weight"], before.abs() * torch.tensor([[1.0, 2.0, -0.5, -0.5]]))
     assert torch.equal(network[1].weight, before)  # type: ignore[arg-type]
+
+
+def test_growth_under_a_mask_trains_what_the_mask_keeps() -> None:
+    network, asked = linear(), []
+    given = ScoringBatches()
+
+    def ahead(start: nn.Module, mask: Mask | None) -> nn.Module:
+        asked.append(mask)
+        one = dataclasses.replace(trainer(copy.deepcopy(start)), mask=mask)
+        return look_ahead(one, steps=2, lr=0.2)
+
+    given.look_ahead = ahead
+    weight = network[1].weight.detach().clone()  # type: ignore[operator]
+    mask = {"1.weight": torch.arange(12).view(3, 4) % 3 > 0}
+    found = growth_under(mask)(network, given, seeding.generator(0), density=0.1)["1.weight"]
+    assert asked == [mask]
+    assert torch.equal(found[~mask["1.weight"]], -weight.abs()[~mask["1.weight"]])
+    assert bool((found[mask["1.weight"]] != 0).all())
+    assert torch.equal(network[1].weight, weight)  # type: ignore[arg-type]
 
 
 def test_batches_that_cannot_look_ahead_are_refused() -> None:

@@ -1,6 +1,7 @@
 """The cut by paths: strengths on paper, SynFlow as a special case, nested masks, masks that carry paths where ranks alone do not."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,11 +11,12 @@ from torch import nn
 from flows.recipes import small_cifar_scorer
 from models import gates, masks
 from models.allocation import global_topk
+from models.criteria.contract import ScoreFn
 from models.criteria.magnitude import magnitude
 from models.criteria.smallest_paths import CONTRAST, smallest_paths
 from models.criteria.synaptic_flow import ranks_by_flow, synflow
 from models.errors import DataError
-from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_in_layer
+from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
 from models.scorer_criterion import as_criterion, looking_ahead
 from models.scorers.mlp import MlpScorer
 from models.scorers.registry import scorer_config, scorer_from_config
@@ -108,7 +110,8 @@ def test_a_scorer_with_this_head_comes_back_from_its_card_and_looks_ahead() -> N
     assert masks.kept(global_topk(scores, 0.1)) == round(0.1 * sum(score.numel() for score in scores.values()))
 
     class Ahead(list):
-        def look_ahead(self, network: nn.Module) -> nn.Module:
+        def look_ahead(self, network: nn.Module, mask: masks.Mask | None) -> nn.Module:
+            assert mask is None
             grown = globals()["network"]()
             with torch.no_grad():
                 for param in grown.parameters():
@@ -117,6 +120,40 @@ def test_a_scorer_with_this_head_comes_back_from_its_card_and_looks_ahead() -> N
 
     ahead = looking_ahead(scorer)(one, Ahead(BATCHES), generator(1), density=0.1)
     assert any(not torch.equal(ahead[name], scores[name]) for name in scores)
+
+
+def test_ranks_among_some_on_paper() -> None:
+    found = rank_among(torch.tensor([[3.0, 9.0, 5.0], [4.0, 1.0, 2.0]]), torch.tensor([[True, False, True], [False, True, True]]))
+    assert found.tolist() == [[0.625, 0.0, 0.875], [0.0, 0.125, 0.375]]
+
+
+def test_what_is_not_among_the_candidates_dies_first() -> None:
+    one = network()
+    among = {name: torch.rand(param.shape, generator=generator(5)) < 0.3 for name, param in masks.prunable(one).items()}
+    scores = HEAD.criterion(noise, among)(one, BATCHES, generator(1), density=0.02)
+    for density in (0.2, 0.05, 0.02):
+        cut = global_topk(scores, density)
+        assert not any(bool((keep & ~among[name]).any()) for name, keep in cut.items())
+    wide = global_topk(scores, 0.6)
+    assert all(bool((wide[name] | ~keep).all()) for name, keep in among.items())
+
+
+def test_the_scorer_chooses_the_candidates_that_train() -> None:
+    one, seen = network(), []
+
+    def growth_under(mask: masks.Mask | None) -> ScoreFn:
+        seen.append(mask)
+        return noise
+
+    head = replace(HEAD, candidates=0.3, blend=0.0)
+    scores = head.looking_ahead(growth_under, magnitude)(one, BATCHES, generator(1), density=0.05)
+    [chosen] = seen
+    expected = global_topk(head.criterion(magnitude)(one, BATCHES, generator(1), density=0.3), 0.3, floor=1)
+    assert masks.checksum(chosen) == masks.checksum(expected)
+    cut = global_topk(scores, 0.05)
+    assert masks.kept(cut) == round(0.05 * masks.total(cut)) and masks.overlap(cut, chosen) < 1
+    assert not any(bool((keep & ~chosen[name]).any()) for name, keep in cut.items())
+    assert gates.effective_density(one, cut, (3, 8, 8)) > 0.9 * 0.05
 
 
 @pytest.mark.parametrize("described", [{"kind": "paths"}, {"kind": "roads"}, [], {**HEAD.to_plain(), "more": 1}])
