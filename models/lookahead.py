@@ -1,4 +1,4 @@
-"""Looking ahead: a short training, dense or of candidates, before the cut, rewound afterwards. What it costs is counted with the scoring."""
+"""Looking ahead: a short training of all weights or some before the cut, rewound afterwards. Its cost counts as scoring."""
 
 from itertools import count
 

@@ -12,6 +12,7 @@ a while, from the weights it would start with, and what grows there is ranked an
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,28 +37,32 @@ class Paths:
     """`contrast` per ln(1 / density): a ranking counts for more the fewer weights are left, 1.0 = the best of a layer is
     1 / density times as strong as its worst. Where the scorer looks ahead, growth is worth more trust: `contrast_ahead`, and
     `blend` is the share of the learned ranking beside it, `candidates` the density of the network that trains (1.0 = all of it).
+    `hubs_ahead` below 1.0 spreads the paths of what grows over more channels than SynFlow does: with less known of its weights than
+    growth, a mask is better off with few strong channels.
     """
 
     contrast: float
     contrast_ahead: float
     blend: float
     candidates: float = 1.0
+    hubs_ahead: float = 1.0
 
     def at(self, density: float) -> float:
         """The exponent of the ranks when so many weights are left."""
         return LEAST_CONTRAST + self.contrast * math.log(1 / density)
 
-    def criterion(self, score: ScoreFn, among: Mask | None = None) -> ScoreFn:
+    def criterion(self, score: ScoreFn, among: Mask | None = None, hubs: float = 1.0) -> ScoreFn:
         """`score` as it ranks inside layers, cut by paths; ranks of death as in SynFlow: one score vector for all densities.
 
-        The weights of `among` outlive all others, and are ranked among themselves.
+        The weights of `among` outlive all others, and are ranked among themselves. `hubs` as in `ranks_by_flow`.
         """
 
         def by_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
             raw = score(network, batches, generator, head=head, density=density)
             ranks = {name: rank_among(values, among[name]) if among else rank_in_layer(values) for name, values in raw.items()}
             sizes = {name: param.detach().abs().mean() for name, param in prunable(network, head=head).items()}
-            return ranks_by_flow(network, lambda alive: self._strengths(ranks, sizes, alive, among), batches, density=density)
+            strengths = partial(self._strengths, ranks, sizes, among)
+            return ranks_by_flow(network, strengths, batches, density=density, hubs=hubs)
 
         return by_paths
 
@@ -70,7 +75,7 @@ class Paths:
             if self.candidates < 1:
                 first = self.criterion(learned)(network, batches, generator, head=head, density=self.candidates)
                 chosen = global_topk(first, self.candidates, floor=1)
-            by_paths = ahead.criterion(blended(growth_under(chosen), learned, self.blend), chosen)
+            by_paths = ahead.criterion(blended(growth_under(chosen), learned, self.blend), chosen, self.hubs_ahead)
             return by_paths(network, batches, generator, head=head, density=density)
 
         return grown
@@ -79,7 +84,7 @@ class Paths:
         """Where only layers are at hand, not the network: the ranking as it is."""
         return raw
 
-    def _strengths(self, ranks: Scores, sizes: dict[str, Tensor], alive: float, among: Mask | None = None) -> Scores:
+    def _strengths(self, ranks: Scores, sizes: dict[str, Tensor], among: Mask | None, alive: float) -> Scores:
         raw = {name: (self.at(alive) * rank).exp() for name, rank in ranks.items()}
         scaled = {name: values * (sizes[name] / values.mean()) for name, values in raw.items()}
         return {name: torch.where(among[name], values, FAINT * values) for name, values in scaled.items()} if among else scaled

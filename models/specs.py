@@ -168,6 +168,7 @@ class ScorerSpec(Spec):
     `allocation` "paths" lets paths compete by the ranking inside layers (models/path_allocation.py): `contrast` says how far it
     counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there. `candidates` is
     the density of the network that looks ahead, chosen by the ranking: below 1.0 nothing else is kept at smaller densities.
+    `hubs_ahead` below 1.0 spreads the paths of what grows over more channels than SynFlow would.
     """
 
     kind: Annotated[str, Known(_scorers)]
@@ -185,5 +186,6 @@ class ScorerSpec(Spec):
     contrast_ahead: Annotated[float, Range(least=0)] = 1.0
     blend: Annotated[float, Range(least=0, most=1)] = 0.0
     candidates: Density = 1.0
+    hubs_ahead: Annotated[float, Range(least=0, most=1)] = 1.0
     seed: Seed = 0
     job: JobSpec = JobSpec()

@@ -31,12 +31,14 @@ def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     return ranks_by_flow(network, lambda alive: strengths, batches, density=density)
 
 
-def ranks_by_flow(network: nn.Module, strengths: Callable[[float], Mapping[str, Tensor]], batches: Batches, *, density: float) -> Scores:
+def ranks_by_flow(
+    network: nn.Module, strengths: Callable[[float], Mapping[str, Tensor]], batches: Batches, *, density: float, hubs: float = 1.0
+) -> Scores:
     """The ranks of `synflow` with other numbers in the place of abs(w).
 
     `strengths(alive)` gives positive numbers of the shapes of the weights that compete, for an iteration in which `alive` of
-    their weights are left; the other parameters count by their absolute values. Raises DivergedError when the flow is beyond
-    float64.
+    their weights are left; the other parameters count by their absolute values. `hubs` tempers the flow (see `tempered`). Raises
+    DivergedError when the flow is beyond float64.
     """
     linear = linearised(network)
     params = {name: param for name, param in linear.named_parameters() if name in strengths(1.0)}
@@ -47,9 +49,24 @@ def ranks_by_flow(network: nn.Module, strengths: Callable[[float], Mapping[str, 
             for name, strength in strengths(density_of(alive)).items():
                 params[name].copy_(strength)
         apply_(linear, alive)
-        return flow(linear, params, ones)
+        flows = flow(linear, params, ones)
+        if hubs == 1.0:
+            return flows
+        return {name: tempered(values, params[name].detach(), alive[name], hubs) for name, values in flows.items()}
 
     return ranks_of_death(score_at, params, ITERATIONS, density)
+
+
+def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tensor:
+    """The flow through a layer's weights with less of a lead for those whose channels carry much already.
+
+    Each weight's flow is its strength times what its paths carry beside it; the latter, relative to its mean over the layer, is taken
+    to the power `hubs`. 1.0 = the flow itself, by which the rich get richer until few channels carry all; 0.0 = strength alone inside
+    the layer. What a layer carries as a whole stays about the same.
+    """
+    beside = torch.where(alive, flow / strength, 0.0)
+    mean = beside.sum() / alive.sum().clamp(min=1)
+    return torch.where(alive, strength * mean * (beside / mean.clamp(min=torch.finfo(mean.dtype).tiny)) ** hubs, 0.0)
 
 
 def linearised(network: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from models.allocation import global_topk
 from models.criteria.contract import ScoreFn
 from models.criteria.magnitude import magnitude
 from models.criteria.smallest_paths import CONTRAST, smallest_paths
-from models.criteria.synaptic_flow import ranks_by_flow, synflow
+from models.criteria.synaptic_flow import ranks_by_flow, synflow, tempered
 from models.errors import DataError
 from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
 from models.scorer_criterion import as_criterion, looking_ahead
@@ -49,7 +49,7 @@ def test_the_contrast_grows_as_weights_die() -> None:
 
 def test_strengths_keep_the_layers_mean_size_and_spread_by_the_contrast() -> None:
     ranks, sizes = {"a": torch.tensor([0.25, 0.75])}, {"a": torch.tensor(3.0, dtype=torch.float64)}
-    low, high = HEAD._strengths(ranks, sizes, 0.1)["a"].tolist()
+    low, high = HEAD._strengths(ranks, sizes, None, 0.1)["a"].tolist()
     assert (low + high) / 2 == pytest.approx(3.0)
     assert high / low == pytest.approx(math.exp(0.5 * HEAD.at(0.1)))
 
@@ -72,6 +72,27 @@ def test_masks_are_exact_nested_and_on_paths_where_the_ranking_alone_leaves_dead
     alone = global_topk(noise(one, BATCHES, generator(1), density=0.02), 0.02)
     alive = [gates.effective_density(one, mask, (3, 8, 8)) for mask in (cuts[-1], alone)]
     assert alive[0] > 0.9 * 0.02 > alive[1]
+
+
+def test_a_tempered_flow_on_paper() -> None:
+    strength, beside = torch.tensor([1.0, 2.0, 5.0, 1.0]).double(), torch.tensor([9.0, 1.0, 4.0, 2.0]).double()
+    alive = torch.tensor([True, True, False, True])
+    dead = strength * alive
+    assert torch.allclose(tempered(beside * dead, dead, alive, 1.0), beside * dead)
+    assert tempered(beside * dead, dead, alive, 0.5).tolist() == pytest.approx([6.0, 4.0, 0.0, 8.0**0.5])  # the mean beside is 4
+    assert tempered(beside * dead, dead, alive, 0.0).tolist() == pytest.approx([4.0, 8.0, 0.0, 4.0])
+    assert tempered(dead * 0, dead * 0, alive & False, 0.5).tolist() == [0.0] * 4
+
+
+def test_fewer_hubs_spread_the_paths_over_more_channels() -> None:
+    one, used = network(), []
+    for hubs in (1.0, 0.5, 0.1):
+        head = replace(HEAD, hubs_ahead=hubs, blend=0.0)
+        scores = head.looking_ahead(lambda mask: noise, magnitude)(one, BATCHES, generator(1), density=0.05)
+        cut = global_topk(scores, 0.05)
+        assert gates.effective_density(one, cut, (3, 8, 8)) > 0.9 * 0.05
+        used.append(sum(int(keep.flatten(1).any(1).sum()) for keep in cut.values()))
+    assert used[0] < used[1] < used[2]
 
 
 def test_of_two_weights_on_equal_paths_the_better_ranked_survives() -> None:
