@@ -40,20 +40,22 @@ def disturbed(stage: Stage, name: str, victims: list[str], length: float, expect
     """Kill each of `victims` at a random moment of the run, restart it, and give the command until it ends well."""
     begin, steps_before = time.monotonic(), stage.steps_done()
     run, starts, kills, after = stage.start_run(name), 1, [], []
+    most_starts = len(victims) + SPARE_STARTS
     moments = sorted(chance.uniform(1, length) for _ in victims)
     for victim, moment in zip(victims, moments, strict=True):
-        time.sleep(max(0.0, begin + moment - time.monotonic()))
         struck = False
-        while run.poll() is None and not (struck := stage.kill(victim, run, chance)):
-            time.sleep(0.2)  # Ray has no worker at this moment
+        while not struck and run.poll() != 0 and starts < most_starts:
+            if run.poll():  # of the kill before
+                run, starts = stage.start_run(name), starts + 1
+            elif time.monotonic() >= begin + moment:
+                struck = stage.kill(victim, run, chance)  # not so where Ray has no worker at this moment
+            time.sleep(0 if struck else 0.1)
         if struck:
             kills.append(victim)
             after.append(round(time.monotonic() - begin, 1))
             stage.restart(victim)
-        if run.poll():
-            run, starts = stage.start_run(name), starts + 1
     status = exit_status(run, HANG_SECONDS)
-    while status != 0 and starts < len(victims) + SPARE_STARTS:
+    while status != 0 and starts < most_starts:
         starts += 1
         status = exit_status(stage.start_run(name), HANG_SECONDS)
     same = status == 0 and result(stage.storage, name) == expected
