@@ -126,7 +126,7 @@ def starting_network(job: Job, spec: NetworkSpec, arrays: ImageArrays) -> nn.Mod
 
     Whatever else is random in the arm belongs to its own seed.
     """
-    seed, name = job.config["seed"], job.config["control"]
+    seed, name = job.config["seed"], job.config.get("control")
     control = CONTROLS[name] if name else Control()
     network = initial_network(spec, arrays, control.init_seed(seed) if control.init_seed else seed)
     if job.config["state"]:
