@@ -153,6 +153,11 @@ class ScoringSpec(Spec):
     lookahead_steps: Natural = 0  # of training before the cut, rewound afterwards; 0 = the strict track
     lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
 
+    @property
+    def strict(self) -> "ScoringSpec":
+        """The same batches without a probe."""
+        return ScoringSpec(batches=self.batches, batch_size=self.batch_size)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerSpec(Spec):

@@ -11,7 +11,7 @@ from models.method_names import trains
 from models.methods.registry import parse
 from models.protocol import Protocol
 from models.spec_fields import to_plain
-from models.specs import DENSE, DataSpec, NetworkSpec
+from models.specs import DENSE, LOOKING_AHEAD, DataSpec, NetworkSpec
 from tasks.run import Run
 from tasks.steps import TASK, Report, Step, run_step
 from tasks.worker import retrain_arm as worker
@@ -81,7 +81,7 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
     """
     fanout = run.spec.fanout
     key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
-    protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring)
+    protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD)
     known = {**arm.identity, "protocol": protocol.fields()} | ({"settings": arm.trained_by["settings"]} if arm.trained_by else {})
 
     def work(step: Step) -> Report:

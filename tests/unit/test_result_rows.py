@@ -119,9 +119,9 @@ def test_the_second_table_is_of_methods_without_a_target() -> None:
     assert b"grda" in accuracy_density_plot(summarize(LANDED), "svg")
 
 
-def protocol(changes: dict | None = None) -> dict[str, str]:
+def protocol(changes: dict | None = None, *, looks_ahead: bool = False) -> dict[str, str]:
     spec = override(demo(), changes or {})
-    return Protocol(data=spec.data, train=spec.fanout.train, scoring=spec.scoring).fields()
+    return Protocol(data=spec.data, train=spec.fanout.train, scoring=spec.scoring, looks_ahead=looks_ahead).fields()
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,17 @@ def test_arms_of_two_protocols_make_no_table(changes: dict, part: str) -> None:
     assert "net on digits" in str(caught.value) and "\n" not in str(caught.value)
     assert len(summarize([arms[0], arms[1] | {"dataset": "other"}])) == 2  # two tables
     assert len(summarize([arms[0], arms[1] | {"protocol": first}])) == 2
+
+
+def test_a_probe_counts_among_arms_that_look_ahead_alone() -> None:
+    probes = [{"scoring.lookahead_steps": steps} for steps in (5, 9)]
+    strict = [arm(method, 0.1, 1, 0.8) | {"protocol": protocol(probe)} for method, probe in zip(("snip", "grasp"), probes, strict=True)]
+    ahead = [
+        arm("growth", 0.1, seed, 0.8) | {"protocol": protocol(probe, looks_ahead=True)} for seed, probe in zip((1, 2), probes, strict=True)
+    ]
+    assert len(summarize([*strict, ahead[0]])) == 3
+    with pytest.raises(DataError, match="differ in lookahead [0-9a-f]{12} \\(growth seed 1\\), [0-9a-f]{12} \\(growth seed 2\\)"):
+        summarize([*strict, *ahead])
 
 
 def test_where_the_images_are_and_how_many_seeds_there_are_is_no_protocol() -> None:
