@@ -118,7 +118,7 @@ def small_cifar_scorer() -> ExperimentSpec:
         scorer=replace(base.scorer, **CHAMPION),
         fanout=replace(
             base.fanout,
-            methods=("erk", "snip", "synflow", "smallest_paths", "growth", "scorer", "scorer_growth"),
+            methods=("erk", "snip", "synflow", "smallest_paths", "growth", "growth_paths", "scorer", "scorer_growth"),
             densities=(0.05, 0.02, 0.01),
             seeds=(10, 11, 12),
             min_per_layer=1,

@@ -18,7 +18,7 @@ Natural = Annotated[int, Range(least=0)]
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 SCORER_GROWTH = "scorer_growth"  # the scorer that looks ahead: growth takes part in its ranking
 LEARNED = (SCORER, SCORER_GROWTH)
-LOOKING_AHEAD = ("growth", SCORER_GROWTH)
+LOOKING_AHEAD = ("growth", "growth_paths", SCORER_GROWTH)
 TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
 

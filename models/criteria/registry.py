@@ -7,7 +7,7 @@ from models.criteria.growth import growth
 from models.criteria.magnitude import magnitude, magnitude_iterative, random
 from models.criteria.random_walks import phew
 from models.criteria.sensitivity import force, snip, snip_iterative
-from models.criteria.smallest_paths import smallest_paths
+from models.criteria.smallest_paths import growth_paths, smallest_paths
 from models.criteria.synaptic_flow import synflow
 from models.criteria.tangent_kernel import ntk_sap
 
@@ -29,4 +29,5 @@ CRITERIA: dict[str, Criterion] = {
     "ntk_sap": Criterion(ntk_sap),
     "phew": Criterion(phew),
     "growth": Criterion(growth),
+    "growth_paths": Criterion(growth_paths),
 }

@@ -1,24 +1,35 @@
-"""The rule of thumb that a learned scorer has to beat: small weights grow, so keep the smallest, on strong paths."""
+"""The rules of thumb that a learned scorer has to beat: small weights grow, so keep the smallest, on strong paths.
+
+Our own, from no paper: each is the cut of the recipes' scorer with -abs(w) in the place of what it learned.
+"""
 
 import torch
 from torch import nn
 
+from models.criteria.growth import growth_under
 from models.criteria.magnitude import magnitude
 from models.gradients import Batches
 from models.masks import Scores
 from models.path_allocation import Paths
 
-CONTRAST = 1.0  # of the recipes' scorer: what differs is the ranking alone
+# the head of the recipes' scorer: what differs is the ranking alone
+HEAD = Paths(contrast=1.0, contrast_ahead=1.0, blend=0.0, candidates=0.2, hubs_ahead=0.25)
 
 
 def smallest_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
-    """-abs(w) ranked inside each layer and cut by paths, as the scorer of the recipes is: its control without learning.
+    """-abs(w) ranked inside each layer and cut by paths: the control of `scorer`.
 
-    Our own rule, from no paper. Of `batches` only the image shape counts. Ranks as in `synflow`; raises DivergedError when the
-    flow is beyond float64.
+    Of `batches` only the image shape counts. Ranks as in `synflow`; raises DivergedError when the flow is beyond float64.
     """
-    by_paths = Paths(contrast=CONTRAST, contrast_ahead=CONTRAST, blend=0.0).criterion(_smallest)
-    return by_paths(network, batches, generator, head=head, density=density)
+    return HEAD.criterion(_smallest)(network, batches, generator, head=head, density=density)
+
+
+def growth_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
+    """What grows most among a fifth of the weights, chosen by `smallest_paths`, cut by paths: the control of `scorer_growth`.
+
+    Ranks as in `synflow`. Raises SpecError where the batches cannot look ahead, DivergedError when the flow is beyond float64.
+    """
+    return HEAD.looking_ahead(growth_under, _smallest)(network, batches, generator, head=head, density=density)
 
 
 def _smallest(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:

@@ -1,6 +1,7 @@
 """The cut by paths: strengths on paper, SynFlow as a special case, nested masks, masks that carry paths where ranks alone do not."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +14,8 @@ from models import gates, masks
 from models.allocation import global_topk
 from models.criteria.contract import ScoreFn
 from models.criteria.magnitude import magnitude
-from models.criteria.smallest_paths import CONTRAST, smallest_paths
+from models.criteria.smallest_paths import HEAD as RULE
+from models.criteria.smallest_paths import growth_paths, smallest_paths
 from models.criteria.synaptic_flow import ranks_by_flow, synflow, tempered
 from models.errors import DataError
 from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
@@ -192,4 +194,27 @@ def test_one_layer_keeps_its_smallest_weights() -> None:
 
 
 def test_the_rule_without_learning_cuts_as_the_recipes_scorer_does() -> None:
-    assert small_cifar_scorer().scorer.contrast == CONTRAST
+    recipe = small_cifar_scorer().scorer
+    assert all(getattr(recipe, name) == getattr(RULE, name) for name in ("contrast", "contrast_ahead", "blend", "candidates", "hubs_ahead"))
+
+
+def test_the_rule_that_looks_ahead_trains_its_own_fifth_and_keeps_what_grew() -> None:
+    one, seen = network(), []
+
+    class Ahead(list):
+        def look_ahead(self, network: nn.Module, mask: masks.Mask | None) -> nn.Module:
+            seen.append(mask)
+            grown = deepcopy(network)
+            with torch.no_grad():
+                for param in masks.prunable(grown).values():
+                    param[0] *= 3.0  # the first row or filter of every layer
+            return grown
+
+    scores = growth_paths(one, Ahead(BATCHES), generator(1), density=0.05)
+    [chosen] = seen
+    expected = global_topk(smallest_paths(one, BATCHES, generator(1), density=0.2), 0.2, floor=1)
+    assert masks.checksum(chosen) == masks.checksum(expected)
+    cut = global_topk(scores, 0.05)
+    assert not any(bool((keep & ~chosen[name]).any()) for name, keep in cut.items())
+    grew, did_not = ((cut["3.weight"][rows].sum() / chosen["3.weight"][rows].sum()).item() for rows in (slice(1), slice(1, None)))
+    assert grew > 2 * did_not
