@@ -20,13 +20,14 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models import errors
 from models.spec_fields import from_plain
 from models.specs import JobSpec
 from tasks.capacity import check_capacity
+from tasks.process_group import NodeTorchConfig
 from tasks.settings import Settings
 
 Event = dict[str, Any]
@@ -50,7 +51,7 @@ class Launcher:
         trainer = TorchTrainer(
             loop,
             train_loop_config=config,
-            torch_config=TorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+            torch_config=NodeTorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=job.workers,
                 use_gpu=job.gpus_per_worker > 0,

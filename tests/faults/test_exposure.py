@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -50,6 +51,25 @@ def listening(processes: list[psutil.Process]) -> set[tuple[str, str]]:
             sockets = process.net_connections("inet")
             found |= {(one.laddr.ip, " ".join(process.cmdline()[:4])) for one in sockets if one.status == psutil.CONN_LISTEN}
     return found
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[set[tuple[str, str]]]:
+    """What a process and its children listen on in the time of this block, also where it is gone at its end."""
+    found: set[tuple[str, str]] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            found.update(listening([psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watcher.join()
 
 
 def on_loopback(address: str) -> bool:
@@ -153,10 +173,11 @@ def test_an_embedded_run_listens_on_loopback_and_writes_no_secret_down(tmp_path:
     home = tmp_path / "home"
     # a short folder: paths of Ray's sockets have 107 bytes
     with tempfile.TemporaryDirectory() as sessions, running(home, TMPDIR=sessions, **PLANTED, **NAMED) as process:
-        lines = read_until(process, "[done]", "round 0")  # Ray Train, its controller and its workers have been there
+        with watched(process.pid) as found:
+            lines = read_until(process, "[done]", "round 0")
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found = listening(family)
         assert len(found) >= 4, "Prefect, Ray's head, its dashboard and a worker at least"
+        assert any("RayTrainWorker" in program for _, program in found), "where the ranks of a round meet"
         assert {one for one in found if not on_loopback(one[0])} == set()
         assert telling(family[1:]) == []
         assert holding(Path(sessions), words) == []  # Ray's logs, which go with the run
