@@ -30,18 +30,24 @@ class TrainingState(NamedTuple):
 
 
 def dump_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A safetensors file holding the tensors, their order and the metadata; equal input gives equal bytes."""
+    """A safetensors file holding the tensors, their order, the metadata and a SHA-256 of all that; equal input gives equal bytes."""
     plain = {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()) for name, tensor in tensors.items()}
-    header = json.dumps({"order": list(plain), "metadata": dict(metadata or {})})
-    return safetensors.torch.save(plain, {HEADER_KEY: header})
+    header = {"order": list(plain), "metadata": dict(metadata or {})}
+    return safetensors.torch.save(plain, {HEADER_KEY: json.dumps(header | {"sha256": _digest(plain, header)})})
 
 
 def load_tensors(data: bytes, *, source: str = "tensors") -> dict[str, Tensor]:
-    """The tensors on the CPU, in the order they were given. Raises DataError, which names `source`, for anything else."""
-    order = _header(data, source)["order"]
+    """The tensors on the CPU, in the order they were given.
+
+    Raises DataError, which names `source`, for anything else, and where the content is not what was written.
+    """
+    header = _header(data, source)
     try:
         tensors = safetensors.torch.load(data)
-        return {name: tensors.pop(name) for name in order} | tensors
+        ordered = {name: tensors.pop(name) for name in header["order"]} | tensors
+        if "sha256" in header and header["sha256"] != _digest(ordered, header):
+            raise ValueError("its content has not the SHA-256 that it was written with")
+        return ordered
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise _corrupt(source, error) from error
 
@@ -49,6 +55,14 @@ def load_tensors(data: bytes, *, source: str = "tensors") -> dict[str, Tensor]:
 def read_metadata(data: bytes, *, source: str = "tensors") -> dict[str, str]:
     """The metadata given to `dump_tensors`; empty for a safetensors file of another program. Raises DataError."""
     return _header(data, source)["metadata"]
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([header["order"], header["metadata"]]).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _header(data: bytes, source: str) -> dict[str, Any]:
@@ -61,7 +75,7 @@ def _header(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _corrupt(source: str, error: Exception) -> DataError:
-    return DataError(f"{source}: not a complete safetensors file ({' '.join(str(error).split())})")
+    return DataError(f"{source}: not an intact safetensors file ({' '.join(str(error).split())})")
 
 
 def save_training_state(

@@ -31,4 +31,4 @@ def parse_scorer_files(card: bytes, weights: bytes, where: str) -> tuple[dict[st
             raise TypeError("scorer is no object")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"scorer: {where} has no readable card ({error})") from error
-    return described, load_tensors(weights)
+    return described, load_tensors(weights, source=f"scorer: {where}")

@@ -13,10 +13,9 @@ from models.specs import DataSpec, IrpSpec, NetworkSpec
 from storage import paths
 from storage.feature_table import Part, commit_dataset, write_shard
 from storage.image_datasets import ImageArrays
-from storage.mask_files import load_mask
 from tasks.worker.job import Job, body, images
 from tasks.worker.scoring_batches import scoring_batches
-from tasks.worker.train_network import initial_network, load_state, read_state
+from tasks.worker.train_network import initial_network, load_state, read_mask, read_state
 
 
 @body
@@ -50,7 +49,7 @@ def _part(job: Job, arrays: ImageArrays, irp: IrpSpec, source: dict[str, Any], p
     params = prunable(network, head=spec.prune_head)
     gradients = mean_gradients(network, scoring_batches(job, arrays, source["seed"]), params)
     cuts = (paths.mask(run.round(spec.label, source["seed"], index)) for index in range(irp.rounds))
-    survived = rounds_survived([load_mask(job.store.read(key)) for key in cuts])
+    survived = rounds_survived([read_mask(job, key) for key in cuts])
     trained = read_state(job, paths.weights(run.round(spec.label, source["seed"], 0)))
     facts = layer_facts(params, gradients)
     metadata = {

@@ -18,10 +18,10 @@ from models.specs import DataSpec, IrpSpec, NetworkSpec
 from models.trainer import Trainer
 from storage import paths
 from storage.image_datasets import ImageArrays
-from storage.mask_files import dump_mask, load_mask
+from storage.mask_files import dump_mask
 from tasks.worker.job import Job, body, images
 from tasks.worker.scoring_batches import scoring_batches
-from tasks.worker.train_network import dump_state, initial_network, load_state, read_state, train_network
+from tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
 
 
 @body
@@ -91,7 +91,7 @@ def _scores(job: Job, network: nn.Module, arrays: ImageArrays, irp: IrpSpec, spe
 def _mask_before(job: Job, network: nn.Module, spec: NetworkSpec) -> Mask:
     if job.config["round"] == 0:
         return masks.full(masks.prunable(network, head=spec.prune_head))
-    return load_mask(job.store.read(paths.mask(job.config["step_before"])))
+    return read_mask(job, paths.mask(job.config["step_before"]))
 
 
 def _keep_states(job: Job, network: nn.Module, source: str, rewind_step: int) -> Any:

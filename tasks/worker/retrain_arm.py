@@ -24,9 +24,8 @@ from models.trainer import Trainer
 from models.training import evaluate
 from storage import paths
 from storage.image_datasets import ImageArrays
-from storage.mask_files import load_mask
 from tasks.worker.job import Job, body, images
-from tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_state, train
+from tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 
 
 @body
@@ -93,7 +92,7 @@ def _mask(job: Job, network: nn.Module, spec: NetworkSpec) -> Mask | None:
     if job.config.get("method"):
         return None
     key = job.config["mask"]
-    return load_mask(job.store.read(key)) if key else masks.full(masks.prunable(network, head=spec.prune_head))
+    return read_mask(job, key) if key else masks.full(masks.prunable(network, head=spec.prune_head))
 
 
 def _evaluated(trainer: Trainer, plain: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int) -> dict[str, Any]:
@@ -132,5 +131,5 @@ def starting_network(job: Job, spec: NetworkSpec, arrays: ImageArrays) -> nn.Mod
     if job.config["state"]:
         load_state(network, read_state(job, job.config["state"]))
     if control.weights:
-        control.weights(network, load_mask(job.store.read(job.config["mask"])))
+        control.weights(network, read_mask(job, job.config["mask"]))
     return network

@@ -29,6 +29,7 @@ from models.trainer import Trainer
 from models.training import EpochReport, fit
 from storage.checkpoints import CHECKPOINT_FILES, STATE, TrainingState, dump_tensors, load_tensors, load_training_state, save_training_state
 from storage.image_datasets import ImageArrays
+from storage.mask_files import load_mask
 from storage.paths import RunPaths
 from tasks.worker.job import Job
 from tasks.worker.watchdog import watched
@@ -144,7 +145,12 @@ def dump_state(network: nn.Module) -> bytes:
 
 def read_state(job: Job, key: str) -> dict[str, Tensor]:
     """Weights and buffers from the store."""
-    return load_tensors(job.store.read(key))
+    return load_tensors(job.store.read(key), source=job.store.uri(key))
+
+
+def read_mask(job: Job, key: str) -> Mask:
+    """A mask from the store."""
+    return load_mask(job.store.read(key), source=job.store.uri(key))
 
 
 def _wrap(job: Job, network: nn.Module) -> nn.Module:

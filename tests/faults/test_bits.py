@@ -1,6 +1,7 @@
 """Same spec, same seed, same machine: the same bits, undisturbed and across a resume."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -53,4 +54,25 @@ def test_a_driver_killed_between_rounds(undisturbed: dict[str, Any], tmp_path: P
     assert "[cached] lenet300-100 seed 0 round 0" in done.stdout
     assert report.stat().st_mtime_ns == before
     assert same(undisturbed, bits(tmp_path))
+    assert not processes_of(tmp_path)
+
+
+@fault(
+    3,
+    "one bit of a finished round's mask flips before the next round reads it",
+    "the run ends with the file named, nothing is trained on it",
+)
+def test_a_mask_that_changed_on_the_disk(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        read_until(process, "[done]", "round 0")
+        os.kill(process.pid, signal.SIGKILL)
+    source = tmp_path / "storage/runs" / RUN / "irp/lenet300-100-seed0"
+    mask = source / "round-000/mask.safetensors"
+    data = mask.read_bytes()
+    mask.write_bytes(data[:-1] + bytes([data[-1] ^ 8]))
+    shutil.rmtree(source / "round-001", ignore_errors=True)
+    done = run(tmp_path)
+    assert done.returncode == 2, done.stdout[-3000:]
+    assert f"{mask}: not an intact safetensors file" in done.stderr and "Traceback" not in done.stderr
+    assert not (source / "round-001/report.json").exists()
     assert not processes_of(tmp_path)

@@ -61,8 +61,20 @@ def test_files_of_other_programs_are_read():
     ids=["empty", "no object", "pickle", "cut", "foreign header"],
 )
 def test_corrupt_bytes_are_a_data_error_that_names_the_file(data: bytes):
-    with pytest.raises(DataError, match=r"^weights.safetensors: not a complete safetensors file [^\n]+$"):
+    with pytest.raises(DataError, match=r"^weights.safetensors: not an intact safetensors file [^\n]+$"):
         load_tensors(data, source="weights.safetensors")
+
+
+def test_every_changed_byte_of_a_file_is_noticed():
+    data = dump_tensors({"a": torch.arange(5.0), "flag": torch.tensor(True), "none": torch.zeros(0, 3)}, {"made": "here"})
+    start = 8 + int.from_bytes(data[:8], "little")
+    assert len(data) > start + 20
+    for place in range(start, len(data)):
+        spoiled = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with pytest.raises(DataError, match="^weights: not an intact safetensors file .its content has not the SHA-256"):
+            load_tensors(spoiled, source="weights")
+    with pytest.raises(DataError, match="SHA-256"):
+        load_tensors(data.replace(b"here", b"hare"))
 
 
 def trained(steps: int, momentum: float = 0.9) -> tuple[nn.Module, torch.optim.SGD]:
