@@ -2,6 +2,7 @@
 
 import os
 
+from models.errors import without_password
 from tasks import settings as settings_module
 
 QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING"}
@@ -18,4 +19,4 @@ def sync_with_mlflow(name: str) -> str:
     done = sync_run(settings, name)
     scorer = f"scorer version {done['version']}" if done["version"] else "no scorer yet"
     counts = f"{done['records']} records had waited, {done['steps']} steps were made up from storage"
-    return f"{settings.mlflow_uri} has all of {name}: {counts}, {scorer}"
+    return f"{without_password(settings.mlflow_uri)} has all of {name}: {counts}, {scorer}"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from models.errors import SpecError, not_allowed, unknown_name
+from models.errors import CREDENTIALS, SpecError, not_allowed, unknown_name, without_password
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,6 @@ class Known:
 
     names: Callable[[], tuple[str, ...]]
     accepts: Callable[[str], bool] = lambda name: False  # open families such as `torchvision:NAME`
-    open_ended: bool = False
     pattern: str | None = None  # of an open family, for the JSON schema
 
     def check(self, field: str, value: Any) -> None:
@@ -62,9 +61,19 @@ class Known:
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         schema = dict(handler(core_schema))
         listed = schema | {"enum": list(self.names())}
-        if self.pattern:
-            return {"anyOf": [listed, schema | {"pattern": self.pattern}]}
-        return schema if self.open_ended else listed
+        return {"anyOf": [listed, schema | {"pattern": self.pattern}]} if self.pattern else listed
+
+
+class WithoutCredentials:
+    """An address that names no user and no password: a spec is written into reports, Prefect and MLflow as it is."""
+
+    def check(self, field: str, value: str) -> None:
+        """Raise SpecError naming `field`, and the address without them, where it has some."""
+        if without_password(value) != value:
+            raise not_allowed(field, value, "an address without credentials, which are read from the environment")
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return dict(handler(core_schema)) | {"pattern": f"^(?!.*{CREDENTIALS.pattern})"}
 
 
 def check_fields(spec: Any) -> None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from models.spec_fields import Known, Range, check_fields
+from models.spec_fields import Known, Range, WithoutCredentials, check_fields
 
 Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
@@ -54,7 +54,7 @@ class DataSpec(Spec):
     """
 
     name: str
-    path: str | None = field(default=None, metadata={"identity": False})
+    path: Annotated[str, WithoutCredentials()] | None = field(default=None, metadata={"identity": False})
     download: bool = field(default=False, metadata={"identity": False})
     train_limit: Count | None = None  # first rows only
     test_limit: Count | None = None
@@ -73,7 +73,7 @@ class DataSpec(Spec):
 class NetworkSpec(Spec):
     """A network by registered name, `torchvision:NAME` or `package.module:factory`."""
 
-    name: Annotated[str, Known(_networks, lambda name: ":" in name, open_ended=True)]
+    name: Annotated[str, Known(_networks, lambda name: ":" in name, pattern=":")]
     width: Count | None = None  # channels of the first stage; None = the paper's
     stem_stride: Annotated[int, Range(least=1, most=4)] = 1
     init: Literal["kaiming_in", "kaiming_out", "own"] = "kaiming_in"  # own = what the definition's layers do by themselves

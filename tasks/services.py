@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from models.errors import ServiceError
+from models.errors import ServiceError, without_password
 from tasks import service_commands, service_processes
 from tasks.exposure import check_exposure, let_clients_in, write_users
 from tasks.service_commands import LOOPBACK, MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
@@ -83,7 +83,8 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
             state.processes = {name: process for name, process in state.processes.items() if name in kept}
             _write_state(settings, state)
             raise
-        return replace(state, addresses={**state.addresses, **elsewhere})
+        shown = {name: without_password(address) for name, address in elsewhere.items()}
+        return replace(state, addresses={**state.addresses, **shown})
 
 
 def down(settings: Settings) -> list[str]:
@@ -238,7 +239,7 @@ def _status(name: str, process: ServiceProcess | None, elsewhere: str | None) ->
         )
     if elsewhere:
         silent = elsewhere.startswith("http") and service_processes.why_unreachable(f"{elsewhere.rstrip('/')}/health")
-        return ServiceStatus(name=name, state="silent" if silent else "answering", address=elsewhere)
+        return ServiceStatus(name=name, state="silent" if silent else "answering", address=without_password(elsewhere))
     return ServiceStatus(name=name, state="stopped")
 
 

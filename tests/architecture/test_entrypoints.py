@@ -43,3 +43,8 @@ def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> N
     names, levels = definitions["FanoutSpec"]["properties"]["methods"]["items"]["anyOf"]
     assert {"random", "snip", "scorer", "autos"} <= set(names["enum"])
     assert re.search(levels["pattern"], "grda(c=0.02,mu=0.8)") and not re.search(levels["pattern"], "snipp")
+    names, others = definitions["NetworkSpec"]["properties"]["name"]["anyOf"]
+    assert "resnet8" in names["enum"] and not re.search(others["pattern"], "resnt8") and re.search(others["pattern"], "torchvision:alexnet")
+    (path,) = (part for part in definitions["DataSpec"]["properties"]["path"]["anyOf"] if part["type"] == "string")
+    assert all(re.search(path["pattern"], place) for place in ("/data/cifar10", "s3://bucket/me@home/x", "~/a"))
+    assert not re.search(path["pattern"], "s3://KEY:SECRET@bucket/x")

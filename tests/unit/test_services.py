@@ -265,3 +265,9 @@ def test_a_named_server_that_is_silent_ends_up_before_it_begins(monkeypatch: pyt
     assert not here.services_file.exists()
     assert not (here.home / "logs").exists()
     assert [(one.state, one.address) for one in services.status(here) if one.name == name] == [("silent", "http://127.0.0.1:9/api")]
+
+
+def test_the_password_of_a_database_elsewhere_is_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/mlflow")
+    [shown] = [one for one in services.status(settings.load()) if one.name == "mlflow"]
+    assert shown.address == "postgresql://***@host/mlflow"

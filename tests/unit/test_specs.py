@@ -44,6 +44,10 @@ def test_every_recipe_survives_json(name: str) -> None:
         ({"fanout.seeds": [0]}, "fanout.seeds: [0] is not allowed; allowed: seeds the scorer has not seen"),
         ({"scorer.holdout_seeds": [9]}, "scorer.holdout_seeds: [9] is not allowed"),
         ({"scorer.kind": "forest"}, "scorer.kind: 'forest' is not known"),
+        (
+            {"data.path": "s3://KEY:SECRET@bucket/x"},
+            "data.path: 's3://***@bucket/x' is not allowed; allowed: an address without credentials",
+        ),
         ({"irp.roundz": 3}, "did you mean 'rounds'?"),
         ({"irp.rounds.deep": 3}, "irp.rounds.deep: 'deep' is not known"),
         ({"data.augment": "mixup"}, "data.augment: 'mixup' is not allowed; allowed: none | shift_flip | crop_flip | shift"),
