@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from models.spec_fields import from_plain
 from models.specs import JobSpec
 from tasks.capacity import check_capacity
 from tasks.process_group import NodeTorchConfig
+from tasks.ray_folder import RAY, RayFolder
 from tasks.settings import Settings
 
 Event = dict[str, Any]
@@ -143,8 +143,8 @@ def connected(settings: Settings) -> Iterator[Cluster]:
         ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
         if folder:
             if cluster and cluster.keep_logs:
-                _keep_logs(_session(folder) / "logs", Path(cluster.logs))
-            shutil.rmtree(folder, ignore_errors=True)
+                _keep_logs(folder.session / "logs", Path(cluster.logs))
+            folder.remove()
 
 
 def job_id() -> str:
@@ -156,12 +156,8 @@ def _this_node() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def _session(folder: str) -> Path:
-    return Path(folder, "ray", "session_latest").resolve()
-
-
-def _kept_logs(settings: Settings, folder: str) -> Path:
-    return settings.home / "ray-logs" / _session(folder).name
+def _kept_logs(settings: Settings, folder: RayFolder) -> Path:
+    return settings.home / "ray-logs" / folder.session.name
 
 
 def _keep_logs(logs: Path, kept: Path) -> None:
@@ -172,7 +168,7 @@ def _keep_logs(logs: Path, kept: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _init(settings: Settings) -> str | None:
+def _init(settings: Settings) -> RayFolder | None:
     """Connect, or start a local Ray in a folder of its own, which is returned."""
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -180,7 +176,8 @@ def _init(settings: Settings) -> str | None:
             ray.init(address=settings.ray_address, **common)
             return None
         # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
-        folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="autosparse-")
+        folder = RayFolder.make()
+        os.environ["RAY_TMPDIR"] = str(folder.path)
         ray.init(
             address="local",  # never a cluster that nobody asked for
             object_store_memory=OBJECT_STORE_BYTES,
@@ -188,7 +185,7 @@ def _init(settings: Settings) -> str | None:
             dashboard_host="127.0.0.1",
             **common,
         )
-        Path(folder, "ray", "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
+        (folder.path / RAY / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
         return folder
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
         where, reason = settings.ray_address or "a local Ray", (str(error) or type(error).__name__).splitlines()[0]

@@ -1,7 +1,8 @@
-"""What a killed run leaves behind: its embedded Prefect server and Ray's agents have no parent that would end them."""
+"""What a killed run leaves behind: embedded Prefect and Ray's agents, which no parent ends, and the folder of its local Ray."""
 
 import psutil
 
+from tasks.ray_folder import remove_dead
 from tasks.settings import Settings
 
 MARKS = ("prefect.server.api.server", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
@@ -9,13 +10,17 @@ WAIT_SECONDS = 5
 
 
 def sweep(settings: Settings) -> int:
-    """End processes of dead embedded runs of this home, so that they hold neither its database nor memory; their number."""
+    """End processes of dead embedded runs of this home, so that they hold neither its database nor memory; their number.
+
+    Folders of local Rays whose run is dead are removed, whatever its home.
+    """
     found = [process for process in psutil.process_iter() if _is_orphan(process, str(settings.home))]
     for process in found:
         process.terminate()
     _, alive = psutil.wait_procs(found, timeout=WAIT_SECONDS)
     for process in alive:
         process.kill()
+    remove_dead()
     return len(found)
 
 

@@ -8,9 +8,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 HEAD = """# Reliability
 
-What happens to a run when something breaks. Each line is a test with real processes and real signals; it asserts the end state
-(digests of masks, features, labels and final weights against an undisturbed run, states in Prefect and MLflow, nothing left behind),
-never the text of a log. `make test` has the quick ones, `make test-faults` all of them, `make chaos` kills at random.
+What happens to a run when something breaks. Each line is a test of the real programs, with real processes and signals where a process
+is struck; what is only simulated says so. It asserts the end state (digests of masks, features, labels and final weights against an
+undisturbed run, states in Prefect and MLflow, nothing left behind). `make test` has the quick ones, `make test-faults` all of them,
+`make chaos` kills at random.
 
 This page is written by `python -m tests.faults.page`, out of the tests.
 
@@ -31,12 +32,14 @@ Training:
 
 Services:
 
-- Between several machines only the deployment's concurrency limit keeps two runs of one spec apart; on one machine a lock does.
+- Between several machines only the deployment's concurrency limit keeps two runs of one spec apart; on one machine a lock does, for
+  whoever shares a local storage or a home. Two homes with one storage on S3 have no lock between them.
 - MLflow has to answer when a run starts. What it could not be told waits on the machine of the flow: if that is lost,
   `autosparse sync` makes up final figures and files from storage, not the curve of every epoch.
 - Prefect reports a killed process of a deployment run twice, some seconds apart: `prefect flow-run retry` in between is ended by the second
   report. Retry again.
-- MLflow runs of a killed run stay RUNNING until that run is resumed or synced.
+- MLflow runs of a killed run stay RUNNING until that run is resumed or synced. `autosparse run` killed with SIGKILL leaves its embedded
+  Prefect server, agents of its Ray and a folder among the temporary files until the next `autosparse run`; Prefect shows it as running.
 
 Storage:
 

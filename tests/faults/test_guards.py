@@ -34,7 +34,12 @@ def test_a_job_that_fits_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["torch", "ray", "python", "features"])
-@fault(30, "a run is resumed with another torch, Ray, Python or feature version", "refused, naming both; nothing started or changed")
+@fault(
+    30,
+    "a run is resumed with another torch, Ray, Python or feature version",
+    "refused, naming both; nothing started or changed",
+    simulated="the recorded version is edited",
+)
 def test_a_run_begun_with_other_versions(name: str, tmp_path: Path) -> None:
     spec = override(smoke(), CHANGES)
     record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": RUN, "versions": {**versions(), name: "1.0"}}

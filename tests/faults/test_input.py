@@ -15,12 +15,15 @@ from prefect.exceptions import ParameterTypeError
 from flows.autosparse_pipeline import autosparse
 from flows.recipes import smoke
 from models.errors import AutosparseError, SpecError
+from models.features import FEATURES_VERSION
+from models.scorers.registry import build_scorer
 from models.spec_fields import override, to_plain
 from storage import paths
 from storage.addresses import LOCAL, S3, address_kind
 from storage.paths import RunPaths, arm_key, check_name
 from storage.store import open_store
 from tasks.preflight import check_labels
+from tasks.worker.scorer_files import save_scorer
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import cli
 
@@ -174,7 +177,9 @@ def test_one_list_of_addresses(address: str) -> None:
 @fault(26, "`prune --scorer file:///etc`, `--data http://...`", "exit 2, one line, no mask")
 def test_prune_refuses_other_schemes(tmp_path: Path) -> None:
     out = tmp_path / "mask.safetensors"
-    for scorer, data, field in (("file:///etc", "digits", "--scorer"), ("http://127.0.0.1:9/x", "digits", "--scorer")):
+    save_scorer(open_store(str(tmp_path)), "fitted", build_scorer("mlp", hidden=(4,), seed=0), {"features_version": FEATURES_VERSION})
+    wrong = (("file:///etc", "digits", "--scorer"), ("http://127.0.0.1:9/x", "digits", "--scorer"))
+    for scorer, data, field in (*wrong, (str(tmp_path / "fitted"), "http://127.0.0.1:9/x", "--data")):
         done = cli(tmp_path, "prune", "m:f", "--scorer", scorer, "--density", ".1", "--data", data, "--out", str(out))
         assert done.returncode == 2, json.dumps(done.stderr)
         assert done.stderr.startswith(f"error: {field}: ") and len(done.stderr.splitlines()) == 1

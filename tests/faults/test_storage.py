@@ -143,7 +143,10 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, limit: str) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @fault(
-    15, "disk full in a worker in the middle of a round", "Failed with bytes needed and free, not retried; with room again the same bits"
+    15,
+    "disk full in a worker in the middle of a round",
+    "Failed with bytes needed and free, not retried; with room again the same bits",
+    simulated="the write of one checkpoint fails with ENOSPC",
 )
 def test_a_run_on_a_full_disk_fails_and_goes_on(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     full = {"where": "storage.checkpoints:_put", "call": 4, "do": "fail", "errno": "ENOSPC", "once": str(tmp_path / "full")}
@@ -158,7 +161,7 @@ def test_a_run_on_a_full_disk_fails_and_goes_on(undisturbed: dict[str, Any], tmp
     assert open_store(str(tmp_path / "storage")).leftovers() == []
 
 
-@fault(15, "a disk that clearly has too little room for a run", "refused before anything starts")
+@fault(15, "a disk that clearly has too little room for a run", "refused before anything starts", simulated="the check alone, given a size")
 def test_too_little_room_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, paths, spec = open_store(str(tmp_path)), RunPaths(RUN), smoke()
     needed = disk_room.bytes_of(spec)
