@@ -105,3 +105,13 @@ def processes_of(home: Path) -> list[str]:
             ):
                 found.append(" ".join(process.cmdline()))
     return found
+
+
+def holding(folder: Path, words: list[str]) -> list[str]:
+    """Files below a folder that have one of these words in them."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            found += [f"{path}: {word}" for word in words if word.encode() in data]
+    return found

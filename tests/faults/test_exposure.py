@@ -22,7 +22,7 @@ from tasks.exposure import check_exposure
 from tasks.services import ServicesState
 from tasks.settings import ENVIRONMENT
 from tests.faults.matrix import fault
-from tests.faults.runs import read_until, running
+from tests.faults.runs import holding, read_until, running
 from tests.pipeline.command_line import ROOT, cli
 
 LOGIN, TOKEN = "somebody:plantedPREFECTPASSWORD", "plantedRAYTOKEN0123456789abcdef0123"
@@ -151,16 +151,6 @@ PLANTED = {
 
 
 NAMED = {"MLFLOW_TRACKING_USERNAME": "somebody"}  # no secret: MLflow writes down who made a run
-
-
-def holding(folder: Path, words: list[str]) -> list[str]:
-    """Files below a folder that have one of these words in them."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            found += [f"{path}: {word}" for word in words if word.encode() in data]
-    return found
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A real S3 server behind a proxy that is busy, breaks off, is slow or keeps still (fault_proxy.py)."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from storage import s3_retries, s3_store
 from storage.store import Store, open_store
 from tests.faults.fault_proxy import FaultProxy, fault_proxy
 from tests.faults.matrix import fault
-from tests.faults.runs import result, run
+from tests.faults.runs import RUN, holding, mlflow_states, processes_of, result, run
 from tests.faults.test_storage import PROCESS, raced
 from tests.pipeline.command_line import ROOT, cli, environment, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET, s3_server
@@ -180,3 +181,22 @@ def test_a_run_on_bad_s3(undisturbed: dict[str, Any], proxy: FaultProxy, tmp_pat
     assert all(undisturbed[key] == value for key, value in result(root).items())
     store = open_store(root)
     assert store.leftovers() == [] and not [key for key in store.list() if "/training/" in key]
+    assert SECRET not in done.stdout + done.stderr
+    assert holding(tmp_path, [SECRET]) == [] and not [key for key in store.list() if SECRET.encode() in store.read(key)]
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(11, "S3 takes no checkpoint any more, for good", "the run ends Failed with one error: operation, key, time tried; no process left")
+def test_a_run_on_s3_that_stays_away(proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.fault("reset", contains="/training/")
+    done = run(tmp_path, timeout=800, AUTOSPARSE_STORAGE=f"s3://{BUCKET}/team/gone", **settings(proxy))
+    assert done.returncode == 2, done.stdout[-3000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and re.search(r"S3: \w+ of s3://\S+/training/\S+ at http\S+ failed after \d+ s of trying", errors[0]), (
+        done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert mlflow_states(tmp_path)[RUN] == "FAILED"
+    assert not processes_of(tmp_path)
