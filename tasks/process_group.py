@@ -17,8 +17,9 @@ import ray.util
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _TorchBackend
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-_store: dist.TCPStore | None = None  # of this worker, where it is rank 0
+_store: TCPStore | None = None  # of this worker, where it is rank 0
 
 
 @dataclass
@@ -54,7 +55,7 @@ def open_store(ranks: int, timeout: timedelta) -> tuple[str, int]:
     family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     listener = socket.create_server((host, 0), family=family)
     port = listener.getsockname()[1]
-    _store = dist.TCPStore(host, port, ranks, True, timeout, wait_for_workers=False, master_listen_fd=listener.detach())
+    _store = TCPStore(host, port, ranks, True, timeout, wait_for_workers=False, master_listen_fd=listener.detach())
     return host, port
 
 
@@ -63,7 +64,7 @@ def join(rank: int, ranks: int, host: str, port: int, backend: str, timeout: tim
     if ipaddress.ip_address(host).is_loopback:  # otherwise the connections between ranks are for the cluster's settings to choose
         for library in ("GLOO", "NCCL"):
             os.environ[f"{library}_SOCKET_IFNAME"] = _interface(host)
-    store = _store if rank == 0 else dist.TCPStore(host, port, ranks, False, timeout)
+    store = _store if rank == 0 else TCPStore(host, port, ranks, False, timeout)
     dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=timeout)
 
 
