@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.controls import CONTROLS
-from models.specs import DENSE, SCORER, TICKET
+from models.specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from tasks.result_rows import curves
 
 # Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
@@ -39,13 +39,13 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     found = curves(rows)
     controls = sorted(name for name in found if "+" in name)
-    methods = sorted(set(found) - {TICKET, SCORER, *controls})
+    methods = sorted(set(found) - {TICKET, *LEARNED, *controls})
     styles = series_styles(methods)
-    styles |= {SCORER: ("#D00000", "*", "-", 2.6), TICKET: ("black", "s", "--", 1.8)}
+    styles |= {SCORER: ("#D00000", "*", "-", 2.6), SCORER_GROWTH: ("#D00000", "P", "-.", 2.2), TICKET: ("black", "s", "--", 1.8)}
     for control in controls:  # in the colour of their method, thin and broken
         color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
         styles[control] = (color, marker, LINES[control.split("+")[1]], 0.8)
-    for method in (*methods, *controls, SCORER, TICKET):
+    for method in (*methods, *controls, *LEARNED, TICKET):
         if method in found:
             color, marker, line, width = styles[method]
             x, y, error = zip(*found[method], strict=True)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from models.specs import DENSE, SCORER, TICKET
+from models.specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from tasks.plots import COLORS, density_ticks, series_styles
 from tasks.result_rows import Row, curves
 from tasks.survival_map import GROWTH_EDGES, WEIGHT_EDGES, SurvivalMap
@@ -50,9 +50,10 @@ def accuracy_figure(rows: list[Row], label: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(WIDTH, 3.7)
         found = curves(rows)
-        methods = sorted(set(found) - {TICKET, SCORER})
-        styles = series_styles(methods, 1.3) | {SCORER: (RED, "*", "-", 2.4), TICKET: (INK, "s", "--", 1.6)}
-        for method in (*methods, TICKET, SCORER):
+        methods = sorted(set(found) - {TICKET, *LEARNED})
+        learned = {SCORER: (RED, "*", "-", 2.4), SCORER_GROWTH: (RED, "P", "-.", 2.0)}
+        styles = series_styles(methods, 1.3) | learned | {TICKET: (INK, "s", "--", 1.6)}
+        for method in (*methods, TICKET, *reversed(LEARNED)):
             if method in found:
                 color, marker, line, width = styles[method]
                 x, y, error = zip(*found[method], strict=True)
