@@ -153,7 +153,8 @@ def _lost(name: str, error: BaseException, cluster: Cluster, restarts: Restarts 
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     said = ", ".join(restarts.last_words if restarts else ()) or (_said(failures) if failures else _reason(error))
     cluster.keep_logs = True
-    line = f"job {name}: {said}; given up after {MAX_RESTARTS} restarts; logs of its workers: {cluster.logs}"
+    tries = "" if restarts and not restarts.count else f" given up after {MAX_RESTARTS} restarts;"
+    line = f"job {name}: {said};{tries} logs of its workers: {cluster.logs}"
     if any(_out_of_memory(one) for one in (error, *failures.values())):
         return errors.MemoryLimitError(f"{line}; lower train.batch_size, or raise job.cpus_per_worker, so that fewer jobs run at once")
     return errors.JobError(line)
@@ -168,10 +169,11 @@ def _said(failures: dict[int, Exception]) -> str:
 def _reason(error: BaseException) -> str:
     """One line out of what Ray says."""
     cause = _cause(error)
-    said = " ".join(str(cause).split())
+    said, lines = " ".join(str(cause).split()), [line.strip() for line in str(cause).splitlines() if line.strip()]
     if not isinstance(cause, RayActorError):
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        return f"{type(cause).__name__}: {lines[-1].strip()}" if lines else type(cause).__name__
+        return f"{type(cause).__name__}: {lines[-1]}" if lines else type(cause).__name__
+    if "error raised in its creation task" in said:
+        return f"it could not start ({lines[-1]})"
     pid, detail = re.search(r"pid: (\d+)", said), re.search(r"Worker exit detail: (.*?\.)", said)
     process = f"process {pid[1]}" if pid else "its process"
     if "End of file" in said:  # all that Ray knows of it
