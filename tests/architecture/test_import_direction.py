@@ -20,6 +20,7 @@ ALLOWED = {
 DOORS = {
     "tasks/cluster.py": {"ray"},
     "tasks/ray_jobs.py": {"ray"},
+    "tasks/process_group.py": {"ray"},
     "tasks/tracking.py": {"mlflow"},
     "tasks/tracking_records.py": {"mlflow"},
 }
