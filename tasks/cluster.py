@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,11 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     finally:
         if cluster:
             cluster.deliver_no_more()
+        started = _started()
         ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
+        for process in started:  # Ray kills those that take their time, and waits for none
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_EVENT_S)
         if folder:
             if cluster and cluster.keep_logs:
                 _keep_logs(folder.session / "logs", Path(cluster.logs))
@@ -154,6 +159,12 @@ def job_id() -> str:
 
 def _this_node() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _started() -> list["subprocess.Popen[bytes]"]:
+    """The processes of a local Ray; none where Ray was only connected to."""
+    node = ray._private.worker._global_node  # type: ignore[attr-defined]
+    return [one.process for several in node.all_processes.values() for one in several] if node else []
 
 
 def _kept_logs(settings: Settings, folder: RayFolder) -> Path:
