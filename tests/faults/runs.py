@@ -93,6 +93,11 @@ def mlflow_states(home: Path) -> dict[str, str]:
     return {str(found.info.run_name): found.info.status for found in client.search_runs([experiment.experiment_id], max_results=500)}
 
 
+def versions(home: Path) -> list[str]:
+    """The registered versions of the scorer."""
+    return [str(one.version) for one in MlflowClient(f"sqlite:///{home}/mlflow.db").search_model_versions("name = 'autosparse-scorer'")]
+
+
 def processes_of(home: Path) -> list[str]:
     """Command lines of all living processes that were started with that home."""
     found = []

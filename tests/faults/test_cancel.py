@@ -11,7 +11,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from tasks import service_processes, services, settings
 from tasks.run_view import view_run
 from tasks.services import ServicesState
 from tests.faults.matrix import fault
-from tests.faults.runs import CHANGES, RUN, mlflow_states, result, with_faults
+from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults
 from tests.faults.servers import prefect
 from tests.pipeline.command_line import ROOT, cli, environment, wait_for
 
@@ -33,6 +35,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TAKEN = (4200, 5000, 8265)
 STALE = "127.0.0.1:1"
 CANCEL_SECONDS = 30
+SLOT_SECONDS = 5  # how often a waiting flow run asks for its slot
 START_SECONDS = 300
 WORKER_SECONDS = 15  # Prefect reports a killed process twice; the second report would end a retry that came before it
 UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -61,17 +64,27 @@ class Stack:
         assert started.returncode == 0, started.stdout + started.stderr
         return UUIDS.findall(started.stdout)[0]
 
+    def flow_run(self, flow_run: str) -> dict[str, Any]:
+        """What Prefect knows of it now."""
+        with urllib.request.urlopen(f"{self.services.addresses['prefect']}/flow_runs/{flow_run}", timeout=60) as answer:
+            return json.load(answer)
+
     def state(self, flow_run: str) -> str:
         """The state of a flow run now."""
-        with urllib.request.urlopen(f"{self.services.addresses['prefect']}/flow_runs/{flow_run}", timeout=60) as answer:
-            return json.load(answer)["state_type"]
+        return self.flow_run(flow_run)["state_type"]
 
     def processes(self) -> list[psutil.Process]:
         return service_processes.processes(self.services.processes.values())
 
-    def on_ray(self) -> list[str]:
+    def on_ray(self) -> set[int]:
         """Processes that Ray runs for somebody's job."""
-        return [line for line in map(command_of, self.processes()) if any(mark in line for mark in ON_RAY)]
+        return {process.pid for process in self.processes() if any(mark in command_of(process) for mark in ON_RAY)}
+
+    def restart_prefect(self) -> None:
+        """SIGKILL to the server, and `up` again."""
+        for process in service_processes.processes([services.read_state(self.settings).processes["prefect"]]):
+            process.kill()
+        services.up(self.settings)
 
     def engine(self) -> psutil.Process:
         """The process of the flow run."""
@@ -102,7 +115,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         hang = {"where": "models.training:train_step", "call": 6, "do": "hang"}
         hangs = [{**hang, "once": str(home / name)} for name in reversed(HANGS)]  # the last one is asked first
         stale = {"RAY_ADDRESS": STALE, "RAY_TMPDIR": str(ray_folder)}
-        for name, value in {**environment(home, **with_faults(*hangs)), **stale}.items():
+        asks = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": str(SLOT_SECONDS)}
+        for name, value in {**environment(home, **with_faults(*hangs)), **stale, **asks}.items():
             patch.setenv(name, value)
         for port in TAKEN:
             taken = held.enter_context(socket.socket())
@@ -152,22 +166,35 @@ with connected(found):
     assert joined.stdout.strip().splitlines()[-1] not in (alive, STALE)
 
 
+@fault(
+    16,
+    "the deployment started twice at the same moment; the Prefect server is killed and started again meanwhile",
+    "one works, the other waits for its slot, after the restart too, and takes up the run when the first is gone; one set of everything",
+)
 @fault(7, "`prefect flow-run cancel` during training", "Cancelled and workers gone within 30 s, MLflow KILLED, the round invisible")
 @fault(6, "flow process of a deployment run killed", "nothing of it left on Ray, `prefect flow-run retry` resumes, same bits")
 def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: Stack) -> None:
-    cancelled = stack.start()
+    with ThreadPoolExecutor() as pool:
+        both = [started.result() for started in [pool.submit(stack.start) for _ in range(2)]]
     stack.await_hang(HANGS[0])
+    cancelled, killed = sorted(both, key=lambda one: stack.state(one) != "RUNNING")
+    stack.restart_prefect()
+    restarted = datetime.now(UTC).isoformat()
+    wait_for(lambda: stack.flow_run(killed)["state"]["timestamp"] > restarted)
+    assert stack.flow_run(killed)["state_name"] == "AwaitingConcurrencySlot"
+    assert stack.state(cancelled) == "RUNNING"
+
+    working = stack.on_ray()
+    assert working
     assert stack.prefect("flow-run", "cancel", cancelled).returncode == 0
     start = time.monotonic()
     wait_for(lambda: stack.state(cancelled) == "CANCELLED")
-    wait_for(lambda: not stack.on_ray())
-    assert time.monotonic() - start < CANCEL_SECONDS
-    states = mlflow_states(stack.home)
-    assert states[RUN] == "KILLED"
-    assert set(states.values()) == {"KILLED", "FINISHED"}
+    wait_for(lambda: mlflow_states(stack.home)[RUN] == "KILLED")  # until the next one takes the run up
+    assert set(mlflow_states(stack.home).values()) == {"KILLED", "FINISHED"}
     assert view_run(open_store(str(stack.home / "storage")), RUN)["rounds"] == []
+    wait_for(lambda: not working & stack.on_ray())
+    assert time.monotonic() - start < CANCEL_SECONDS
 
-    killed = stack.start()
     stack.await_hang(HANGS[1])
     os.kill(stack.engine().pid, signal.SIGKILL)
     wait_for(lambda: stack.state(killed) == "CRASHED")
@@ -179,6 +206,7 @@ def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: 
     found = result(stack.home / "storage")
     assert all(undisturbed[key] == value for key, value in found.items())
     assert set(mlflow_states(stack.home).values()) == {"FINISHED"}
+    assert versions(stack.home) == ["1"]
     assert not list((stack.home / "spool").iterdir())
     wait_for(lambda: not stack.on_ray())
 

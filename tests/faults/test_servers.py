@@ -20,7 +20,7 @@ from prefect.states import Running
 from storage.paths import RunPaths
 from tasks import prefect_setup
 from tests.faults.matrix import fault
-from tests.faults.runs import RUN, SMALL, mlflow_states, processes_of, read_until, result, running
+from tests.faults.runs import RUN, SMALL, mlflow_states, processes_of, read_until, result, running, versions
 from tests.faults.servers import flow_runs, mlflow_server, prefect_server
 from tests.pipeline.command_line import cli, wait_for
 
@@ -41,10 +41,6 @@ def epochs(home: Path) -> dict[str, list[int]]:
     assert max(Counter(run.info.run_name for run in runs).values()) == 1, "one run of each step"
     found = {str(run.info.run_name): [point.step for point in client.get_metric_history(run.info.run_id, "accuracy")] for run in runs}
     return {name: steps for name, steps in found.items() if steps}
-
-
-def versions(home: Path) -> list[str]:
-    return [str(one.version) for one in MlflowClient(f"sqlite:///{home}/mlflow.db").search_model_versions("name = 'autosparse-scorer'")]
 
 
 @pytest.mark.slow
