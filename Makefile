@@ -16,7 +16,7 @@ test-slow: install
 	@$(VENV)/bin/python -m pytest -q -m "slow and not fault"
 
 test-faults: install
-	@.ci/halves tests/faults fault $(addprefix tests/faults/,test_bits.py test_exposure.py test_input.py test_several.py test_storage.py test_struck_runs.py)
+	@.ci/halves tests/faults fault $(addprefix tests/faults/,test_bits.py test_exposure.py test_guards.py test_input.py test_several.py test_storage.py test_struck_runs.py)
 
 chaos: install
 	@$(VENV)/bin/python -m tests.faults.chaos
