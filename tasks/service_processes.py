@@ -31,6 +31,7 @@ ANSWER_SECONDS = 2
 HTTP_OK = 200
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 LAST_PORT = 65535
+RELEASE_SECONDS = 5
 LOG_TAIL_BYTES = 8192
 
 
@@ -164,6 +165,13 @@ def free_port(preferred: int, taken: Iterable[int] = (), host: str = "127.0.0.1"
                 continue
             return port
     raise ServiceError(f"port: none is free from {preferred} on")
+
+
+def await_free(port: int, host: str = "127.0.0.1", seconds: float = RELEASE_SECONDS) -> None:
+    """Return when nobody listens on the port, or after `seconds`: a killed process keeps it until the system has cleared it away."""
+    end = time.monotonic() + seconds
+    while free_port(port, host=host) != port and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
 
 
 def last_line(log: str | Path) -> str:

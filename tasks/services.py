@@ -71,7 +71,9 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
         for name, process in tuple(state.processes.items()):
             if _is_lost(process):
                 service_processes.stop([state.processes.pop(name)])  # what it left behind
-                former[name] = _port(process)  # where flows under way look for it
+                if name != WORKER:
+                    former[name] = _port(process)  # where flows under way look for it
+                    service_processes.await_free(former[name], expose or LOOPBACK)
         kept = tuple(state.processes)
         _check_same_address(state, expose)
         try:
