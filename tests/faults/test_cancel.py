@@ -120,6 +120,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             patch.setenv(name, value)
         for port in TAKEN:
             taken = held.enter_context(socket.socket())
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
             with contextlib.suppress(OSError):  # then somebody else has it, which is as good
                 taken.bind(("127.0.0.1", port))
                 taken.listen()
