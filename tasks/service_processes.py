@@ -49,9 +49,14 @@ class ServiceProcess:
 
 
 def start(launch: Launch, *, environment: Mapping[str, str], folder: Path) -> ServiceProcess:
-    """Start it in a session of its own, in `folder`, with stdout and stderr in <folder>/logs/<name>.log; do not wait for it."""
+    """Start it in a session of its own, in `folder`, with stdout and stderr in <folder>/logs/<name>.log; do not wait for it.
+
+    What was said there before is kept in <name>.log.1: the last words of a service that died.
+    """
     log = folder / "logs" / f"{launch.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(f"{log}.1")
     mark = uuid.uuid4().hex
     pid = os.posix_spawn(
         "/bin/sh",
@@ -59,7 +64,7 @@ def start(launch: Launch, *, environment: Mapping[str, str], folder: Path) -> Se
         {**environment, **launch.environment, MARK: mark},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -147,6 +148,21 @@ def test_a_restarted_server_has_the_port_that_it_had_before() -> None:
         assert services._free_ports(["mlflow"], former={"mlflow": former}) == {"mlflow": port}
 
 
+def test_a_port_is_waited_for_until_nobody_listens_there_any_more() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        start = time.monotonic()
+        service_processes.await_free(port, seconds=0.3)
+        assert time.monotonic() - start >= 0.3
+        closing = threading.Timer(0.3, listener.close)
+        closing.start()
+        service_processes.await_free(port, seconds=DEADLINE)
+        assert service_processes.free_port(port) == port
+        closing.join()
+
+
 def test_ports_of_one_call_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "PORTS", dict.fromkeys(PORTS, 40000))
     ports = services._free_ports(["ray", "worker"])
@@ -170,6 +186,14 @@ def test_a_process_runs_in_its_own_session_and_folder_and_logs(started: Callable
     assert stat.S_IMODE(os.stat(service.log).st_mode) == 0o600
     assert os.getsid(service.pid) == os.getpgid(service.pid) == service.pid != os.getsid(0)
     assert service_processes.is_running(service)
+
+
+def test_the_last_words_of_a_service_that_died_are_kept(started: Callable[..., ServiceProcess], tmp_path: Path) -> None:
+    for words in ("first", "second", "third"):
+        service = started(f"echo {words}")
+        wait_for(lambda log=Path(service.log), said=words: log.read_text() == f"{said}\n")
+    assert (tmp_path / "logs" / "one.log.1").read_text() == "second\n"
+    assert stat.S_IMODE((tmp_path / "logs" / "one.log").stat().st_mode) == 0o600
 
 
 def test_stop_ends_children_that_left_the_session_and_lost_their_parent(started: Callable[..., ServiceProcess]) -> None:
