@@ -27,6 +27,8 @@ from models import errors
 from models.spec_fields import from_plain
 from models.specs import JobSpec
 from tasks.capacity import check_capacity
+from tasks.lifeline import Lifeline
+from tasks.orphans import await_end, descendants
 from tasks.process_group import NodeTorchConfig
 from tasks.ray_folder import RAY, RayFolder
 from tasks.settings import Settings
@@ -38,6 +40,7 @@ MAX_RESTARTS = 3  # of one job after lost workers
 COLLECTIVE_TIMEOUT_S = 300
 OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
+LOOK_S = 1  # how often a waiting thread looks whether its Ray still lives
 KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
 MOST_JOBS = 128  # at once, a thread each; the flows keep to what fits
 
@@ -71,6 +74,7 @@ class Cluster:
     gpus: float
     events: ray.util.queue.Queue
     launcher: Any  # handle of a Launcher
+    lifeline: Lifeline
     logs: str  # where people find what the workers wrote
     keep_logs: bool = False  # beyond the life of a local Ray: some job failed
     stopped: bool = False
@@ -86,6 +90,12 @@ class Cluster:
         by_gpu = self.gpus // (job.workers * job.gpus_per_worker) if job.gpus_per_worker else float("inf")
         return int(min(self.cpus // (job.workers * job.cpus_per_worker), by_gpu))
 
+    def result(self, reference: "ray.ObjectRef[Any]") -> Any:
+        """What `ray.get` gives. Raises, beside what it raises, JobError within seconds after this driver's Ray has died."""
+        while not ray.wait([reference], timeout=LOOK_S)[0]:
+            self.lifeline.check()
+        return ray.get(reference)
+
     def stop(self) -> None:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
         self.stopped = True
@@ -94,9 +104,10 @@ class Cluster:
             ray.cancel(reference, force=True)
 
     def check_running(self) -> None:
-        """Raise JobError after `stop`."""
+        """Raise JobError after `stop`, or once this driver's Ray has died."""
         if self.stopped:
             raise errors.JobError("the run was interrupted")
+        self.lifeline.check()
 
     def listen(self, name: str, on_event: Callable[[Event], None]) -> threading.Event:
         """Have the events of a job delivered; what is returned is set when its last event has come."""
@@ -124,8 +135,9 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     folder = _init(settings)
     if on_main_thread:
         signal.signal(signal.SIGTERM, before)  # ray.init replaced Prefect's handler: a cancelled run would end as crashed
-    cluster = None
+    cluster = lifeline = None
     try:
+        lifeline = _lifeline(settings)
         total = ray.cluster_resources()
         here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": _this_node()}  # no other node takes them along when it dies
         cluster = Cluster(
@@ -133,6 +145,7 @@ def connected(settings: Settings) -> Iterator[Cluster]:
             gpus=total.get("GPU", 0),
             events=ray.util.queue.Queue(actor_options=here),
             launcher=Launcher.options(**here, max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
+            lifeline=lifeline,
             logs=str(_kept_logs(settings, folder)) if folder else f"{settings.ray_address}, in session_latest/logs of its node",
         )
         cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
@@ -141,11 +154,12 @@ def connected(settings: Settings) -> Iterator[Cluster]:
     finally:
         if cluster:
             cluster.deliver_no_more()
+        if lifeline:
+            lifeline.close()
         started = _started()
+        workers = descendants(started)
         ray.shutdown()  # the driver owns controllers and workers: they end with it, here or on a shared cluster
-        for process in started:  # Ray kills those that take their time, and waits for none
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LAST_EVENT_S)
+        await_end(started, workers)
         if folder:
             if cluster and cluster.keep_logs:
                 _keep_logs(folder.session / "logs", Path(cluster.logs))
@@ -161,10 +175,24 @@ def _this_node() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
+def _lifeline(settings: Settings) -> Lifeline:
+    here = ray.get_runtime_context().get_node_id()
+    (path,) = [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == here]
+    return Lifeline(path, f"ray: {_name(settings)} has died under the run{_hint(settings)}; the same command takes the run up")
+
+
 def _started() -> list["subprocess.Popen[bytes]"]:
     """The processes of a local Ray; none where Ray was only connected to."""
     node = ray._private.worker._global_node  # type: ignore[attr-defined]
     return [one.process for several in node.all_processes.values() for one in several] if node else []
+
+
+def _name(settings: Settings) -> str:
+    return settings.ray_address or "a local Ray"
+
+
+def _hint(settings: Settings) -> str:
+    return "; `autosparse up` starts it again" if settings.environment else ""
 
 
 def _kept_logs(settings: Settings, folder: RayFolder) -> Path:
@@ -199,15 +227,15 @@ def _init(settings: Settings) -> RayFolder | None:
         (folder.path / RAY / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
         return folder
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
-        where, reason = settings.ray_address or "a local Ray", (str(error) or type(error).__name__).splitlines()[0]
-        hint = "; `autosparse up` starts it again" if settings.environment else ""
-        raise errors.ServiceError(f"ray: {where} could not be reached ({reason}){hint}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){_hint(settings)}") from error
 
 
 def _deliver(cluster: Cluster) -> None:
+    queue: Any = cluster.events.actor
     while not cluster._closed.is_set():
         try:
-            event = cluster.events.get(timeout=1)
+            event = cluster.result(queue.get.remote(LOOK_S))
         except ray.util.queue.Empty:
             continue
         except Exception:  # Ray is going away: nobody is left to tell

@@ -1,4 +1,11 @@
-"""What a killed run leaves behind: embedded Prefect and Ray's agents, which no parent ends, and the folder of its local Ray."""
+"""What a killed run leaves behind: embedded Prefect and Ray's agents, which no parent ends, and the folder of its local Ray.
+
+And what Ray leaves behind that ends in good order.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Sequence
 
 import psutil
 
@@ -7,6 +14,7 @@ from tasks.settings import Settings
 
 MARKS = ("prefect.server.api.server", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
 WAIT_SECONDS = 5
+END_SECONDS = 10
 
 
 def sweep(settings: Settings) -> int:
@@ -22,6 +30,26 @@ def sweep(settings: Settings) -> int:
         process.kill()
     remove_dead()
     return len(found)
+
+
+def descendants(started: Sequence["subprocess.Popen[bytes]"]) -> list[psutil.Process]:
+    """All processes below these that live."""
+    found = []
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def await_end(started: Sequence["subprocess.Popen[bytes]"], workers: Sequence[psutil.Process]) -> None:
+    """Wait for the processes of a local Ray that was shut down, and kill workers that do not end; Ray kills some and waits for none."""
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+    _, left = psutil.wait_procs(workers, timeout=END_SECONDS)
+    for process in left:  # seen: the exit handlers of a controller waited for each other for ever
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _is_orphan(process: psutil.Process, home: str) -> bool:

@@ -57,7 +57,7 @@ def run_training_job(
         earlier = [f"{folder}/{name}{before}" for before in ATTEMPTS[:number]]
         try:
             sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(job), "earlier": earlier}
-            value = ray.get(cluster.launcher.fit.remote(loop, sent, run_config))
+            value = cluster.result(cluster.launcher.fit.remote(loop, sent, run_config))
         except (ray.train.TrainingFailedError, RayError) as error:
             cluster.check_running()
             if ours := _final(error):
@@ -85,7 +85,7 @@ def run_remote(
         remote = ray.remote(**options)(body)
         sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(single)}
         cluster.references[name] = remote.remote(sent)
-        value = ray.get(cluster.references[name])
+        value = cluster.result(cluster.references[name])
     except RayError as error:
         cluster.check_running()
         raise _lost(name, error, cluster) from error

@@ -44,7 +44,7 @@ def disturbed(stage: Stage, name: str, victims: list[str], length: float, expect
     moments = sorted(chance.uniform(1, length) for _ in victims)
     for victim, moment in zip(victims, moments, strict=True):
         struck = False
-        while not struck and run.poll() != 0 and starts < most_starts:
+        while not struck and run.poll() != 0 and starts < most_starts and time.monotonic() < begin + moment + HANG_SECONDS:
             if run.poll():  # of the kill before
                 run, starts = stage.start_run(name), starts + 1
             elif time.monotonic() >= begin + moment:

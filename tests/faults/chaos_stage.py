@@ -18,6 +18,7 @@ import psutil
 from filelock import FileLock
 
 from storage.store import open_store
+from tasks.service_commands import program
 from tasks.service_processes import ServiceProcess, is_running, processes
 from tests.faults.runs import RECIPE, with_faults
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait_for
@@ -152,9 +153,10 @@ class Stage:
 
 
 def exit_status(run: subprocess.Popen[str], seconds: float) -> int:
-    """How the run ended; a run that hangs is killed and fails the chaos run."""
+    """How the run ended; a run that hangs is shown with its stacks and killed, and fails the chaos run."""
     try:
         return run.wait(seconds)
     except subprocess.TimeoutExpired:
+        subprocess.run([program("py-spy"), "dump", "--pid", str(run.pid)])
         os.killpg(run.pid, signal.SIGKILL)
         raise AssertionError(f"the run hung for {seconds:.0f} s") from None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flows.recipes import smoke
+from models.errors import AutosparseError
 from models.experiment import ExperimentSpec
 from models.spec_fields import override
 from models.specs import JobSpec
@@ -140,9 +141,13 @@ def main(home: str, storage: str, faults: str) -> None:
     """One round in this process, which begins as `autosparse run` does."""
     one = Round(open_store(storage))
     sweep(settings.load())
-    with ray_of_ones_own(Path(home)) as cluster:
-        report = one.run(cluster, *json.loads(faults))
-    print(json.dumps({"result": one.result(report), "epochs": one.epochs, "restarts": len(one.restarts)}), flush=True)  # noqa: T201
+    try:
+        with ray_of_ones_own(Path(home)) as cluster:
+            report = one.run(cluster, *json.loads(faults))
+        told = {"result": one.result(report), "epochs": one.epochs, "restarts": len(one.restarts)}
+    except AutosparseError as error:
+        told = {"error": type(error).__name__}
+    print(json.dumps(told), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from storage.store import open_store
 from tasks import service_processes, services, settings
 from tasks.run_view import view_run
 from tasks.services import ServicesState
+from tests.faults.jobs import MID_EPOCH, driver, fresh, printed
 from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults
 from tests.faults.servers import prefect
@@ -42,6 +43,29 @@ UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SPEC = json.dumps(to_plain(override(smoke(), CHANGES)))
 HANGS = ("hung-in-round-0", "hung-in-round-1")
 ON_RAY = ("RayTrainWorker", "TrainController", "Launcher", "_QueueActor")
+
+
+PLAIN_TASK = """
+import sys, time
+from pathlib import Path
+from models.errors import JobError
+from models.specs import JobSpec
+from tasks import settings
+from tasks.cluster import connected
+from tasks.ray_jobs import run_remote
+
+def body(config):
+    Path(config["struck"]).touch()
+    time.sleep(10**6)
+
+found = settings.load()
+settings.export(found)
+with connected(found) as cluster:
+    try:
+        run_remote(cluster, name="one", body=body, config={"struck": sys.argv[1]}, job=JobSpec(), on_event=print)
+    except JobError as error:
+        print("JobError")
+"""
 
 
 @dataclass
@@ -74,17 +98,17 @@ class Stack:
         return self.flow_run(flow_run)["state_type"]
 
     def processes(self) -> list[psutil.Process]:
-        return service_processes.processes(self.services.processes.values())
+        return service_processes.processes(services.read_state(self.settings).processes.values())
 
     def on_ray(self) -> set[int]:
         """Processes that Ray runs for somebody's job."""
         return {process.pid for process in self.processes() if any(mark in command_of(process) for mark in ON_RAY)}
 
-    def restart_prefect(self) -> None:
-        """SIGKILL to the server, and `up` again."""
-        for process in service_processes.processes([services.read_state(self.settings).processes["prefect"]]):
+    def restart(self, service: str) -> None:
+        """SIGKILL to all processes of the service, and `up` again: it is back at its address."""
+        for process in service_processes.processes([services.read_state(self.settings).processes[service]]):
             process.kill()
-        services.up(self.settings)
+        assert services.up(self.settings).addresses == self.services.addresses
 
     def engine(self) -> psutil.Process:
         """The process of the flow run."""
@@ -179,7 +203,7 @@ def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: 
         both = [started.result() for started in [pool.submit(stack.start) for _ in range(2)]]
     stack.await_hang(HANGS[0])
     cancelled, killed = sorted(both, key=lambda one: stack.state(one) != "RUNNING")
-    stack.restart_prefect()
+    stack.restart("prefect")
     restarted = datetime.now(UTC).isoformat()
     wait_for(lambda: stack.flow_run(killed)["state"]["timestamp"] > restarted)
     assert stack.flow_run(killed)["state_name"] == "AwaitingConcurrencySlot"
@@ -210,6 +234,38 @@ def test_cancelled_then_killed_then_retried(undisturbed: dict[str, Any], stack: 
     assert versions(stack.home) == ["1"]
     assert not list((stack.home / "spool").iterdir())
     wait_for(lambda: not stack.on_ray())
+
+
+@fault(
+    None,
+    "the Ray of `up` killed under a Ray Train job and a plain task, and another one started at its address at once",
+    "no driver takes the one for the other: both fail within seconds, and the same command goes on from the last checkpoint",
+)
+def test_another_ray_at_the_same_address(stack: Stack, tmp_path: Path) -> None:
+    one, struck = fresh(tmp_path), [tmp_path / name for name in ("job", "task")]
+    for name in HANGS:
+        (stack.home / name).touch()  # they are another test's
+    hang = {"where": "models.training:train_step", "call": MID_EPOCH, "do": "hang", "once": str(struck[0])}
+    own = stack.services.environment
+    with driver(stack.home, one, hang, **own) as job, plain_task(stack.home, struck[1], **own) as task:
+        wait_for(lambda: struck[0].exists() and struck[1].exists() and one.snapshot.exists())
+        stack.restart("ray")
+        assert printed(job, CANCEL_SECONDS) == {"error": "JobError"}
+        assert task.communicate(timeout=CANCEL_SECONDS)[0].splitlines() == ["JobError"]
+    with driver(stack.home, one, **own) as job:
+        assert printed(job, START_SECONDS)["epochs"] == [1, 2]
+    wait_for(lambda: not stack.on_ray())
+
+
+@contextlib.contextmanager
+def plain_task(home: Path, struck: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """A driver whose task outside Ray Train never ends; it is killed at the end of the block."""
+    command = [sys.executable, "-c", PLAIN_TASK, str(struck)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(home, **more), cwd=ROOT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @fault(
