@@ -178,7 +178,10 @@ def _this_node() -> NodeAffinitySchedulingStrategy:
 def _lifeline(settings: Settings) -> Lifeline:
     here = ray.get_runtime_context().get_node_id()
     (path,) = [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == here]
-    return Lifeline(path, f"ray: {_name(settings)} has died under the run{_hint(settings)}; the same command takes the run up")
+    try:
+        return Lifeline(path, f"ray: {_name(settings)} has died under the run{_hint(settings)}; the same command takes the run up")
+    except OSError as error:
+        raise errors.ServiceError(f"ray: the raylet of {_name(settings)} could not be reached ({error}){_hint(settings)}") from error
 
 
 def _started() -> list["subprocess.Popen[bytes]"]:

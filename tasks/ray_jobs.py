@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,7 @@ class Restarts:
         self.on_event = on_event
         self.last_words: list[str] = []
         self.count = 0
+        self.begin = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Pass an event on."""
@@ -153,8 +155,8 @@ def _lost(name: str, error: BaseException, cluster: Cluster, restarts: Restarts 
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     said = ", ".join(restarts.last_words if restarts else ()) or (_said(failures) if failures else _reason(error))
     cluster.keep_logs = True
-    tries = "" if restarts and not restarts.count else f" given up after {MAX_RESTARTS} restarts;"
-    line = f"job {name}: {said};{tries} logs of its workers: {cluster.logs}"
+    tries = f"{time.monotonic() - restarts.begin:.0f} s of trying" if restarts and not restarts.count else f"{MAX_RESTARTS} restarts"
+    line = f"job {name}: {said}; given up after {tries}; logs of its workers: {cluster.logs}"
     if any(_out_of_memory(one) for one in (error, *failures.values())):
         return errors.MemoryLimitError(f"{line}; lower train.batch_size, or raise job.cpus_per_worker, so that fewer jobs run at once")
     return errors.JobError(line)
@@ -173,7 +175,7 @@ def _reason(error: BaseException) -> str:
     if not isinstance(cause, RayActorError):
         return f"{type(cause).__name__}: {lines[-1]}" if lines else type(cause).__name__
     if "error raised in its creation task" in said:
-        return f"it could not start ({lines[-1]})"
+        return f"its start failed ({lines[-1]})"
     pid, detail = re.search(r"pid: (\d+)", said), re.search(r"Worker exit detail: (.*?\.)", said)
     process = f"process {pid[1]}" if pid else "its process"
     if "End of file" in said:  # all that Ray knows of it

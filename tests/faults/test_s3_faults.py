@@ -188,14 +188,15 @@ def test_a_run_on_bad_s3(undisturbed: dict[str, Any], proxy: FaultProxy, tmp_pat
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@fault(11, "S3 takes no checkpoint any more, for good", "the run ends Failed with one line that names the key; no process left")
+@fault(11, "S3 takes no checkpoint any more, for good", "the run ends Failed with one error: operation, key, time tried; no process left")
 def test_a_run_on_s3_that_stays_away(proxy: FaultProxy, tmp_path: Path) -> None:
     proxy.fault("reset", contains="/training/")
     done = run(tmp_path, timeout=800, AUTOSPARSE_STORAGE=f"s3://{BUCKET}/team/gone", **settings(proxy))
     assert done.returncode == 2, done.stdout[-3000:]
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and len(errors[0]) < 600, done.stderr[-3000:]
-    assert re.search(r"^error: job \S+-round-000: it could not start .*/team/gone/runs/small/training/\S+", errors[0]), errors[0]
+    named = r"^error: job \S+-round-000: its start failed \(.*/team/gone/runs/small/training/\S+\); given up after \d+ s of trying;"
+    assert re.search(named, errors[0]), errors[0]
     assert "Traceback" not in done.stderr
     assert mlflow_states(tmp_path)[RUN] == "FAILED"
     assert not processes_of(tmp_path)
