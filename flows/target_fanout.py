@@ -4,6 +4,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
 from models.arm_plan import controls_of, densities_of, methods_of
+from models.errors import DataError
 from models.fanout_specs import TargetSpec
 from models.method_names import trains
 from models.specs import DENSE, TICKET
@@ -75,12 +76,19 @@ def _trained(run: Run, target: TargetSpec, seed: int, method: str) -> list[Arm]:
 
 
 def _masked(run: Run, target: TargetSpec, seed: int, method: str, scored: Report) -> list[Arm]:
-    """The arms of one method at every density, each followed by its controls."""
+    """The arms of one method at every density, each followed by its controls.
+
+    Raises DataError where the scoring is one of another spec, in a run whose record of its spec was removed.
+    """
     arms = []
     for density in run.spec.fanout.densities:
         for control in (None, *controls_of(run.spec.fanout, method)):
-            cuts = scored["controls"][control] if control else scored["cuts"]
-            arms.append(_arm(run, target, seed, method, density, control=control, **_facts(cuts[f"{density:g}"])))
+            cuts = scored.get("controls", {}).get(control, {}) if control else scored["cuts"]
+            if not (cut := cuts.get(f"{density:g}")):
+                place = run.store.uri(run.paths.scores(target.label, seed, method))
+                wanted = f"density {density:g}{f' of control {control}' if control else ''}"
+                raise DataError(f"{place}: a scoring without {wanted} is not allowed; allowed: one of this spec, or none")
+            arms.append(_arm(run, target, seed, method, density, control=control, **_facts(cut)))
     return arms
 
 

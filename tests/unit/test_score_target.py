@@ -14,6 +14,7 @@ from models import masks
 from models.allocation import global_topk
 from models.controls import CONTROLS
 from models.criteria.registry import CRITERIA
+from models.errors import DataError
 from models.gates import effective_density
 from models.masks import Mask
 from models.networks.registry import build_network
@@ -122,6 +123,18 @@ def test_without_controls_the_arms_are_those_of_before() -> None:
     [arm] = _masked(run, spec.fanout.targets[0], 3, "snip", old)
     assert (arm.mask, arm.collapsed, arm.kept_density) == ("m", ("a",), 0.1)
     assert (arm.control, arm.effective_density) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [({"fanout.densities": [0.1, 0.3]}, "density 0.3"), ({"fanout.controls": ["shuffle"]}, "density 0.1 of control shuffle")],
+)
+def test_a_scoring_of_another_spec_is_named_with_what_it_lacks(store: Store, changed: dict[str, Any], wanted: str) -> None:
+    spec = override(demo(), {"fanout.densities": [0.1]} | changed)
+    run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"), store=store)
+    old = {"cuts": {"0.1": {"mask": "m", "collapsed": [], "density": 0.1}}, "controls": {}}
+    with pytest.raises(DataError, match=f"runs/first/fanout/resnet8-w16/seed3/snip: a scoring without {wanted} is not allowed; allowed: "):
+        _masked(run, spec.fanout.targets[0], 3, "snip", old)
 
 
 def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:
