@@ -7,35 +7,26 @@ activations and pooling are not.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from models.look_through import look_through
 from models.masks import CONVOLUTIONS
 
 BACKWARD = 2  # a backward pass costs two forward passes: gradients of the inputs, gradients of the weights
 
 
-@torch.no_grad()
 def forward_macs(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     """Dense multiply-adds per image of every convolution and linear layer, by the name of its weight, in module order.
 
-    One forward pass of a black image of `image_shape` (channels, height, width) in eval mode; the network stays as it was. A
-    layer that is used twice counts twice.
+    Found by one look through the network. A layer that is used twice counts twice.
     """
     counts: dict[str, int] = {}
-    modes = [(module, module.training) for module in network.modules()]
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-            hooks.append(module.register_forward_hook(_counter(f"{name}.weight".lstrip("."), counts)))
-    try:
-        network.eval()
-        network(torch.zeros(1, *image_shape, device=next(network.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
+    hooks = [
+        module.register_forward_hook(_counter(f"{name}.weight".lstrip("."), counts))
+        for name, module in network.named_modules()
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear))
+    ]
+    look_through(network, image_shape, hooks)
     return counts
 
 

@@ -2,11 +2,11 @@
 
 from math import sqrt
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models import masks
+from models.look_through import look_through
 from models.methods.dual_averaging import Family
 
 
@@ -53,12 +53,11 @@ def _classifier(network: nn.Module) -> nn.Module:
     return (linear or [module for module in network.modules() if isinstance(module, masks.CONVOLUTIONS)])[-1]
 
 
-@torch.no_grad()
 def norms_behind(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[nn.Module, list[nn.Module]]:
     """The BatchNorms with scale and shift that read the very output of a convolution, by convolution.
 
-    Found in one forward pass of a black image in eval mode, after which the network is as it was. A BatchNorm behind an addition,
-    a concatenation or an activation is behind no convolution; one that reads several convolutions belongs to the first.
+    Found by one look through the network. A BatchNorm behind an addition, a concatenation or an activation is behind no convolution;
+    one that reads several convolutions belongs to the first.
     """
     outputs: dict[int, tuple[Tensor, int, nn.Module]] = {}  # by id; the tensor is held, so that no other gets its id
     behind: dict[nn.Module, list[nn.Module]] = {}
@@ -73,15 +72,7 @@ def norms_behind(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[
             taken.add(norm)
             behind.setdefault(layer, []).append(norm)
 
-    modes = [(module, module.training) for module in network.modules()]
     hooks = [module.register_forward_hook(made) for module in network.modules() if isinstance(module, masks.CONVOLUTIONS)]
     hooks += [module.register_forward_pre_hook(read) for module in network.modules() if isinstance(module, _BatchNorm) and module.affine]
-    try:
-        network.eval()
-        network(torch.zeros(1, *image_shape, device=next(network.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
+    look_through(network, image_shape, hooks)
     return behind
