@@ -94,6 +94,7 @@ def test_mlflow_holds_one_parent_and_a_child_per_step_with_the_identity_tags(who
     assert fits[0].inputs.dataset_inputs[0].dataset.digest == found["dataset"]["digest"]
 
 
+@pytest.mark.timeout(500)  # with the whole run of the fixture, two and a half runs: a slow machine needs more than 300 s
 def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tuple[Path, dict], tmp_path: Path) -> None:
     _, expected = whole
     home = tmp_path / "killed"
