@@ -1,4 +1,4 @@
-"""A run that a person calls off: it ends at once, says so everywhere and leaves no process. Going on: test_run_command.py."""
+"""A run that a person calls off: it ends at once, says so everywhere and leaves no process. Going on: test_taken_up.py."""
 
 import os
 import signal

@@ -1,0 +1,48 @@
+"""A run that is killed in the middle and taken up again. Late in the alphabet, when the other half of the suite is nearly through."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environment, wait_for, without_seconds
+
+pytestmark = pytest.mark.services
+
+
+def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tuple[Path, dict], tmp_path: Path) -> None:
+    _, expected = whole
+    home = tmp_path / "killed"
+    command = [AUTOSPARSE, "run", "--recipe", "smoke", *CHANGES]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(home), cwd=ROOT, start_new_session=True
+    )
+    watchdog = threading.Timer(200, process.kill)
+    watchdog.start()
+    assert process.stdout
+    for printed in process.stdout:
+        if "[ .. ]" in printed and "round 1" in printed:
+            break
+    checkpoints = home / "storage/runs" / expected["name"] / "training"
+    wait_for(lambda: any(checkpoints.rglob("model.safetensors")))
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    watchdog.cancel()
+
+    done = cli(home, "run", "--recipe", "smoke", *CHANGES)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[cached] resnet8-w4 seed 0 round 0" in done.stdout
+    found = json.loads(cli(home, "show", expected["name"], "--json").stdout)
+    assert without_seconds(found["rounds"]) == without_seconds(expected["rounds"])
+    assert without_seconds(found["arms"]) == without_seconds(expected["arms"])
+    assert found["dataset"]["digest"] == expected["dataset"]["digest"]
+    assert found["scorer"]["metrics"] == expected["scorer"]["metrics"]
+    _, left = psutil.wait_procs(children, timeout=10)
+    assert not left, "the killed run left processes behind that the next one did not end"
