@@ -15,7 +15,7 @@ from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.capacity import check_capacity
 from tasks.disk_room import check_room
-from tasks.embedded_prefect import ensure_prefect
+from tasks.embedded_prefect import prefect_starting
 from tasks.orphans import sweep
 from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
 
@@ -32,10 +32,10 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
     spec, _ = _checked(settings, recipe, name, changes, settings.cache, force=force)
     sweep(settings)
 
-    ensure_prefect(settings)
-    from flows.autosparse_pipeline import autosparse
-    from flows.console import shown
-    from tasks.run_view import view_run
+    with prefect_starting(settings):
+        from flows.autosparse_pipeline import autosparse
+        from flows.console import shown
+        from tasks.run_view import view_run
 
     with shown(spec):
         result = autosparse(spec=spec, name=name, force=force)

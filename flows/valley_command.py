@@ -10,7 +10,7 @@ from storage.paths import RunPaths
 from storage.store import open_store
 from tasks import settings as settings_module
 from tasks.comparisons import comparison_of
-from tasks.embedded_prefect import ensure_prefect
+from tasks.embedded_prefect import prefect_starting
 from tasks.orphans import sweep
 from tasks.run_view import view_run
 
@@ -27,10 +27,10 @@ def compare_run(name: str, first: str, second: str, seed: int | None, changes: d
     pairs = comparison_of(spec, store, RunPaths(name), first, second, seed=seed, valley=chosen)
     sweep(settings)
 
-    ensure_prefect(settings)
-    from flows.console import shown
-    from flows.show_command import console, print_valley
-    from flows.valley import valley_of_run
+    with prefect_starting(settings):
+        from flows.console import shown
+        from flows.show_command import console, print_valley
+        from flows.valley import valley_of_run
 
     with shown(spec):
         found = valley_of_run(name, pairs)

@@ -8,6 +8,8 @@ import atexit
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from filelock import FileLock
 
@@ -16,16 +18,22 @@ from tasks.service_commands import LOOPBACK, Launch
 from tasks.settings import EMBEDDED_PREFECT, Settings
 
 
-def ensure_prefect(settings: Settings) -> None:
-    """Have PREFECT_API_URL point at a server until this process ends. Call before Prefect is imported. Raises ServiceError."""
+@contextmanager
+def prefect_starting(settings: Settings) -> Iterator[None]:
+    """Have PREFECT_API_URL point at a server until this process ends; it answers when the block ends. Raises ServiceError.
+
+    Prefect reads the address when it is imported: import it in the block, while its server starts.
+    """
     if settings.prefect_api_url:
+        yield
         return
     settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.home / "prefect-embedded.lock"):  # two servers that set up one database at the same moment die of it
         server = service_processes.start(_launch(), environment=os.environ, folder=settings.home)
         atexit.register(service_processes.stop, [server])  # after Prefect's threads, which send their last events while Python ends
+        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
+        yield
         service_processes.await_answering([server])
-    os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
 
 
 def _launch() -> Launch:

@@ -26,7 +26,7 @@ CHANGES = (
     *("--set", "irp.train.epochs=2"),
     *("--set", "scorer.allocation=learned"),
     *("--set", "scoring.lookahead_steps=3"),
-    *("--set", f'fanout.methods=["snip", "scorer", "scorer_growth", "{METHOD}"]'),
+    *("--set", f'fanout.methods=["scorer", "scorer_growth", "{METHOD}"]'),
     *("--set", f"valley={json.dumps(VALLEY)}"),
 )
 OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")

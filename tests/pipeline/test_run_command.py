@@ -28,10 +28,10 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     assert found["scorer"]["version"] == "1"
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
-    assert set(arms) == {("dense", 1.0), ("snip", 0.1), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None)}
+    assert set(arms) == {("dense", 1.0), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
-    assert arms["snip", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
-    assert len(found["summary"]) == 5
+    assert arms["scorer", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
+    assert len(found["summary"]) == 4
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
 
 
@@ -42,7 +42,7 @@ def test_every_arm_says_how_dense_it_is_and_what_it_costs(whole: tuple[Path, dic
     assert all(arm[name] > 0 for arm in found["arms"] for name in costs)
     assert all(arm["lr_over_batch"] == 0.1 / 128 for arm in found["arms"])
     assert arms["dense"]["training_macs"] == 3 * 512 * arms["dense"]["inference_macs"]  # 512 images, one epoch
-    assert arms["snip"]["training_macs"] == pytest.approx(3 * 512 * arms["snip"]["inference_macs"])
+    assert arms["scorer"]["training_macs"] == pytest.approx(3 * 512 * arms["scorer"]["inference_macs"])
     assert arms[METHOD]["training_macs"] == arms["dense"]["training_macs"]
     assert 0 < arms[METHOD]["kept_density"] < 1
     assert arms[METHOD]["inference_macs"] < arms["dense"]["inference_macs"]

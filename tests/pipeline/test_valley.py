@@ -33,14 +33,14 @@ def test_another_pair_of_the_finished_run(whole: tuple[Path, dict]) -> None:
     home, found = whole
     arms = ("valley", found["name"], "--first", "dense")
     before = json.loads(cli(home, "show", found["name"], "--json").stdout)
-    done = cli(home, *arms, "--second", "snip", "--set", 'probes=["norms","curve"]')
+    done = cli(home, *arms, "--second", "scorer", "--set", 'probes=["norms","curve"]')
     assert done.returncode == 0, done.stderr[-3000:]
     now = json.loads(cli(home, "show", found["name"], "--json").stdout)
     assert (now["ids"], now["arms"]) == (before["ids"], before["arms"])  # the run's own record stays
-    [report] = [report for report in now["valley"] if report["second"]["short"] == "snip@0.1"]
+    [report] = [report for report in now["valley"] if report["second"]["short"] == "scorer@0.1"]
     assert set(report["records"]) == {"norms", "curve"}
     assert len(report["pictures"]) == 2 and all(picture in done.stdout for picture in report["pictures"])
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
     assert client.get_run(report["mlflow_run_id"]).data.tags["mlflow.parentRunId"] == before["ids"]["mlflow_run_id"]
-    done = cli(home, *arms, "--second", "sinp")
-    assert done.returncode == 2 and "--second: 'sinp' is not known" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    done = cli(home, *arms, "--second", "scorre")
+    assert done.returncode == 2 and "--second: 'scorre' is not known" in done.stderr and len(done.stderr.strip().splitlines()) == 1
