@@ -1,4 +1,4 @@
-"""A run that is killed in the middle and taken up again. Late in the alphabet, when the other half of the suite is nearly through."""
+"""A run that is killed in the middle and taken up again."""
 
 import json
 import os
