@@ -1,9 +1,11 @@
 """Subflow: every target by every method and density. Criteria prune at initialization and retrain, other methods train at once."""
 
+import itertools
+
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
-from models.arm_plan import controls_of, densities_of, methods_of
+from models.arm_plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
 from models.errors import DataError
 from models.fanout_specs import TargetSpec
 from models.method_names import trains
@@ -55,17 +57,14 @@ def _dense(run: Run) -> list[Arm]:
 
 def _tickets(run: Run) -> list[Arm]:
     """The ticket keeps its own initialization: the state its IRP rewound to."""
-    spec, fanout = run.spec, run.spec.fanout
-    if not fanout.ticket:
-        return []
+    spec = run.spec
     tickets = []
-    for network in spec.irp.networks:
-        for seed in spec.irp.seeds:
-            source = run.paths.source(network.label, seed)
-            for density in fanout.densities:
-                extra = {"mask": paths.ticket(source, density), "state": paths.rewind_state(source), "start_step": spec.irp.rewind_step}
-                if density >= spec.irp.final_density and density < 1:
-                    tickets.append(_arm(run, TargetSpec(network=network), seed, TICKET, density, kept_density=density, **extra))
+    for network, seed in itertools.product(spec.irp.networks, spec.irp.seeds):
+        source = run.paths.source(network.label, seed)
+        start = {"state": paths.rewind_state(source), "start_step": spec.irp.rewind_step}
+        for target, density in itertools.product(ticket_targets(spec, network), ticket_densities(spec)):
+            mask = paths.ticket(source, density)
+            tickets.append(_arm(run, target, seed, TICKET, density, kept_density=density, mask=mask, **start))
     return tickets
 
 

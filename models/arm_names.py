@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from models.arm_plan import controls_of, densities_of, methods_of
+from models.arm_plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
 from models.controls import CONTROLS, Control, arm_name
 from models.errors import SpecError, not_allowed, unknown_name
 from models.experiment import ExperimentSpec
@@ -55,12 +55,16 @@ class ArmName:
 
 def planned(spec: ExperimentSpec) -> list[ArmName]:
     """Every arm that a run of the spec has, dense, tickets and controls included."""
-    fanout, irp = spec.fanout, spec.irp
+    fanout = spec.fanout
     arms = [ArmName(target=target.label, method=DENSE, density=1.0, seed=seed) for target in fanout.targets for seed in fanout.seeds]
     arms = arms if fanout.dense else []
-    cuts = [density for density in fanout.densities if irp.final_density <= density < 1]
-    for network in irp.networks if fanout.ticket else ():
-        arms += [ArmName(target=network.label, method=TICKET, density=density, seed=seed) for density in cuts for seed in irp.seeds]
+    arms += [
+        ArmName(target=target.label, method=TICKET, density=density, seed=seed)
+        for network in spec.irp.networks
+        for target in ticket_targets(spec, network)
+        for density in ticket_densities(spec)
+        for seed in spec.irp.seeds
+    ]
     for target in fanout.targets:
         for method in methods_of(fanout, target):
             arms += [

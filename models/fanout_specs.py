@@ -43,7 +43,8 @@ class TargetSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FanoutSpec(Spec):
-    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them.
+    """Arms = targets x methods x densities x seeds, each pruned at initialization and retrained; dense and ticket beside them
+    (where tickets are trained: `models.arm_plan.ticket_targets`).
 
     A method that replaces parts of the training (models/methods) is named with its settings, `grda(c=0.005,mu=0.65)`, or by its bare
     name for its usual levels; one without a density target has one arm per level. Each arm of a mask at initialization comes

@@ -6,10 +6,10 @@ from prefect import task
 from prefect.artifacts import create_image_artifact
 
 from models.arm_names import ArmName
+from models.arm_plan import ticket_targets
 from models.experiment import ExperimentSpec
 from models.fanout_specs import TargetSpec
 from models.spec_fields import to_plain
-from models.specs import NetworkSpec
 from storage import reports
 from tasks.comparisons import OK, Comparison, missing, step_of
 from tasks.ray_jobs import run_remote
@@ -65,10 +65,9 @@ def describe(run: Run, arm: ArmName) -> Report:
 
 
 def target_of(spec: ExperimentSpec, label: str) -> TargetSpec:
-    """The target of that label; of a ticket's network that is no target of the fan-out, one with the run's data."""
-    networks: list[NetworkSpec] = list(spec.irp.networks)
-    targets = [*spec.fanout.targets, *(TargetSpec(network=network) for network in networks)]
-    return next(target for target in targets if target.label == label)
+    """The target of that label, be it one of the fan-out or one that has tickets alone."""
+    tickets = [target for network in spec.irp.networks for target in ticket_targets(spec, network)]
+    return next(target for target in (*spec.fanout.targets, *tickets) if target.label == label)
 
 
 def numbers(report: Report) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from models.arm_plan import count_arms
+from models.arm_plan import count_arms, ticket_targets
 from models.controls import SIGN
 from models.experiment import ExperimentSpec
 from models.masks import Mask, layer_densities
@@ -119,8 +119,9 @@ def _layer_order(store: Store, mask: str) -> dict[str, int]:
 
 
 def _tickets(store: Store, record: RunRecord, target: str, density: float) -> list[str]:
-    sources = [network.label for network in record.spec.irp.networks if network.label == target]
-    keys = [paths.ticket(RunPaths(record.name).source(label, seed), density) for label in sources for seed in record.spec.irp.seeds]
+    spec, run = record.spec, RunPaths(record.name)
+    sources = [network.label for network in spec.irp.networks if target in {place.label for place in ticket_targets(spec, network)}]
+    keys = [paths.ticket(run.source(label, seed), density) for label in sources for seed in spec.irp.seeds]
     return [key for key in keys if store.exists(key)]
 
 
