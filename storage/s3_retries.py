@@ -1,16 +1,19 @@
 """How long S3 is waited for: botocore's adaptive backoff with jitter, ended by time instead of by a count, and one warning a minute."""
 
 import logging
+import random
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
 import s3fs
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import HTTPClientError, ReadTimeoutError
 from fsspec.asyn import sync_wrapper
 
 PATIENCE_S = 40  # for a server that is busy or keeps still
 UNREACHABLE_S = 8  # for one that nobody can connect to, that breaks connections off, or whose address is wrong
+PAUSE_S = 2  # the longest between two tries to reach it: botocore's grow to 20 s, far beyond the end
 ATTEMPTS = 100  # botocore's own limit, which is not to be reached
 WARNING_S = 60
 BUSY = (408, 429, 500, 502, 503, 504)
@@ -21,7 +24,7 @@ _warned: list[float] = []  # when this process last did
 
 
 class PatientS3(s3fs.S3FileSystem):
-    """s3fs with that patience, wherever it is unpickled. The wait under way when the time ends, at most 20 s, is still waited."""
+    """s3fs with that patience, wherever it is unpickled. The wait for a busy server under way at the end, at most 20 s, is still waited."""
 
     retries = 2  # of s3fs, each with all of botocore's: who breaks off within a body is asked again
 
@@ -35,16 +38,24 @@ class PatientS3(s3fs.S3FileSystem):
     connect = sync_wrapper(set_session)
 
 
-def end_retries(*, response: Any, caught_exception: Exception | None, request_dict: dict[str, Any], **_: Any) -> bool | None:
-    """A handler of botocore's `needs-retry` event: False ends the retries of a request, None leaves the decision to botocore."""
+def end_retries(*, response: Any, caught_exception: Exception | None, request_dict: dict[str, Any], **_: Any) -> bool | float | None:
+    """A handler of botocore's `needs-retry` event: False ends the retries of a request, None leaves the decision to botocore.
+
+    A number is the pause before the next try, in seconds.
+    """
     if caught_exception is None and response[0].status_code not in BUSY:
         return None
     now = time.monotonic()
     failing = now - request_dict["context"].setdefault(SINCE, now)
     reason = type(caught_exception).__name__ if caught_exception else response[1].get("Error", {}).get("Code", "")
     _warn(now, f"{request_dict['method']} {urlsplit(request_dict['url']).path}", reason, failing)  # an address may hold a password
-    patience = PATIENCE_S if caught_exception is None or isinstance(caught_exception, ReadTimeoutError) else UNREACHABLE_S
-    return False if failing >= patience else None
+    busy = caught_exception is None or isinstance(caught_exception, ReadTimeoutError)
+    left = (PATIENCE_S if busy else UNREACHABLE_S) - failing
+    if left <= 0:
+        return False
+    if busy or not isinstance(caught_exception, (NoConnection, HTTPClientError)):
+        return None
+    return min(left, random.uniform(0, PAUSE_S))
 
 
 def _warn(now: float, request: str, reason: str, failing: float) -> None:
