@@ -1,5 +1,6 @@
 """Workers that die, hang, run out of memory or diverge in the middle of a round: one Ray, a job for each fault."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from models.specs import JobSpec
 from storage import paths
 from storage.checkpoints import load_training_state
 from storage.mask_files import load_mask
+from storage.store import open_store
 from tasks.cluster import Cluster
 from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, Round, driver, fresh, printed, ray_of_ones_own
 from tests.faults.matrix import fault
@@ -42,6 +44,15 @@ def one(tmp_path: Path) -> Round:
     return fresh(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def diverged(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Round, DivergedError]:
+    """A round whose loss was NaN in the second epoch, and its error."""
+    one = fresh(tmp_path_factory.mktemp("diverged"))
+    with pytest.raises(DivergedError) as caught:
+        one.run(cluster, in_mid_epoch(one, LOSS, "nan"))
+    return one, caught.value
+
+
 def in_mid_epoch(one: Round, where: str, do: str, **more: Any) -> dict[str, Any]:
     """A fault in the second epoch, once the checkpoint of the first is on record."""
     return {"where": where, "call": MID_EPOCH, "do": do, "until": str(one.snapshot), **more}
@@ -71,6 +82,7 @@ def test_a_killed_driver(whole: dict[str, Any], one: Round, tmp_path: Path) -> N
     wait_for(lambda: not processes_of(tmp_path), PATIENCE)
 
 
+@pytest.mark.slow
 @fault(24, "a worker's clock goes back an hour in mid-epoch", "no negative duration, same bits", simulated="time.time")
 def test_a_clock_that_goes_back(cluster: Cluster, whole: dict[str, Any], one: Round) -> None:
     report = one.run(cluster, in_mid_epoch(one, STEP, "set_back"))
@@ -79,13 +91,12 @@ def test_a_clock_that_goes_back(cluster: Cluster, whole: dict[str, Any], one: Ro
 
 
 @fault(5, "checkpoint_manager_snapshot.json cut in half", "another attempt goes on from the checkpoint itself; nothing deleted; same bits")
-def test_a_broken_resume_file(cluster: Cluster, whole: dict[str, Any], one: Round) -> None:
-    with pytest.raises(DivergedError):  # leaves what a kill leaves
-        one.run(cluster, in_mid_epoch(one, LOSS, "nan"))
+def test_a_broken_resume_file(cluster: Cluster, whole: dict[str, Any], diverged: tuple[Round, DivergedError], tmp_path: Path) -> None:
+    shutil.copytree(diverged[0].store.root, tmp_path / "storage")  # divergence leaves what a kill leaves
+    one = Round(open_store(str(tmp_path / "storage")))
     one.snapshot.write_bytes(one.snapshot.read_bytes()[: one.snapshot.stat().st_size // 2])
     before = one.store.list(f"{FOLDER}/{NAME}")
-    first = one.told[0]
-    one.told.clear()
+    first = diverged[0].told[0]
     report = one.run(cluster)
     assert one.result(report) == whole
     assert one.epochs == [1, 2]
@@ -94,10 +105,9 @@ def test_a_broken_resume_file(cluster: Cluster, whole: dict[str, Any], one: Roun
 
 
 @fault(19, "the loss is NaN at one step", "ends at that step, not retried; last checkpoint kept, norms per layer in the error")
-def test_a_loss_that_is_no_number(cluster: Cluster, one: Round) -> None:
-    with pytest.raises(DivergedError) as caught:
-        one.run(cluster, in_mid_epoch(one, LOSS, "nan"))
-    details = caught.value.details
+def test_a_loss_that_is_no_number(diverged: tuple[Round, DivergedError]) -> None:
+    one, error = diverged
+    details = error.details
     assert details["step"] == MID_EPOCH - 1
     assert details["gradient_norms"].keys() == details["parameter_norms"].keys()
     assert len(details["gradient_norms"]) == 6
@@ -115,6 +125,7 @@ def test_a_worker_without_memory(cluster: Cluster, one: Round) -> None:
     assert not one.restarts
 
 
+@pytest.mark.slow
 @fault(
     21,
     "one of two ranks runs out of GPU memory",
