@@ -6,8 +6,10 @@ tell it that it was cancelled, and the run would wait minutes for it to come bac
 
 import atexit
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,9 +33,16 @@ def prefect_starting(settings: Settings) -> Iterator[None]:
     with FileLock(settings.home / "prefect-embedded.lock"):  # two servers that set up one database at the same moment die of it
         server = service_processes.start(_launch(), environment=os.environ, folder=settings.home)
         atexit.register(service_processes.stop, [server])  # after Prefect's threads, which send their last events while Python ends
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _end)
         os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
         yield
         service_processes.await_answering([server])
+
+
+def _end(number: int, _frame: object) -> None:
+    """By default SIGTERM ends Python without its exit handlers, and the server would stay; Prefect hands it on after a run."""
+    sys.exit(128 + number)
 
 
 def _launch() -> Launch:

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,19 @@ def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
         states = {state for (state,) in database.execute("select state_type from flow_run where parent_task_run_id is null")}
     assert states and not states & {"RUNNING", "PENDING", "COMPLETED"}
+
+
+def test_sigterm_takes_the_embedded_server_along(tmp_path: Path) -> None:
+    waiting = "with prefect_starting(load()): pass\nprint('started', flush=True)\ntime.sleep(100)"
+    command = f"import time\nfrom tasks.embedded_prefect import prefect_starting\nfrom tasks.settings import load\n{waiting}"
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, text=True, env=environment(tmp_path), cwd=ROOT
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "started\n"
+        (server,) = psutil.Process(process.pid).children()
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not server.is_running()
 
 
 def mlflow_states(home: Path) -> set[str]:
