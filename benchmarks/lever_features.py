@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.lever_trainings import masked
 from models.criteria.synaptic_flow import flow, linearised
 from models.features import feature_matrix, layer_facts
 from models.gradients import Batches, mean_gradients, mean_hessian_products
-from models.masks import Mask, prunable
+from models.masks import Mask, apply_, prunable
 
 RAW_COLUMNS = 2  # of the product's features: unnormalised, no scorer but the paper's sees them
 HESSIAN_BATCHES = 4
@@ -19,8 +18,9 @@ Groups = dict[str, Tensor]  # each (n, columns) float32, the weights of one laye
 
 def groups_of(network: nn.Module, batches: Batches, mask: Mask | None) -> dict[str, Groups]:
     """Per layer: "product", "noise" (of the gradient over batches), "hessian" (H g), "flow" (SynFlow's, beside the weight), "means"
-    (over channels and kernel), "place" (in the kernel)."""
-    masked(network, mask)
+    (over channels and kernel), "place" (in the kernel). What `mask` does not keep is set to zero in `network`."""
+    if mask:
+        apply_(network, mask)
     params = prunable(network)
     keep = mask or {name: torch.ones_like(param, dtype=torch.bool) for name, param in params.items()}
     each = [mean_gradients(network, [batch], params) for batch in batches]

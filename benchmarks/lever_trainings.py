@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flows.recipes import small_cifar_scorer
-from models import masks, seeding
+from models import seeding
 from models.allocation import global_topk
 from models.criteria.smallest_paths import HEAD, smallest_paths
 from models.gradients import ScoringBatches
@@ -67,7 +67,9 @@ class Trainings:
             trainer = self._trainer(seed, order, mask)
             fit(trainer, on_epoch=lambda report: None)
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: param.detach().contiguous() for name, param in prunable(trainer.network).items()}, path)
+            part = path.with_suffix(".part")  # an interrupted write leaves no training
+            save_file({name: param.detach().contiguous() for name, param in prunable(trainer.network).items()}, part)
+            part.replace(path)
         return load_file(path)
 
     def probed(self, seed: int, mask: Mask) -> nn.Module:
@@ -96,10 +98,3 @@ def place_by_growth(before: Tensor, after: Tensor) -> Tensor:
     places = torch.empty_like(grown)
     places[grown.argsort(stable=True)] = (torch.arange(len(grown)) + 0.5) / len(grown)
     return places
-
-
-def masked(network: nn.Module, mask: Mask | None) -> nn.Module:
-    """The network with what `mask` does not keep at zero."""
-    if mask:
-        masks.apply_(network, mask)
-    return network

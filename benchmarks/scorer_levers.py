@@ -4,7 +4,7 @@
 
 Fits on initializations 0, 1 and 2 of the scale model and judges on 100 and 101, which no fit has seen. Figures are shares: of each
 layer's weights those that grow most in a full training (5 %; of candidates 10 %), found at the same count. Trainings that have ended stay
-in the folder of `--out`, so that the same command goes on; ten of them take 15 minutes on one core, the fits as long again.
+in the folder of `--out`, so that the same command goes on; eleven of them take 20 minutes on one core, the fits as long again.
 `--boosted` adds boosted trees, which need scikit-learn beside what autosparse installs.
 """
 
@@ -24,7 +24,7 @@ from models import seeding
 from models.masks import prunable
 
 SOURCES, JUDGED = (0, 1, 2), (100, 101)
-OTHER_ORDER = 7000  # added to the seed of the order of images
+OTHER_ORDER = 7000  # seed of a second order of images for source 0
 PRODUCT = ("product",)
 MORE = ("noise", "hessian", "flow", "means", "place")
 EVERY = (*PRODUCT, *MORE)

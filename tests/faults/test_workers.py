@@ -125,7 +125,6 @@ def test_a_worker_without_memory(cluster: Cluster, one: Round) -> None:
     assert not one.restarts
 
 
-@pytest.mark.slow
 @fault(
     21,
     "one of two ranks runs out of GPU memory",
