@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.errors import DataError, not_allowed
+from autosparse.models.errors import DataError, not_allowed
 
 Record = dict[str, Any]
 

@@ -8,12 +8,13 @@ Runs of other seeds add up to means over seeds. Reads AUTOSPARSE_STORAGE; writes
 import argparse
 from pathlib import Path
 
-from models.specs import DENSE
-from storage.store import Store, open_store
-from tasks import settings
-from tasks.plots import accuracy_density_plot
-from tasks.report_data import load_record
-from tasks.result_rows import Report, Row, cell, share, summarize
+from autosparse.models.specs.run_specs import DENSE
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks import settings
+from autosparse.tasks.report.plots import accuracy_density_plot
+from autosparse.tasks.results.record import load_record
+from autosparse.tasks.results.rows import Report, Row, cell, share, summarize
 
 HEAD = (
     *("target", "method", "asked density", "prunable weights left", "of all parameters", "on paths", "accuracy"),

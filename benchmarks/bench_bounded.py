@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+from autosparse.models.features import LayerFacts
+from autosparse.models.scorers.criterion import score_weights
+from autosparse.models.scorers.registry import build_scorer
 
 from benchmarks.bench_feature_table import BOUNDED_ROWS, Columns, bounded
 from benchmarks.reporting import options, report
-from models.features import LayerFacts
-from models.scorer_criterion import score_weights
-from models.scorers.registry import build_scorer
 
 
 def main() -> None:

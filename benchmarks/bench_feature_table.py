@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from autosparse.models.scorers.labels import GROWTH_LEVELS
+from autosparse.storage.feature_table import FeatureDataset, Part, commit_dataset, open_dataset, write_shard
+from autosparse.storage.open_store import open_store
 
 from benchmarks.reporting import figure, options, peak_mib, report
-from models.labels import GROWTH_LEVELS
-from storage.feature_table import FeatureDataset, Part, commit_dataset, open_dataset, write_shard
-from storage.store import open_store
 
 STAGES = (*[36864] * 4, 73728, *[147456] * 3, 8192, 294912, *[589824] * 3, 32768, 1179648, *[2359296] * 3, 131072)
 RESNET18 = (1728, *STAGES, 5120)  # stem and classifier for small images

@@ -10,17 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from autosparse.flows.recipes import small_cifar
+from autosparse.models.specs.fields import override
+from autosparse.storage import paths
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import connected
+from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.engine.run import job_config
+from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.worker.irp_round import run_round
+
 from benchmarks.reporting import arguments, report
-from flows.recipes import small_cifar
-from models.spec_fields import override
-from storage import paths
-from storage.store import open_store
-from tasks import settings
-from tasks.cluster import connected
-from tasks.prune_round import round_config
-from tasks.ray_jobs import run_training_job
-from tasks.run import job_config
-from tasks.worker.irp_round import run_round
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from autosparse.models.features import layer_facts
+from autosparse.models.scorers.criterion import score_weights
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.seeding import generator
 from torch import Tensor
 
 from benchmarks.reporting import figure, options, report
-from models.features import layer_facts
-from models.scorer_criterion import score_weights
-from models.scorers.registry import build_scorer
-from models.seeding import generator
 
 LAYER = (512, 512, 3, 3)
 FEW = 1024  # weights that are enough to time the slow scorer of the paper

@@ -8,17 +8,17 @@ import statistics
 import time
 
 import torch
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.reporting import arguments, report
-from models import masks
-from models.allocation import global_topk
-from models.images import ImageSet
-from models.networks.registry import build_network
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import fit
 
 DATA = DataSpec(name="parquet", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="shift_flip", pad=2)
 
@@ -79,7 +79,7 @@ def prepared(density: float) -> tuple[nn.Module, masks.Mask]:
 
 
 def pipeline_epoch(images: torch.Tensor, labels: torch.Tensor, density: float) -> None:
-    """One epoch of `models.training.fit`, evaluation on 128 images included."""
+    """One epoch of `autosparse.models.training.loop.fit`, evaluation on 128 images included."""
     network, mask = prepared(density)
     spec = TrainSpec(epochs=1, batch_size=128, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="constant")
     test = ImageSet(images[:128], labels[:128])

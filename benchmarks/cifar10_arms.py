@@ -4,20 +4,22 @@ import time
 from typing import Any
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA, Criterion
+from autosparse.models.errors import DivergedError
+from autosparse.models.masks import gates
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.build import build_network
+from autosparse.models.scorers.criterion import as_criterion
+from autosparse.models.specs.run_specs import DENSE, SCORER
+from autosparse.models.training.images import ImageSet, normalise
+from autosparse.models.training.loop import EpochReport, fit
+from autosparse.models.training.scoring_rows import scoring_rows
+from autosparse.models.training.trainer import Trainer
 from torch import Tensor, nn
 
 from benchmarks.cifar10_protocol import Arm, Setting
-from models import gates, masks, seeding
-from models.criteria.registry import CRITERIA, Criterion
-from models.errors import DivergedError
-from models.images import ImageSet, normalise
-from models.masks import Mask
-from models.networks.registry import build_network
-from models.scorer_criterion import as_criterion
-from models.scoring import scoring_rows
-from models.specs import DENSE, SCORER
-from models.trainer import Trainer
-from models.training import EpochReport, fit
 
 
 class Workbench:

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import AutosparseError, not_allowed, unknown_name
+from autosparse.models.scorers.registry import restored_scorer
+from autosparse.models.specs.run_specs import DENSE, SCORER
+from autosparse.models.training.images import ImageSet, to_images
+from autosparse.storage import paths
+from autosparse.storage.image_datasets import ImageArrays, load_images
+from autosparse.storage.open_store import open_store
+from autosparse.storage.scorer_files import read_scorer_files
 from torch import nn
 
 from benchmarks.arm_file import Record, append_arm, read_arms
 from benchmarks.cifar10_arms import Workbench
 from benchmarks.cifar10_protocol import DENSITIES, NETWORKS, SMOKE_DENSITIES, Arm, Setting, plan, setting
 from benchmarks.reporting import commit, machine, options, report
-from models.criteria.registry import CRITERIA
-from models.errors import AutosparseError, not_allowed, unknown_name
-from models.images import ImageSet, to_images
-from models.scorers.registry import restored_scorer
-from models.specs import DENSE, SCORER
-from storage import paths
-from storage.image_datasets import ImageArrays, load_images
-from storage.scorer_files import read_scorer_files
-from storage.store import open_store
 
 METHODS = ("random", "magnitude", "snip", "synflow")
 SMOKE_METHODS = ("random", "snip")

@@ -10,10 +10,10 @@ mode instead of 10 images per class.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from models.errors import not_allowed, unknown_name
-from models.protocol import Protocol
-from models.spec_fields import fingerprint
-from models.specs import DENSE, DataSpec, JobSpec, NetworkSpec, ScoringSpec, TrainSpec
+from autosparse.models.errors import not_allowed, unknown_name
+from autosparse.models.specs.fields import fingerprint
+from autosparse.models.specs.protocol import Protocol
+from autosparse.models.specs.run_specs import DENSE, DataSpec, JobSpec, NetworkSpec, ScoringSpec, TrainSpec
 
 DENSITIES = (0.1, 0.0316, 0.01, 0.00316, 0.001)
 EPOCHS, MILESTONES = 160, (60, 120)

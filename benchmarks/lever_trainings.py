@@ -5,22 +5,21 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from autosparse.flows.recipes import small_cifar_scorer
+from autosparse.models import seeding
+from autosparse.models.criteria.smallest_paths import HEAD, smallest_paths
+from autosparse.models.gradients import ScoringBatches
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.mask import Mask, prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.training.images import ImageSet, normalise, to_images
+from autosparse.models.training.lookahead import look_ahead
+from autosparse.models.training.loop import fit
+from autosparse.models.training.scoring_rows import scoring_rows
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.image_datasets import load_images
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-
-from flows.recipes import small_cifar_scorer
-from models import seeding
-from models.allocation import global_topk
-from models.criteria.smallest_paths import HEAD, smallest_paths
-from models.gradients import ScoringBatches
-from models.images import ImageSet, normalise, to_images
-from models.lookahead import look_ahead
-from models.masks import Mask, prunable
-from models.networks.registry import build_network
-from models.scoring import scoring_rows
-from models.trainer import Trainer
-from models.training import fit
-from storage.image_datasets import load_images
 
 SPEC = small_cifar_scorer()
 PROBE_SEED = 5000  # of its order of images, added to the initialization's seed

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.masks.mask import prunable
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.lever_features import Groups, groups_of
 from benchmarks.lever_trainings import Trainings, place_by_growth
 from benchmarks.reporting import options, report
-from models import seeding
-from models.masks import prunable
 
 SOURCES, JUDGED = (0, 1, 2), (100, 101)
 OTHER_ORDER = 7000  # seed of a second order of images for source 0

@@ -1,11 +1,11 @@
 """Prune one network at initialization with a fixed criterion: the core alone, no service and no file."""
 
 import torch
-
-from models import masks, seeding
-from models.criteria.registry import CRITERIA
-from models.networks.registry import build_network
-from models.specs import NetworkSpec
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.masks import mask as masks
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
 
 network = build_network(NetworkSpec(name="resnet20"), image_shape=(3, 32, 32), num_classes=10, seed=0)
 stream = seeding.generator(0, "example")

@@ -6,25 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Literal
 
+from autosparse.flows.iterative_pruning import iterative_pruning
+from autosparse.flows.recipes import recipe as recipe_spec
+from autosparse.flows.rerun import rerun_command
+from autosparse.flows.scorer_training import scorer_training
+from autosparse.flows.target_fanout import target_fanout
+from autosparse.flows.valley import valley
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.tasks.checks.preflight import data_specs, run_name
+from autosparse.tasks.engine.run import Run, open_run
+from autosparse.tasks.engine.step import Report
+from autosparse.tasks.extract_features import extract_features
+from autosparse.tasks.inspect_data import inspect_data
+from autosparse.tasks.results.comparisons import comparisons
+from autosparse.tasks.summarize_arms import summarize_arms
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
-
-from flows.iterative_pruning import iterative_pruning
-from flows.recipes import recipe as recipe_spec
-from flows.rerun import rerun_command
-from flows.scorer_training import scorer_training
-from flows.target_fanout import target_fanout
-from flows.valley import valley
-from models.experiment import ExperimentSpec
-from tasks.comparisons import comparisons
-from tasks.extract_features import extract_features
-from tasks.inspect_data import inspect_data
-from tasks.preflight import data_specs, run_name
-from tasks.run import Run, open_run
-from tasks.steps import Report
-from tasks.summarize_arms import summarize_arms
 
 RecipeName = Literal[
     "demo",

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from autosparse.flows.recipes import RECIPES
+from autosparse.models.errors import AutosparseError, not_allowed
 from cyclopts import App, Parameter
-
-from flows.recipes import RECIPES
-from models.errors import AutosparseError, not_allowed
 
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
@@ -44,7 +43,7 @@ def run(
     force
         Resume with other versions of torch, Ray, Python or the features than the run was begun with; its record then names both.
     """
-    from flows.run_command import run_pipeline
+    from autosparse.flows.run_command import run_pipeline
 
     run_pipeline(recipe, name, parse_changes(set_), force=force)
 
@@ -65,7 +64,7 @@ def validate(
     name
         The run's name; by default made from the spec.
     """
-    from flows.run_command import validated
+    from autosparse.flows.run_command import validated
 
     print(validated(recipe, name, parse_changes(set_)))
 
@@ -76,8 +75,8 @@ def recipes(name: str | None = None) -> None:
     if name is None:
         print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
         return
-    from flows.recipes import recipe
-    from models.spec_fields import to_plain
+    from autosparse.flows.recipes import recipe
+    from autosparse.models.specs.fields import to_plain
 
     print(json.dumps(to_plain(recipe(name)), indent=2))
 
@@ -85,10 +84,10 @@ def recipes(name: str | None = None) -> None:
 @app.command
 def show(run: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """What a run did, from its stored reports; needs no server."""
-    from flows.show_command import print_run
-    from storage.store import open_store
-    from tasks import settings
-    from tasks.run_view import view_run
+    from autosparse.flows.show_command import print_run
+    from autosparse.storage.open_store import open_store
+    from autosparse.tasks import settings
+    from autosparse.tasks.results.run_view import view_run
 
     found = view_run(open_store(settings.load().storage), run)
     if json_:
@@ -108,7 +107,7 @@ def report(run: str, *, out: Path | None = None) -> None:
     out
         The file to write, by default report-RUN.html in the current directory.
     """
-    from flows.report_command import write_report
+    from autosparse.flows.report_command import write_report
 
     print(write_report(run, out))
 
@@ -137,7 +136,7 @@ def valley(
     seed
         Of arms that name none; by default the first seed of the fan-out.
     """
-    from flows.valley_command import compare_run
+    from autosparse.flows.valley_command import compare_run
 
     compare_run(run, first, second, seed, parse_changes(set_))
 
@@ -178,7 +177,7 @@ def prune(
     seed
         Chooses the images.
     """
-    from flows.prune_command import prune_network
+    from autosparse.flows.prune_command import prune_network
 
     prune_network(network, scorer, density, data, out, batches=batches, batch_size=batch_size, min_per_layer=min_per_layer, seed=seed)
 
@@ -193,7 +192,7 @@ def up(*, expose: str | None = None) -> None:
         Listen on this IP address of the machine instead. Only with credentials for every server in the environment
         (docs/running.md); without them nothing is started.
     """
-    from flows.service_commands import start_services
+    from autosparse.flows.service_commands import start_services
 
     start_services(expose)
 
@@ -201,7 +200,7 @@ def up(*, expose: str | None = None) -> None:
 @app.command
 def down() -> None:
     """Stop what `autosparse up` started, and nothing else."""
-    from flows.service_commands import stop_services
+    from autosparse.flows.service_commands import stop_services
 
     stop_services()
 
@@ -209,7 +208,7 @@ def down() -> None:
 @app.command
 def status() -> None:
     """The services and the last runs."""
-    from flows.service_commands import print_status
+    from autosparse.flows.service_commands import print_status
 
     print_status()
 
@@ -225,7 +224,7 @@ def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")
     delete
         Remove them as well.
     """
-    from flows.gc_command import collect
+    from autosparse.flows.gc_command import collect
 
     collect(older_than, delete)
 
@@ -239,7 +238,7 @@ def sync(run: str) -> None:
     run
         The name of the run; what MLflow has already is left as it is.
     """
-    from flows.sync_command import sync_with_mlflow
+    from autosparse.flows.sync_command import sync_with_mlflow
 
     print(sync_with_mlflow(run))
 

@@ -1,10 +1,9 @@
 """`autosparse gc`: what killed runs left in the storage, listed, and removed when asked for."""
 
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings
+from autosparse.tasks.garbage import orphans
 from rich.console import Console
-
-from storage.store import open_store
-from tasks import settings
-from tasks.garbage import orphans
 
 console = Console(soft_wrap=True)
 

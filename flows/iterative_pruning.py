@@ -1,12 +1,11 @@
 """Subflow: the IRP of one source network and seed, one Ray Train job per round."""
 
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.tasks.engine.progress_artifact import ProgressArtifact
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import Report, table_artifact
+from autosparse.tasks.prune_round import prune_round, round_title
 from prefect import flow
-
-from models.specs import NetworkSpec
-from tasks.progress_artifact import ProgressArtifact
-from tasks.prune_round import prune_round, round_title
-from tasks.run import Run
-from tasks.steps import Report, table_artifact
 
 
 @flow(name="iterative-pruning", flow_run_name="IRP {title}", validate_parameters=False)

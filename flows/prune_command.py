@@ -5,25 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import not_allowed
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.networks.build import build_network
+from autosparse.models.scorers.criterion import as_criterion
+from autosparse.models.scorers.drift import FirstLook, compare
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.training.images import channel_statistics, normalise
+from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind
+from autosparse.storage.checkpoints import dump_tensors
+from autosparse.storage.disk import disk_error
+from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings as settings_module
+from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-
-from models import masks, seeding
-from models.allocation import global_topk
-from models.drift import FirstLook, compare
-from models.errors import not_allowed
-from models.images import channel_statistics, normalise
-from models.networks.registry import build_network
-from models.scorer_criterion import as_criterion
-from models.specs import NetworkSpec
-from storage.addresses import LOCAL, REGISTRY, S3, address_kind
-from storage.checkpoints import dump_tensors
-from storage.disk import disk_error
-from storage.image_datasets import DATASETS, ImageArrays, load_images
-from storage.store import open_store
-from tasks import settings as settings_module
-from tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
 
 
 def prune_network(
@@ -60,7 +60,7 @@ def prune_network(
 
 def _scorer(address: str, settings: settings_module.Settings) -> tuple[nn.Module, dict[str, Any]]:
     if address_kind("--scorer", address, REGISTRY, LOCAL, S3) == REGISTRY:
-        from tasks.tracking import load_scorer_files
+        from autosparse.tasks.tracking.tracker import load_scorer_files
 
         return read_scorer(*load_scorer_files(settings, address), address)
     root, _, folder = address.rstrip("/").rpartition("/")

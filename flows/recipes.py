@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from models.errors import unknown_name
-from models.experiment import ExperimentSpec
-from models.fanout_specs import FanoutSpec, TargetSpec, ValleySpec
-from models.specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
+from autosparse.models.errors import unknown_name
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
+from autosparse.models.specs.run_specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
 
 # of the recipe of methods: those that ask for a network of their own, and those that another one stands for
 OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}
@@ -128,7 +128,7 @@ def small_cifar_scorer() -> ExperimentSpec:
 
 def small_cifar_field() -> ExperimentSpec:
     """Every method on the scale model with its layerwise-shuffled control, on three new seeds: hours on two cores."""
-    from models.criteria.registry import CRITERIA  # with torch: only for who asks for this recipe
+    from autosparse.models.criteria.registry import CRITERIA  # with torch: only for who asks for this recipe
 
     base = small_cifar_scorer()
     methods = tuple(name for name in (*CRITERIA, *LEARNED) if name != "magnitude_iterative")  # the same masks as magnitude
@@ -170,8 +170,8 @@ def methods_small_cifar() -> ExperimentSpec:
     Every registered method but REPEATED, on networks of their own where OWN_NETWORKS says so. Six IRP rounds for scorer and ticket.
     The valley suite follows, between the dense network and those of VALLEYS.
     """
-    from models.methods.registry import METHODS  # with torch: only for who asks for this recipe
-    from models.networks.registry import NETWORKS
+    from autosparse.models.methods.registry import METHODS  # with torch: only for who asks for this recipe
+    from autosparse.models.networks.registry import NETWORKS
 
     base = small_cifar()
     family = tuple(name for name in METHODS if name not in (*REPEATED, *OWN_NETWORKS))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from flows.rerun import rerun_command
-from models.experiment import ExperimentSpec
-from models.spec_fields import from_plain
-from storage.disk import disk_error
-from storage.store import open_store
-from tasks import settings
-from tasks.report_page import report_page
-from tasks.run_view import view_run
+from autosparse.flows.rerun import rerun_command
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain
+from autosparse.storage.disk import disk_error
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings
+from autosparse.tasks.report.page import report_page
+from autosparse.tasks.results.run_view import view_run
 
 
 def write_report(run: str, out: Path | None) -> Path:

@@ -4,9 +4,9 @@ import json
 import shlex
 from typing import Any
 
-from flows.recipes import RECIPES
-from models.experiment import ExperimentSpec
-from models.spec_fields import to_plain
+from autosparse.flows.recipes import RECIPES
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import to_plain
 
 
 def rerun_command(spec: ExperimentSpec, name: str) -> str:

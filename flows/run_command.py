@@ -4,20 +4,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flows.recipes import recipe as recipe_spec
-from flows.show_command import print_addresses, print_results, print_valley
-from models.arm_plan import count_arms
-from models.experiment import ExperimentSpec
-from models.spec_fields import fingerprint, override
-from storage.addresses import is_local
-from storage.paths import RunPaths
-from storage.store import open_store
-from tasks import settings as settings_module
-from tasks.capacity import check_capacity
-from tasks.disk_room import check_room
-from tasks.embedded_prefect import prefect_starting
-from tasks.orphans import sweep
-from tasks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
+from autosparse.flows.recipes import recipe as recipe_spec
+from autosparse.flows.show_command import print_addresses, print_results, print_valley
+from autosparse.models.arms.plan import count_arms
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import fingerprint, override
+from autosparse.storage.addresses import is_local
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks import settings as settings_module
+from autosparse.tasks.checks.disk_room import check_room
+from autosparse.tasks.checks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
+from autosparse.tasks.cluster.capacity import check_capacity
+from autosparse.tasks.cluster.orphans import sweep
+from autosparse.tasks.services.embedded_prefect import prefect_starting
 
 # our own lines tell it
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
@@ -33,9 +33,9 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
     sweep(settings)
 
     with prefect_starting(settings):
-        from flows.autosparse_pipeline import autosparse
-        from flows.console import shown
-        from tasks.run_view import view_run
+        from autosparse.flows.autosparse_pipeline import autosparse
+        from autosparse.flows.console import shown
+        from autosparse.tasks.results.run_view import view_run
 
     with shown(spec):
         result = autosparse(spec=spec, name=name, force=force)

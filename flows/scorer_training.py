@@ -1,11 +1,10 @@
 """Subflow: fit the scorer on the feature data set, evaluate it on held-out seeds and layers, register it."""
 
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import Report
+from autosparse.tasks.fit_scorer import fit_scorer
+from autosparse.tasks.register_scorer import register_scorer
 from prefect import flow
-
-from tasks.fit_scorer import fit_scorer
-from tasks.register_scorer import register_scorer
-from tasks.run import Run
-from tasks.steps import Report
 
 
 @flow(name="scorer-training", flow_run_name="scorer {title}", validate_parameters=False)

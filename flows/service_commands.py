@@ -2,10 +2,10 @@
 
 import os
 
+from autosparse.tasks import settings
+from autosparse.tasks.services import up_down as services
 from rich.console import Console
 from rich.table import Table
-
-from tasks import services, settings
 
 console = Console(soft_wrap=True)
 
@@ -28,8 +28,8 @@ def stop_services() -> None:
 
 def print_status() -> None:
     """Services and the last runs in the storage."""
-    from storage.store import open_store
-    from tasks.run_view import last_runs, view_run
+    from autosparse.storage.open_store import open_store
+    from autosparse.tasks.results.run_view import last_runs, view_run
 
     here = settings.load()
     _print_services(here)

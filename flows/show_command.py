@@ -34,7 +34,7 @@ def print_results(found: Found) -> None:
         console.print(f"scorer version {found['scorer'].get('version', '-')}, held-out {figures}")
     if not found["summary"]:
         return
-    from tasks.result_rows import cell, landed, share, targeted
+    from autosparse.tasks.results.rows import cell, landed, share, targeted
 
     rows = targeted(found["summary"])
     densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)

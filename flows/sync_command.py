@@ -2,8 +2,8 @@
 
 import os
 
-from models.errors import without_password
-from tasks import settings as settings_module
+from autosparse.models.errors import without_password
+from autosparse.tasks import settings as settings_module
 
 QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING"}
 
@@ -14,7 +14,7 @@ def sync_with_mlflow(name: str) -> str:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     settings_module.export(settings)
-    from tasks.sync_run import sync_run  # only now: MLflow reads the environment when imported
+    from autosparse.tasks.sync_run import sync_run  # only now: MLflow reads the environment when imported
 
     done = sync_run(settings, name)
     scorer = f"scorer version {done['version']}" if done["version"] else "no scorer yet"

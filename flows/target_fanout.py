@@ -2,20 +2,19 @@
 
 import itertools
 
+from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
+from autosparse.models.errors import DataError
+from autosparse.models.methods.names import trains
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import DENSE, TICKET
+from autosparse.storage import paths
+from autosparse.tasks.engine.progress_artifact import ProgressArtifact
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import Report
+from autosparse.tasks.retrain_arm import Arm, retrain_arm
+from autosparse.tasks.score_target import score_target
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
-
-from models.arm_plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
-from models.errors import DataError
-from models.fanout_specs import TargetSpec
-from models.method_names import trains
-from models.specs import DENSE, TICKET
-from storage import paths
-from tasks.progress_artifact import ProgressArtifact
-from tasks.retrain_arm import Arm, retrain_arm
-from tasks.run import Run
-from tasks.score_target import score_target
-from tasks.steps import Report
 
 
 @flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)

@@ -1,12 +1,11 @@
 """Subflow: what lies between the minima of two arms, for every pair that is asked for; and the same on a run that is there."""
 
+from autosparse.tasks.compare_arms import compare_arms
+from autosparse.tasks.engine.run import Run, reopen_run
+from autosparse.tasks.engine.step import Report
+from autosparse.tasks.results.comparisons import Comparison
 from prefect import flow
 from prefect.futures import wait
-
-from tasks.compare_arms import compare_arms
-from tasks.comparisons import Comparison
-from tasks.run import Run, reopen_run
-from tasks.steps import Report
 
 
 @flow(name="valley", flow_run_name="valley {title}", validate_parameters=False)

@@ -3,16 +3,16 @@
 import os
 from typing import Any
 
-from flows.run_command import QUIET
-from models.experiment import ExperimentSpec
-from models.spec_fields import from_plain, override
-from storage.paths import RunPaths
-from storage.store import open_store
-from tasks import settings as settings_module
-from tasks.comparisons import comparison_of
-from tasks.embedded_prefect import prefect_starting
-from tasks.orphans import sweep
-from tasks.run_view import view_run
+from autosparse.flows.run_command import QUIET
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain, override
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks import settings as settings_module
+from autosparse.tasks.cluster.orphans import sweep
+from autosparse.tasks.results.comparisons import comparison_of
+from autosparse.tasks.results.run_view import view_run
+from autosparse.tasks.services.embedded_prefect import prefect_starting
 
 
 def compare_run(name: str, first: str, second: str, seed: int | None, changes: dict[str, Any]) -> None:
@@ -28,9 +28,9 @@ def compare_run(name: str, first: str, second: str, seed: int | None, changes: d
     sweep(settings)
 
     with prefect_starting(settings):
-        from flows.console import shown
-        from flows.show_command import console, print_valley
-        from flows.valley import valley_of_run
+        from autosparse.flows.console import shown
+        from autosparse.flows.show_command import console, print_valley
+        from autosparse.flows.valley import valley_of_run
 
     with shown(spec):
         found = valley_of_run(name, pairs)

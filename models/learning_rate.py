@@ -3,8 +3,7 @@
 from functools import lru_cache
 
 import torch
-
-from models.specs import TrainSpec
+from autosparse.models.specs.run_specs import TrainSpec
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 import re
 
-from models.errors import not_allowed
+from autosparse.models.errors import not_allowed
 
 LOCAL, S3, REGISTRY = "local", "s3", "models"
 SHAPES = {LOCAL: "a local folder", S3: "s3://bucket/prefix", REGISTRY: "models:/NAME@ALIAS or models:/NAME/VERSION"}

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from autosparse.models.errors import DataError
+from autosparse.storage.disk import disk_error
+from autosparse.storage.plain_json import load_json
 from safetensors import SafetensorError
 from torch import Tensor
-
-from models.errors import DataError
-from storage.disk import disk_error
-from storage.plain_json import load_json
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"

@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.errors import DataError
-from storage.plain_json import load_json
-from storage.store import dump_json
+from autosparse.models.errors import DataError
+from autosparse.storage.plain_json import load_json
+from autosparse.storage.store import dump_json
 
 MANIFEST = "_manifest.json"
 VERSION = 1

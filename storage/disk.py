@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from models.errors import DataError
+from autosparse.models.errors import DataError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

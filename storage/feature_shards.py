@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from models.errors import DataError
-from storage.disk import disk_error
-from storage.store import dump_json
+from autosparse.models.errors import DataError
+from autosparse.storage.disk import disk_error
+from autosparse.storage.store import dump_json
 
 SCHEMA = pa.schema(
     [

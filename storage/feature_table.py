@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from models.errors import ConflictError, DataError, unknown_name
-from storage.dataset_manifest import MANIFEST, Manifest, StoredPart
-from storage.disk import disk_error
-from storage.feature_shards import COLUMNS, METADATA_KEY, SCHEMA, Part, ShardWriter, plain_metadata, write_shard
-from storage.plain_json import load_json
-from storage.store import Store, open_store
+from autosparse.models.errors import ConflictError, DataError, unknown_name
+from autosparse.storage.dataset_manifest import MANIFEST, Manifest, StoredPart
+from autosparse.storage.disk import disk_error
+from autosparse.storage.feature_shards import COLUMNS, METADATA_KEY, SCHEMA, Part, ShardWriter, plain_metadata, write_shard
+from autosparse.storage.open_store import open_store
+from autosparse.storage.plain_json import load_json
+from autosparse.storage.store import Store
 
 __all__ = ["COLUMNS", "DatasetRef", "FeatureDataset", "Part", "ShardWriter", "commit_dataset", "open_dataset", "write_shard"]
 

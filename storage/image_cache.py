@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
+from autosparse.storage.disk import DISK_FULL
+from autosparse.storage.image_sources.source import ImageSource, Split
 from filelock import FileLock
-
-from storage.disk import DISK_FULL
-from storage.image_sources.source import ImageSource, Split
 
 LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"

@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-
-from models.errors import DataError, unknown_name
-from storage.image_cache import cached
-from storage.image_sources.digits import Digits
-from storage.image_sources.folder import ImageFolder
-from storage.image_sources.parquet import ParquetImages
-from storage.image_sources.source import ImageSource, Split
-from storage.image_sources.torchvision_sets import TorchvisionSet
+from autosparse.models.errors import DataError, unknown_name
+from autosparse.storage.image_cache import cached
+from autosparse.storage.image_sources.digits import Digits
+from autosparse.storage.image_sources.folder import ImageFolder
+from autosparse.storage.image_sources.parquet import ParquetImages
+from autosparse.storage.image_sources.source import ImageSource, Split
+from autosparse.storage.image_sources.torchvision_sets import TorchvisionSet
 
 DATASETS: dict[str, Callable[[str | None, bool], ImageSource]] = {  # (data.path, data.download) -> source
     "digits": Digits,

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import torch
+from autosparse.models.errors import DataError
+from autosparse.storage.checkpoints import dump_tensors, load_tensors, read_metadata
+from autosparse.storage.plain_json import load_json
 from torch import Tensor
-
-from models.errors import DataError
-from storage.checkpoints import dump_tensors, load_tensors, read_metadata
-from storage.plain_json import load_json
 
 SHAPES = "shapes"
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from models.errors import not_allowed
+from autosparse.models.errors import not_allowed
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 LONGEST = 63  # characters of a run's name

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from storage import paths
-from storage.store import Store
+from autosparse.storage import paths
+from autosparse.storage.store import Store
 
 
 def find(store: Store, step: str) -> dict[str, Any] | None:

@@ -15,6 +15,11 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError as TransferError
+from autosparse.models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
+from autosparse.storage.disk import DISK_FULL, disk_error
+from autosparse.storage.leftovers import Leftover
+from autosparse.storage.s3_retries import ATTEMPTS, PatientS3
+from autosparse.storage.store import Store, check_key, is_hidden
 from botocore.exceptions import (
     BotoCoreError,
     CredentialRetrievalError,
@@ -25,12 +30,6 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from pyarrow import fs
-
-from models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
-from storage.disk import DISK_FULL, disk_error
-from storage.leftovers import Leftover
-from storage.s3_retries import ATTEMPTS, PatientS3
-from storage.store import Store, check_key, is_hidden
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CONNECT_S, READ_S = 3, 15

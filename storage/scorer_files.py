@@ -1,15 +1,14 @@
-"""A fitted scorer as two files, safetensors and a JSON card: what is in them. `models.scorers.registry` builds the module."""
+"""A fitted scorer as two files, safetensors and a JSON card: what is in them. `autosparse.models.scorers.registry` builds the module."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from autosparse.models.errors import DataError
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import dump_tensors, load_tensors
+from autosparse.storage.plain_json import load_json
+from autosparse.storage.store import Store
 from torch import Tensor
-
-from models.errors import DataError
-from storage import paths
-from storage.checkpoints import dump_tensors, load_tensors
-from storage.plain_json import load_json
-from storage.store import Store
 
 
 def write_scorer_files(store: Store, folder: str, tensors: Mapping[str, Tensor], card: dict[str, Any]) -> None:

@@ -2,21 +2,20 @@
 
 from typing import Any
 
+from autosparse.models.arms.names import ArmName
+from autosparse.models.arms.plan import ticket_targets
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.fields import to_plain
+from autosparse.storage import reports
+from autosparse.tasks.cluster.jobs import run_remote
+from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step
+from autosparse.tasks.report.valley_plots import pictures
+from autosparse.tasks.results.comparisons import OK, Comparison, missing, step_of
+from autosparse.tasks.worker import probe_pair as worker
 from prefect import task
 from prefect.artifacts import create_image_artifact
-
-from models.arm_names import ArmName
-from models.arm_plan import ticket_targets
-from models.experiment import ExperimentSpec
-from models.fanout_specs import TargetSpec
-from models.spec_fields import to_plain
-from storage import reports
-from tasks.comparisons import OK, Comparison, missing, step_of
-from tasks.ray_jobs import run_remote
-from tasks.run import Run, log
-from tasks.steps import TASK, Report, Step, artifact_key, run_step
-from tasks.valley_plots import pictures
-from tasks.worker import probe_pair as worker
 
 SKIPPED = "skipped"
 ARM_FACTS = ("dataset", "accuracy", "kept_density", "status")

@@ -1,12 +1,11 @@
 """The task that joins initial state and survival of all sources into one feature data set."""
 
+from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.tasks.cluster.jobs import run_remote
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.worker import extract_features as worker
 from prefect import task
-
-from models.spec_fields import fingerprint, to_plain
-from tasks.ray_jobs import run_remote
-from tasks.run import Run
-from tasks.steps import TASK, Report, Step, run_step
-from tasks.worker import extract_features as worker
 
 
 @task(**TASK)

@@ -2,13 +2,12 @@
 
 import json
 
+from autosparse.models.specs.fields import to_plain
+from autosparse.storage import paths
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step, table_artifact
+from autosparse.tasks.worker import fit_scorer as worker
 from prefect import task
-
-from models.spec_fields import to_plain
-from storage import paths
-from tasks.run import Run
-from tasks.steps import TASK, Report, Step, run_step, table_artifact
-from tasks.worker import fit_scorer as worker
 
 
 @task(**TASK)

@@ -3,11 +3,11 @@
 import time
 from dataclasses import dataclass
 
-from models.errors import not_allowed
-from storage import paths
-from storage.leftovers import Leftover
-from storage.paths import ATTEMPTS, RunPaths
-from storage.store import Store
+from autosparse.models.errors import not_allowed
+from autosparse.storage import paths
+from autosparse.storage.leftovers import Leftover
+from autosparse.storage.paths import ATTEMPTS, RunPaths
+from autosparse.storage.store import Store
 
 TRAINING = "training folder"
 

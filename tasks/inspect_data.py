@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 
+from autosparse.models.errors import ConflictError
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.run_specs import DataSpec
+from autosparse.storage import reports
+from autosparse.tasks.cluster.connection import Event
+from autosparse.tasks.cluster.jobs import run_remote
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import TASK, Report, run_step
+from autosparse.tasks.worker import inspect_data as worker
 from prefect import task
-
-from models.errors import ConflictError
-from models.spec_fields import to_plain
-from models.specs import DataSpec
-from storage import reports
-from tasks.cluster import Event
-from tasks.ray_jobs import run_remote
-from tasks.run import Run
-from tasks.steps import TASK, Report, run_step
-from tasks.worker import inspect_data as worker
 
 
 @task(**TASK)

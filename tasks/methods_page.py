@@ -1,13 +1,13 @@
-"""The table of methods in docs/methods.md, made of the registry: `python -m tasks.methods_page` writes it anew."""
+"""The table of methods in docs/methods.md, made of the registry: `python -m autosparse.tasks.methods_page` writes it anew."""
 
 from pathlib import Path
 
-from models.method_names import spelled
-from models.methods.registry import METHODS
-from models.spec_fields import to_plain
+from autosparse.models.methods.names import spelled
+from autosparse.models.methods.registry import METHODS
+from autosparse.models.specs.fields import to_plain
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/methods.md"
-BEGIN, END = "<!-- table of the registry: python -m tasks.methods_page -->\n", "<!-- end of the table -->\n"
+BEGIN, END = "<!-- table of the registry: python -m autosparse.tasks.methods_page -->\n", "<!-- end of the table -->\n"
 
 
 def table() -> str:

@@ -2,18 +2,17 @@
 
 from typing import Any
 
+from autosparse.models.schedules import density_before
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.storage import paths
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.report.plots import layer_density_plot
+from autosparse.tasks.worker.irp_round import run_round
 from prefect import task
-
-from models.experiment import ExperimentSpec
-from models.schedules import density_before
-from models.spec_fields import to_plain
-from models.specs import NetworkSpec
-from storage import paths
-from storage.paths import RunPaths
-from tasks.plots import layer_density_plot
-from tasks.run import Run
-from tasks.steps import TASK, Report, Step, run_step
-from tasks.worker.irp_round import run_round
 
 
 def round_title(run: Run, index: int) -> str:

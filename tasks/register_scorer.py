@@ -1,17 +1,16 @@
 """The task that puts the scorer into the MLflow model registry and lets the best one be champion."""
 
 import torch
+from autosparse.models.features import FEATURE_NAMES
+from autosparse.storage import paths
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
+from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.tracking.tracker import Tracker
+from autosparse.tasks.worker.scorer_files import load_scorer
 from prefect import task
-
-from models.features import FEATURE_NAMES
-from storage import paths
-from storage.paths import RunPaths
-from storage.store import Store
-from tasks.leak_check import check_leaks, seeds_of_arms
-from tasks.run import Run, log
-from tasks.steps import TASK, Report, Step, run_step
-from tasks.tracking import Tracker
-from tasks.worker.scorer_files import load_scorer
 
 METRIC = "spearman_pooled"
 

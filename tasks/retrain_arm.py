@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.models.arms.controls import arm_name
+from autosparse.models.errors import DivergedError
+from autosparse.models.methods.names import trains
+from autosparse.models.methods.registry import parse
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.protocol import Protocol
+from autosparse.models.specs.run_specs import DENSE, LOOKING_AHEAD, DataSpec, NetworkSpec
+from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.worker import retrain_arm as worker
 from prefect import task
-
-from models.controls import arm_name
-from models.errors import DivergedError
-from models.method_names import trains
-from models.methods.registry import parse
-from models.protocol import Protocol
-from models.spec_fields import to_plain
-from models.specs import DENSE, LOOKING_AHEAD, DataSpec, NetworkSpec
-from tasks.run import Run
-from tasks.steps import TASK, Report, Step, run_step
-from tasks.worker import retrain_arm as worker
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
 COUNTS = ("kept_density", "density_all", "density_own", "expected_density", "effective_density")

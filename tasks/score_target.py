@@ -1,14 +1,13 @@
 """The task that scores one target by one method and cuts it at every density."""
 
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.run_specs import LEARNED
+from autosparse.tasks.cluster.jobs import run_remote
+from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.worker import score_target as worker
 from prefect import task
-
-from models.fanout_specs import TargetSpec
-from models.spec_fields import to_plain
-from models.specs import LEARNED
-from tasks.ray_jobs import run_remote
-from tasks.run import Run, log
-from tasks.steps import TASK, Report, Step, run_step
-from tasks.worker import score_target as worker
 
 
 @task(**TASK)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from storage.addresses import is_local
+from autosparse.storage.addresses import is_local
 
 ENVIRONMENT = {
     # nobody phones home
@@ -40,7 +40,7 @@ ENVIRONMENT = {
     # a restart of the Prefect server takes longer than the client's usual minute
     "PREFECT_CLIENT_MAX_RETRIES": "8",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # our own tries look first whether the last one arrived (tasks/tracking_records.py); MLflow's repeat it blindly, for 4 minutes
+    # our own tries look first whether the last one arrived (tasks/tracking/records.py); MLflow's repeat it blindly, for 4 minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -2,19 +2,18 @@
 
 import json
 
+from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
+from autosparse.tasks.report.page import report_page
+from autosparse.tasks.report.plots import accuracy_density_plot
+from autosparse.tasks.results.claims import claims, claims_table
+from autosparse.tasks.results.drift_rows import drift_rows
+from autosparse.tasks.results.ledger import ledger
+from autosparse.tasks.results.paired import control_rows, control_table
+from autosparse.tasks.results.record import load_record
+from autosparse.tasks.results.rows import Row, markdown_table, metric_name, summarize
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_link_artifact
-
-from tasks.claims import claims, claims_table
-from tasks.drift_rows import drift_rows
-from tasks.ledger import ledger
-from tasks.paired import control_rows, control_table
-from tasks.plots import accuracy_density_plot
-from tasks.report_data import load_record
-from tasks.report_page import report_page
-from tasks.result_rows import Row, markdown_table, metric_name, summarize
-from tasks.run import Run, log
-from tasks.steps import TASK, Report, Step, artifact_key, run_step, table_artifact
 
 
 @task(**TASK)

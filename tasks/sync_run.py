@@ -2,20 +2,20 @@
 
 import time
 
+from autosparse.models.errors import ConflictError, DataError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.storage import paths, reports
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
+from autosparse.tasks.engine.lock import sole
+from autosparse.tasks.engine.step import Report
+from autosparse.tasks.register_scorer import register, registration
+from autosparse.tasks.settings import Settings
+from autosparse.tasks.tracking.tracker import Tracker
 from filelock import Timeout
-
-from models.errors import ConflictError, DataError
-from models.experiment import ExperimentSpec
-from models.spec_fields import from_plain, to_plain
-from storage import paths, reports
-from storage.paths import RunPaths
-from storage.store import Store, open_store
-from tasks.leak_check import check_leaks, seeds_of_arms
-from tasks.register_scorer import register, registration
-from tasks.run_lock import sole
-from tasks.settings import Settings
-from tasks.steps import Report
-from tasks.tracking import Tracker
 
 REPORT = "/report.json"
 

@@ -3,11 +3,10 @@
 from typing import NamedTuple, Protocol
 
 import torch
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.mask import Mask, Scores
 from torch import nn
-
-from models.allocation import global_topk
-from models.gradients import Batches
-from models.masks import Mask, Scores
 
 
 class ScoreFn(Protocol):

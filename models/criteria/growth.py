@@ -1,12 +1,11 @@
 """Growth: which weights a short training makes larger. Not a criterion at initialization in the strict sense: it looks ahead."""
 
 import torch
+from autosparse.models.criteria.contract import ScoreFn
+from autosparse.models.errors import SpecError
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.mask import Mask, Scores, prunable
 from torch import nn
-
-from models.criteria.contract import ScoreFn
-from models.errors import SpecError
-from models.gradients import Batches
-from models.masks import Mask, Scores, prunable
 
 
 def growth(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:

@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
+from autosparse.models.criteria.contract import ScoreFn
+from autosparse.models.errors import not_allowed
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.mask import Mask, Scores, apply_, full, prunable
+from autosparse.models.schedules import density_after
 from torch import Tensor, nn
-
-from models.allocation import global_topk
-from models.criteria.contract import ScoreFn
-from models.errors import not_allowed
-from models.gradients import Batches
-from models.masks import Mask, Scores, apply_, full, prunable
-from models.schedules import density_after
 
 
 def iterated(score: ScoreFn, iterations: int, *, revive: bool = False) -> ScoreFn:

@@ -1,11 +1,10 @@
 """The criteria that look at no data: random, and the magnitude of the weights."""
 
 import torch
+from autosparse.models.criteria.iterative import iterated
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.mask import Scores, prunable
 from torch import nn
-
-from models.criteria.iterative import iterated
-from models.gradients import Batches
-from models.masks import Scores, prunable
 
 ITERATIONS = 30
 

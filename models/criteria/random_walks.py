@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from autosparse.models.criteria.iterative import as_ranks
+from autosparse.models.criteria.walk_routes import Layer, Route, route_of
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.allocation import keep_count
+from autosparse.models.masks.mask import Scores, prunable
 from torch import Tensor, nn
-
-from models.allocation import keep_count
-from models.criteria.iterative import as_ranks
-from models.criteria.walk_routes import Layer, Route, route_of
-from models.gradients import Batches
-from models.masks import Scores, prunable
 
 WALKED = 0.5  # share of all weights that the walks rank at least, where they meet as many
 CHUNK = 1024  # walks in each direction that are drawn at once

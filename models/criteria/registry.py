@@ -1,15 +1,15 @@
 """Name -> criterion: the only door to them. A new criterion is one function and one line here."""
 
-from models.allocation import erk_topk, uniform_plus_topk, uniform_topk
-from models.criteria.contract import Allocate, Criterion, ScoreFn
-from models.criteria.gradient_flow import grasp
-from models.criteria.growth import growth
-from models.criteria.magnitude import magnitude, magnitude_iterative, random
-from models.criteria.random_walks import phew
-from models.criteria.sensitivity import force, snip, snip_iterative
-from models.criteria.smallest_paths import growth_paths, smallest_paths
-from models.criteria.synaptic_flow import synflow
-from models.criteria.tangent_kernel import ntk_sap
+from autosparse.models.criteria.contract import Allocate, Criterion, ScoreFn
+from autosparse.models.criteria.gradient_flow import grasp
+from autosparse.models.criteria.growth import growth
+from autosparse.models.criteria.magnitude import magnitude, magnitude_iterative, random
+from autosparse.models.criteria.random_walks import phew
+from autosparse.models.criteria.sensitivity import force, snip, snip_iterative
+from autosparse.models.criteria.smallest_paths import growth_paths, smallest_paths
+from autosparse.models.criteria.synaptic_flow import synflow
+from autosparse.models.criteria.tangent_kernel import ntk_sap
+from autosparse.models.masks.allocation import erk_topk, uniform_plus_topk, uniform_topk
 
 __all__ = ["CRITERIA", "Allocate", "Criterion", "ScoreFn"]
 

@@ -1,11 +1,10 @@
 """SNIP, in one shot and iterated, and FORCE: how much the loss changes when a connection is taken away."""
 
 import torch
+from autosparse.models.criteria.iterative import iterated
+from autosparse.models.gradients import Batches, mean_gradients
+from autosparse.models.masks.mask import Scores, prunable
 from torch import nn
-
-from models.criteria.iterative import iterated
-from models.gradients import Batches, mean_gradients
-from models.masks import Scores, prunable
 
 ITERATIONS = 30
 

@@ -1,16 +1,15 @@
 """SynFlow: iterative pruning by synaptic flow, without data (Tanaka et al. 2020, arXiv 2006.05467)."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 
 import torch
+from autosparse.models.criteria.iterative import ranks_of_death
+from autosparse.models.errors import DivergedError
+from autosparse.models.gradients import Batches
+from autosparse.models.masks.linearised import linearised
+from autosparse.models.masks.mask import Mask, Scores, apply_, prunable
+from autosparse.models.masks.mask import density as density_of
 from torch import Tensor, nn
-
-from models.criteria.iterative import ranks_of_death
-from models.errors import DivergedError
-from models.gradients import Batches
-from models.masks import Mask, Scores, apply_, prunable
-from models.masks import density as density_of
 
 ITERATIONS = 100
 
@@ -67,19 +66,6 @@ def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tens
     beside = torch.where(alive, flow / strength, 0.0)
     mean = beside.sum() / alive.sum().clamp(min=1)
     return torch.where(alive, strength * mean * (beside / mean.clamp(min=torch.finfo(mean.dtype).tiny)) ** hubs, 0.0)
-
-
-def linearised(network: nn.Module) -> nn.Module:
-    """A float64 copy whose parameters and buffers are absolute values, in eval mode, so that an input of ones stays positive.
-
-    BatchNorm thereby acts by its running statistics; at initialization (mean 0, variance 1) it is the identity up to its eps.
-    """
-    linear = deepcopy(network).double().eval().requires_grad_(True)
-    with torch.no_grad():
-        for tensor in (*linear.parameters(), *linear.buffers()):
-            if tensor.is_floating_point():
-                tensor.abs_()
-    return linear
 
 
 def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor) -> Scores:

@@ -1,9 +1,9 @@
 """What a method with a density target asks of a network before it is trained."""
 
-from models import masks
-from models.allocation import keep_count
-from models.errors import SpecError, not_allowed
-from models.methods.contract import Settings, Setup
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import keep_count
+from autosparse.models.methods.contract import Settings, Setup
 
 
 def density(setup: Setup) -> float:

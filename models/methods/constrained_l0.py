@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods import hard_concrete
+from autosparse.models.methods.channel_groups import ChannelGroup, channel_groups
+from autosparse.models.methods.compact import purge
+from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup
+from autosparse.models.methods.dual_ascent import DualAscent
+from autosparse.models.methods.expected_cost import ChannelCost, Cost, WeightCost, weight_counts, whole
+from autosparse.models.methods.gate_bank import FreeLogits, GateBank, Gates, HardConcrete, filter_places, weight_places
+from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
+from autosparse.models.specs.fields import Range
 from torch import Tensor, nn
-
-from models import masks, seeding
-from models.errors import SpecError, not_allowed
-from models.methods import hard_concrete
-from models.methods.channel_groups import ChannelGroup, channel_groups
-from models.methods.compact import purge
-from models.methods.contract import Facts, Method, Parts, Settings, Setup
-from models.methods.dual_ascent import DualAscent
-from models.methods.expected_cost import ChannelCost, Cost, WeightCost, weight_counts, whole
-from models.methods.gate_bank import FreeLogits, GateBank, Gates, HardConcrete, filter_places, weight_places
-from models.methods.simple_controllers import Clamp, OpenDecay
-from models.spec_fields import Range
 
 LOGIT_SPREAD = 0.01  # standard deviation of the first logits
 SMALL = 0.1  # below this density the published clamp may be in the way

@@ -1,7 +1,7 @@
 """What a method is made of. The training loop knows these parts and their order, never a method's name.
 
-Order within one step (`models.training.train_step`): transforms sample; the gradient source fills `.grad`, with the loss terms of the
-controllers; the mask schedule updates while gradients are dense; masked gradients are zeroed; the step wrapper or the optimizer
+Order within one step (`models/training/loop.py`): transforms sample; the gradient source fills `.grad`, with the loss terms of
+the controllers; the mask schedule updates while gradients are dense; masked gradients are zeroed; the step wrapper or the optimizer
 steps, then the method's own optimizers; the controllers look at what happened.
 """
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from autosparse.models.masks.mask import Mask
+from autosparse.models.specs.run_specs import Spec, TrainSpec
 from torch import Tensor, nn
-
-from models.masks import Mask
-from models.specs import Spec, TrainSpec
 
 State = dict[str, Any]  # tensors, numbers, strings, lists and dicts of them
 Facts = dict[str, float]  # what a part tells of itself after an epoch, by name
@@ -183,7 +182,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings(Spec):
-    """Base of a method's settings: plain fields with declared ranges and defaults, as in `models.specs`."""
+    """Base of a method's settings: plain fields with declared ranges and defaults, as in `autosparse.models.specs.run_specs`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.methods.channel_groups import channel_groups
+from autosparse.models.methods.compact import purge
+from autosparse.models.methods.constrained_l0 import densities
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
+from autosparse.models.methods.gate_bank import HardConcrete, attach_to_filters
+from autosparse.models.methods.simple_controllers import FixedPenalty
+from autosparse.models.specs.fields import Range
 from torch import Tensor, nn
-
-from models import seeding
-from models.errors import SpecError
-from models.methods.channel_groups import channel_groups
-from models.methods.compact import purge
-from models.methods.constrained_l0 import densities
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.methods.expected_cost import ChannelCost, weight_counts
-from models.methods.gate_bank import HardConcrete, attach_to_filters
-from models.methods.simple_controllers import FixedPenalty
-from models.spec_fields import Range
 
 BOUND = math.log(100)  # of every logit
 BIAS, BIAS_SPREAD = 3.0, 0.01  # mean and standard deviation of the first b_l

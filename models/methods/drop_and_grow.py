@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import erk_topk
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.contract import Facts, State, StepInfo
 from torch import Tensor, nn
-
-from models import masks
-from models.allocation import erk_topk
-from models.masks import Mask
-from models.methods.contract import Facts, State, StepInfo
 
 
 class Candidates(NamedTuple):
@@ -62,7 +61,7 @@ def random_mask(network: nn.Module, density: float, generator: torch.Generator, 
 
 
 class DropAndGrow:
-    """A mask schedule (`models.methods.contract`) whose count per layer never changes.
+    """A mask schedule (`autosparse.models.methods.contract`) whose count per layer never changes.
 
     `active` counts for each weight the masks that had it active, the first one included. Weights that come or go are set to zero,
     and so is what the optimizer remembers of them.

@@ -16,13 +16,12 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
-
-from models import seeding
-from models.errors import not_allowed
-from models.methods import budgets
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.methods.drop_and_grow import Acquire, Candidates, DropAndGrow, Growth, Plan, random_mask
-from models.spec_fields import Range
+from autosparse.models import seeding
+from autosparse.models.errors import not_allowed
+from autosparse.models.methods import budgets
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.methods.drop_and_grow import Acquire, Candidates, DropAndGrow, Growth, Plan, random_mask
+from autosparse.models.specs.fields import Range
 
 UPDATES = 40  # in a whole training, of which those before `end` happen; the code this builds on has 24 to 65 in its long trainings
 

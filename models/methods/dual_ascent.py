@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import torch
+from autosparse.models.methods.contract import Facts, State, StepInfo
 from torch import Tensor
-
-from models.methods.contract import Facts, State, StepInfo
 
 
 class DualAscent:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from autosparse.models.errors import not_allowed
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.contract import Facts
 from torch import Tensor, nn
-
-from models import masks
-from models.errors import not_allowed
-from models.masks import Mask
-from models.methods.contract import Facts
 
 ACCUMULATOR = "accumulator"
 

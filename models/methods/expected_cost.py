@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods.channel_groups import ChannelGroup
 from torch import Tensor, nn
-
-from models import masks
-from models.methods.channel_groups import ChannelGroup
 
 
 class ChannelCost:

@@ -2,12 +2,11 @@
 
 from math import sqrt
 
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods.dual_averaging import Family
+from autosparse.models.networks.look_through import look_through
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-from models import masks
-from models.look_through import look_through
-from models.methods.dual_averaging import Family
 
 
 def filter_groups(

@@ -9,16 +9,15 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from autosparse.models import seeding
+from autosparse.models.errors import not_allowed
+from autosparse.models.masks.mask import CONVOLUTIONS
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.networks.local_mixer import LAYERS, LocalMixer, MixerBlock
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn import functional
-
-from models import seeding
-from models.errors import not_allowed
-from models.masks import CONVOLUTIONS
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.networks.local_mixer import LAYERS, LocalMixer, MixerBlock
 
 PERTURBED = (*CONVOLUTIONS, nn.Linear, nn.LayerNorm, nn.GroupNorm)
 HEADS = "local_heads"

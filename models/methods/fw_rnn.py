@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State
+from autosparse.models.specs.fields import Range
 from torch import Tensor, nn
-
-from models.methods.contract import Facts, Method, Parts, Settings, Setup, State
-from models.spec_fields import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,15 +20,14 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
+from autosparse.models.errors import not_allowed
+from autosparse.models.learning_rate import learning_rates
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods import budgets
+from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
+from autosparse.models.methods.thresholds import Largest, SoftThreshold, Thresholds
+from autosparse.models.specs.fields import Range, check_fields
 from torch import nn
-
-from models import masks
-from models.errors import not_allowed
-from models.learning_rate import learning_rates
-from models.methods import budgets
-from models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
-from models.methods.thresholds import Largest, SoftThreshold, Thresholds
-from models.spec_fields import Range, check_fields
 
 STEEPNESS = 12.0  # of the sigmoid over the training: it begins at .9975 and ends at .0025 [unverified]
 
@@ -103,7 +102,7 @@ class Following:
 
 
 class Annealing:
-    """A controller (`models.methods.contract`) that sets `alpha`, a scalar tensor, for every step of `total`."""
+    """A controller (`autosparse.models.methods.contract`) that sets `alpha`, a scalar tensor, for every step of `total`."""
 
     def __init__(self, start: float, schedule: Shape, last: float, total: int, device: torch.device) -> None:
         self.start, self.schedule, self.steps = start, schedule, (1 - last) * total

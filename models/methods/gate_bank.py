@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods import hard_concrete
+from autosparse.models.methods.channel_groups import ChannelGroup
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-
-from models import masks
-from models.methods import hard_concrete
-from models.methods.channel_groups import ChannelGroup
 
 
 class Squash(Protocol):

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.methods.channel_groups import channel_groups
+from autosparse.models.methods.compact import purge
+from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, StepInfo
+from autosparse.models.methods.dual_ascent import DualAscent
+from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
+from autosparse.models.methods.gate_bank import FreeLogits, GateBank, attach_to_filters
+from autosparse.models.methods.simple_controllers import FixedPenalty, Stateless
+from autosparse.models.networks.flops import forward_macs
+from autosparse.models.specs.fields import Range
 from torch import Tensor, nn
-
-from models.errors import SpecError, not_allowed
-from models.flops import forward_macs
-from models.methods.channel_groups import channel_groups
-from models.methods.compact import purge
-from models.methods.contract import Facts, Method, Parts, Settings, Setup, StepInfo
-from models.methods.dual_ascent import DualAscent
-from models.methods.expected_cost import ChannelCost, weight_counts
-from models.methods.gate_bank import FreeLogits, GateBank, attach_to_filters
-from models.methods.simple_controllers import FixedPenalty, Stateless
-from models.spec_fields import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

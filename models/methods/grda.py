@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from models import masks
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.methods.dual_averaging import densities, over_network
-from models.spec_fields import Range
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.methods.dual_averaging import densities, over_network
+from autosparse.models.specs.fields import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from autosparse.models.errors import not_allowed
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.specs.fields import Range
 from torch import Tensor, nn
 from torch.nn import functional
-
-from models.errors import not_allowed
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.spec_fields import Range
 
 TILE = 3  # a patch of side K + 2 gives 3 x 3 outputs
 CHUNK = 2**22  # numbers in the patches that are merged at a time: 16 MiB
@@ -153,8 +152,8 @@ def cost(network: nn.Module) -> dict[str, Any]:
     """What the merged convolutions of a rewritten network cost, over the images it has seen since `reset`, in any mode.
 
     `layers`: name -> `MergedConv2d.cost`; `images` seen; `dense` and `merged`, multiply-adds per image of these layers together;
-    `kept_depth`, mean over them by their dense cost. The other layers cost what `models.flops.forward_macs` says of the trained
-    network. These are counts: the merging takes longer than what it saves where nothing is written for it.
+    `kept_depth`, mean over them by their dense cost. The other layers cost what `networks.flops.forward_macs` says of the
+    trained network. These are counts: the merging takes longer than what it saves where nothing is written for it.
     """
     merged = {name: module for name, module in network.named_modules() if isinstance(module, MergedConv2d)}
     layers = {name: module.cost() for name, module in merged.items()}

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.contract import Parts
+from autosparse.models.networks.flops import training_macs
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-
-from models import masks
-from models.flops import training_macs
-from models.masks import Mask
-from models.methods.contract import Parts
 
 
 def own_tensors(network: nn.Module, parts: Parts) -> set[str]:

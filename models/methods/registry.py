@@ -8,15 +8,15 @@ import json
 import re
 from typing import Any
 
-from models.errors import SpecError, not_allowed, unknown_name
-from models.methods import constrained_l0, dep_l0, dst_ee, ga_threshold, gdp
-from models.methods.contract import Method, Settings
-from models.methods.forward_gradient import FWDGRAD
-from models.methods.fw_rnn import FW_RNN
-from models.methods.grda import GRDA
-from models.methods.haste import HASTE
-from models.methods.sdp import SDP
-from models.spec_fields import from_plain, to_plain
+from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.methods import constrained_l0, dep_l0, dst_ee, ga_threshold, gdp
+from autosparse.models.methods.contract import Method, Settings
+from autosparse.models.methods.forward_gradient import FWDGRAD
+from autosparse.models.methods.fw_rnn import FW_RNN
+from autosparse.models.methods.grda import GRDA
+from autosparse.models.methods.haste import HASTE
+from autosparse.models.methods.sdp import SDP
+from autosparse.models.specs.fields import from_plain, to_plain
 
 METHODS: dict[str, Method] = {
     "grda": GRDA,

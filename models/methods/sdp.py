@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup
+from autosparse.models.methods.dual_averaging import GroupThreshold, densities, group_norms, over_network
+from autosparse.models.methods.filter_groups import filter_groups
+from autosparse.models.specs.fields import Range
 from torch import nn
-
-from models.methods.contract import Facts, Method, Parts, Settings, Setup
-from models.methods.dual_averaging import GroupThreshold, densities, group_norms, over_network
-from models.methods.filter_groups import filter_groups
-from models.spec_fields import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+from autosparse.models.methods.contract import Facts, State, StepInfo
+from autosparse.models.methods.expected_cost import ChannelCost
+from autosparse.models.methods.gate_bank import GateBank
 from torch import Tensor, nn
-
-from models.methods.contract import Facts, State, StepInfo
-from models.methods.expected_cost import ChannelCost
-from models.methods.gate_bank import GateBank
 
 
 class Stateless:

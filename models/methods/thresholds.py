@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from autosparse.models.masks.allocation import erk_topk
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-
-from models.allocation import erk_topk
 
 
 class _Shrink(torch.autograd.Function):
@@ -81,7 +80,7 @@ Part = SoftThreshold | Selection
 
 
 class Thresholds:
-    """A transform (`models.methods.contract`): `parts` (name of a weight -> threshold) on the weights of a network.
+    """A transform (`autosparse.models.methods.contract`): `parts` (name of a weight -> threshold) on the weights of a network.
 
     `raw` are the trained weights behind them. From then on a weight `conv.weight` is the parameter
     `conv.parametrizations.weight.original`, until `bake`.

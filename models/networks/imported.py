@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from models.errors import not_allowed
+from autosparse.models.errors import not_allowed
 
 ALLOWED = "package.module:factory, importable and callable"
 

@@ -1,8 +1,7 @@
 """How fresh weights are drawn: the values of `NetworkSpec.init`."""
 
+from autosparse.models.masks.mask import CONVOLUTIONS
 from torch import nn
-
-from models.masks import CONVOLUTIONS
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

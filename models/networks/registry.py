@@ -1,25 +1,19 @@
 """Network name -> builder: the only door to the definitions. A new network is one definition and one line here."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from autosparse.models.errors import unknown_name
+from autosparse.models.networks.imported import import_factory
+from autosparse.models.networks.lenet import lenet_300_100
+from autosparse.models.networks.local_mixer import local_mixer
+from autosparse.models.networks.resnet_cifar import resnet_cifar
+from autosparse.models.networks.resnet_imagenet import resnet_imagenet
+from autosparse.models.networks.row_lstm import row_lstm
+from autosparse.models.networks.torchvision_zoo import torchvision_network
+from autosparse.models.networks.vgg_cifar import vgg_cifar
+from autosparse.models.networks.wide_resnet import wide_resnet
 from torch import nn
-
-from models import seeding
-from models.errors import not_allowed, unknown_name
-from models.networks.imported import import_factory
-from models.networks.initialization import initialize
-from models.networks.lenet import lenet_300_100
-from models.networks.local_mixer import local_mixer
-from models.networks.resnet_cifar import resnet_cifar
-from models.networks.resnet_imagenet import resnet_imagenet
-from models.networks.row_lstm import row_lstm
-from models.networks.torchvision_zoo import torchvision_network
-from models.networks.vgg_cifar import vgg_cifar
-from models.networks.wide_resnet import wide_resnet
-from models.specs import NetworkSpec
 
 # A function of keywords, each given only where its signature names it: `image_shape` (channels, height, width), `num_classes`,
 # and the fields of the spec that not every family has, `width` and `stem_stride`.
@@ -45,22 +39,6 @@ NETWORKS: dict[str, Builder] = {
 TORCHVISION = "torchvision:"
 
 
-def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
-    """The network of a spec at step 0: float32, on the CPU, in training mode, with one output per class.
-
-    `image_shape` is (channels, height, width). The same arguments give the same bits, and the global generator of torch is as it
-    was before. Raises SpecError: an unknown name, a field that the network does not have, a factory that gives no module.
-    """
-    builder = find_builder(spec.name)
-    keywords = _keywords(builder, spec, {"image_shape": image_shape, "num_classes": num_classes})
-    with seeding.scoped(seed, "init"):
-        network = builder(**keywords)
-        if not isinstance(network, nn.Module):
-            raise not_allowed("network.name", spec.name, f"a factory that returns a torch.nn.Module, not {type(network).__name__}")
-        initialize(network, spec.init)
-    return network
-
-
 def find_builder(name: str) -> Builder:
     """The builder of a registered name, of `torchvision:NAME` or of `package.module:factory`. Raises SpecError."""
     if name in NETWORKS:
@@ -70,25 +48,3 @@ def find_builder(name: str) -> Builder:
     if ":" in name:
         return import_factory(name)
     raise unknown_name("network.name", name, NETWORKS)
-
-
-def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dict[str, Any]:
-    try:
-        signature = inspect.signature(builder)
-    except ValueError:  # some callables written in C have none
-        signature = inspect.Signature()
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    takes = {name for name, parameter in signature.parameters.items() if parameter.kind in by_name}
-    keywords = {name: value for name, value in given.items() if name in takes}
-    for field, default in (("width", None), ("stem_stride", 1)):
-        value = getattr(spec, field)
-        if value == default:
-            continue
-        if field not in takes:
-            raise not_allowed(f"network.{field}", value, f"{default} for {spec.name}, which does not have this field")
-        keywords[field] = value
-    try:
-        signature.bind(**keywords)
-    except TypeError as error:
-        raise not_allowed("network.name", spec.name, f"a factory that needs at most {' and '.join(given)} ({error})") from None
-    return keywords

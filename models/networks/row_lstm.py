@@ -36,7 +36,7 @@ def row_lstm(*, image_shape: tuple[int, int, int], num_classes: int, width: int 
     Deviations: one bias per gate instead of the two of `nn.LSTM`; the forget gate is shifted by 1 (Jozefowicz et al. 2015, "An
     empirical exploration of recurrent network architectures") by a constant, because biases start at 0. The matrices are linear
     layers, so that masks and criteria reach them; each is used once per row. Sigmoids count as open gates where paths are told
-    (`models.gates`), and SynFlow sees through them. Parameters on 3x32x32 images and 10 classes: 116,490, of them 115,968 weights.
+    (`models/masks/gates.py`), and SynFlow sees through them. Parameters on 3x32x32 images and 10 classes: 116,490, of them 115,968 weights.
     """
     channels, _, columns = image_shape
     return RowLSTM(channels * columns, width, num_classes)

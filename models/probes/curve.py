@@ -10,15 +10,14 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
+from autosparse.models.errors import not_allowed
+from autosparse.models.gradients import Batches
+from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
+from autosparse.models.probes.surface import Measure, Surface
+from autosparse.models.probes.vectors import check_same_shapes, flatten
+from autosparse.models.specs.fields import Range
+from autosparse.models.specs.run_specs import Count, Spec
 from torch import Tensor, nn
-
-from models.errors import not_allowed
-from models.gradients import Batches
-from models.probes.contract import NETWORK, OTHER, Record, finite
-from models.probes.surface import Measure, Surface
-from models.probes.vectors import check_same_shapes, flatten
-from models.spec_fields import Range
-from models.specs import Count, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,19 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from autosparse.models.errors import AutosparseError
+from autosparse.models.gradients import Batches
+from autosparse.models.probes.contract import NETWORK, OTHER, Record
+from autosparse.models.probes.curve import CurveSettings, curve_record, train_bend
+from autosparse.models.probes.diffusion import NoiseSettings, noise_record
+from autosparse.models.probes.hessian import HessianOperator, Spectrum, lanczos, spectrum_record
+from autosparse.models.probes.plane import grid_lines, plane_through, survey
+from autosparse.models.probes.registry import PROBES, run_probe
+from autosparse.models.probes.surface import Surface
+from autosparse.models.probes.vectors import check_same_shapes, displacement, flatten
+from autosparse.models.specs.fanout import ValleySpec
 from torch import Tensor, nn
-
-from models.errors import AutosparseError
-from models.fanout_specs import ValleySpec
-from models.gradients import Batches
-from models.probes.contract import NETWORK, OTHER, Record
-from models.probes.curve import CurveSettings, curve_record, train_bend
-from models.probes.diffusion import NoiseSettings, noise_record
-from models.probes.hessian import HessianOperator, Spectrum, lanczos, spectrum_record
-from models.probes.plane import grid_lines, plane_through, survey
-from models.probes.registry import PROBES, run_probe
-from models.probes.surface import Surface
-from models.probes.vectors import check_same_shapes, displacement, flatten
 
 Stream = Callable[[str], torch.Generator]  # a name -> the generator of that name
 FIRST, SECOND = "first", "second"

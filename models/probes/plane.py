@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.gradients import Batches
+from autosparse.models.probes.contract import NETWORK, OTHER, THIRD, Record, finite
+from autosparse.models.probes.curve import CurveSettings, train_bend
+from autosparse.models.probes.surface import Measure, Surface
+from autosparse.models.probes.vectors import check_same_shapes, flatten
+from autosparse.models.specs.fields import Range
+from autosparse.models.specs.run_specs import Spec
 from torch import Tensor, nn
-
-from models.errors import SpecError
-from models.gradients import Batches
-from models.probes.contract import NETWORK, OTHER, THIRD, Record, finite
-from models.probes.curve import CurveSettings, train_bend
-from models.probes.surface import Measure, Surface
-from models.probes.vectors import check_same_shapes, flatten
-from models.spec_fields import Range
-from models.specs import Spec
 
 BEND = CurveSettings()
 FLAT = 1e-6  # a third point nearer to the line through the others, as a share of its distance, spans no plane

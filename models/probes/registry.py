@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 
 import torch
+from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.gradients import Batches
+from autosparse.models.probes.contract import NETWORK, OTHER, THIRD, Probe, Record
+from autosparse.models.probes.curve import CurveSettings, curve
+from autosparse.models.probes.diffusion import NoiseSettings, noise
+from autosparse.models.probes.hessian import HessianSettings, hessian
+from autosparse.models.probes.plane import PlaneSettings, plane
+from autosparse.models.probes.vectors import NormSettings, norms
+from autosparse.models.specs.run_specs import Spec
 from torch import nn
-
-from models.errors import SpecError, not_allowed, unknown_name
-from models.gradients import Batches
-from models.probes.contract import NETWORK, OTHER, THIRD, Probe, Record
-from models.probes.curve import CurveSettings, curve
-from models.probes.diffusion import NoiseSettings, noise
-from models.probes.hessian import HessianSettings, hessian
-from models.probes.plane import PlaneSettings, plane
-from models.probes.vectors import NormSettings, norms
-from models.specs import Spec
 
 PAIR = frozenset({NETWORK, OTHER})
 

@@ -5,14 +5,13 @@ from copy import deepcopy
 from itertools import cycle
 
 import torch
+from autosparse.models.errors import not_allowed
+from autosparse.models.gradients import Batches, Loss, batch_statistics
+from autosparse.models.probes.batchnorm import reestimated
+from autosparse.models.probes.vectors import unflatten
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-
-from models.errors import not_allowed
-from models.gradients import Batches, Loss, batch_statistics
-from models.probes.batchnorm import reestimated
-from models.probes.vectors import unflatten
 
 Measure = Callable[[Tensor], dict[str, float]]  # point (d,) -> named numbers, of which probes keep each
 

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.gradients import Batches
+from autosparse.models.probes.contract import NETWORK, OTHER, Record
+from autosparse.models.specs.run_specs import Spec
 from torch import Tensor, nn
-
-from models.errors import SpecError, not_allowed
-from models.gradients import Batches
-from models.probes.contract import NETWORK, OTHER, Record
-from models.specs import Spec
 
 CHUNK = 2**22  # numbers that are in double precision at a time
 

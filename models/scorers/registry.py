@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from autosparse.models.criteria.paths import Paths
+from autosparse.models.errors import DataError, unknown_name
+from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION
+from autosparse.models.scorers.allocation_head import Allocation
+from autosparse.models.scorers.binned_table import BinnedTable
+from autosparse.models.scorers.mlp import MlpScorer
+from autosparse.models.scorers.resnet_lift import ResNetScorer
 from torch import Tensor, nn
-
-from models.allocation_head import Allocation
-from models.errors import DataError, unknown_name
-from models.features import FEATURE_NAMES, FEATURES_VERSION
-from models.path_allocation import Paths
-from models.scorers.binned_table import BinnedTable
-from models.scorers.mlp import MlpScorer
-from models.scorers.resnet_lift import ResNetScorer
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class ScorerKind:
     """A kind of scorer: its module, and how one is begun from the widths of hidden layers (where it has such) and a seed.
 
     A module maps features (n, F) to scores (n,), higher = keep, and has `kind`, `fields` (its constructor's arguments) and
-    `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see models.scorer_fit; and
+    `chunk_rows` (rows it scores at once in bounded memory). It may have `absorb(batches, all_sum)`: see autosparse.models.scorers.fit; and
     `allocation`, one of HEADS: then its scores rank weights inside a layer only.
     """
 

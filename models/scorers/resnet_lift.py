@@ -2,11 +2,10 @@
 
 from typing import Any, ClassVar
 
+from autosparse.models import seeding
+from autosparse.models.networks.initialization import initialize
+from autosparse.models.networks.resnet_imagenet import resnet_imagenet
 from torch import Tensor, nn
-
-from models import seeding
-from models.networks.registry import build_network
-from models.specs import NetworkSpec
 
 IMAGE = (3, 32, 32)
 
@@ -29,8 +28,9 @@ class ResNetScorer(nn.Module):
             self.lift = nn.Sequential(
                 nn.Linear(2, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, pixels), nn.BatchNorm1d(pixels), nn.ReLU()
             )
-        spec = NetworkSpec(name="resnet18", width=width, init="kaiming_out")
-        self.body = build_network(spec, image_shape=IMAGE, num_classes=1, seed=seed)
+        with seeding.scoped(seed, "init"):
+            self.body = resnet_imagenet(image_shape=IMAGE, num_classes=1, depth=18, width=width)
+            initialize(self.body, "kaiming_out")
 
     @property
     def fields(self) -> dict[str, Any]:

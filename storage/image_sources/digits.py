@@ -4,9 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-
-from models.errors import not_allowed
-from storage.image_sources.source import Split
+from autosparse.models.errors import not_allowed
+from autosparse.storage.image_sources.source import Split
 
 TRAIN_ROWS = 1437  # four fifths; the order of the file is kept, so that no seed hides in the split
 

@@ -5,9 +5,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
-
-from models.errors import DataError
-from storage.image_sources.source import SPLIT_NAMES, Split, decode, local_folder
+from autosparse.models.errors import DataError
+from autosparse.storage.image_sources.source import SPLIT_NAMES, Split, decode, local_folder
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 

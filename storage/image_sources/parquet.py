@@ -11,12 +11,11 @@ from itertools import chain, islice
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from models.errors import DataError
-from storage.addresses import LOCAL, S3, address_kind
-from storage.image_sources.source import SPLIT_NAMES, Split, decode
-from storage.plain_json import load_json
-from storage.store import open_store
+from autosparse.models.errors import DataError
+from autosparse.storage.addresses import LOCAL, S3, address_kind
+from autosparse.storage.image_sources.source import SPLIT_NAMES, Split, decode
+from autosparse.storage.open_store import open_store
+from autosparse.storage.plain_json import load_json
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMN = "label"

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from autosparse.models.errors import DataError
+from autosparse.storage.addresses import LOCAL, address_kind
 from PIL import Image, UnidentifiedImageError
-
-from models.errors import DataError
-from storage.addresses import LOCAL, address_kind
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")

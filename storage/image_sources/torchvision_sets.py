@@ -6,10 +6,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from autosparse.models.errors import DataError
+from autosparse.storage.image_sources.source import Split, local_folder
 from filelock import FileLock
-
-from models.errors import DataError
-from storage.image_sources.source import Split, local_folder
 
 
 class Layout(NamedTuple):
@@ -56,7 +55,7 @@ class TorchvisionSet:
         return digest.hexdigest()
 
     def _open(self, split: str) -> Any:
-        from models.networks.torchvision_guard import import_torchvision
+        from autosparse.models.networks.torchvision_guard import import_torchvision
 
         kind = getattr(import_torchvision().datasets, SETS[self.name].kind)
         try:

@@ -4,18 +4,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from models.features import FEATURES_VERSION, layer_facts
-from models.gradients import mean_gradients
-from models.labels import growth_levels, rounds_survived
-from models.masks import prunable
-from models.spec_fields import from_plain
-from models.specs import DataSpec, IrpSpec, NetworkSpec
-from storage import paths
-from storage.feature_table import Part, commit_dataset, write_shard
-from storage.image_datasets import ImageArrays
-from tasks.worker.job import Job, body, images
-from tasks.worker.scoring_batches import scoring_batches
-from tasks.worker.train_network import initial_network, load_state, read_mask, read_state
+from autosparse.models.features import FEATURES_VERSION, layer_facts
+from autosparse.models.gradients import mean_gradients
+from autosparse.models.masks.mask import prunable
+from autosparse.models.scorers.labels import growth_levels, rounds_survived
+from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.run_specs import DataSpec, IrpSpec, NetworkSpec
+from autosparse.storage import paths
+from autosparse.storage.feature_table import Part, commit_dataset, write_shard
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.scoring_batches import scoring_batches
+from autosparse.tasks.worker.train_network import initial_network, load_state, read_mask, read_state
 
 
 @body

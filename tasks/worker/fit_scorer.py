@@ -10,21 +10,20 @@ from typing import Any
 import ray.train
 import torch
 import torch.distributed as dist
+from autosparse.models.criteria.paths import Paths
+from autosparse.models.errors import DataError
+from autosparse.models.features import FEATURES_VERSION
+from autosparse.models.scorers.criterion import score_weights
+from autosparse.models.scorers.fit import fit_scorer
+from autosparse.models.scorers.metrics import evaluate_scorer
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.specs.run_specs import ScorerSpec
+from autosparse.storage.feature_table import open_dataset
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.scorer_files import save_scorer
+from autosparse.tasks.worker.scorer_split import Split
+from autosparse.tasks.worker.watchdog import watched
 from torch import Tensor, nn
-
-from models.errors import DataError
-from models.features import FEATURES_VERSION
-from models.metrics import evaluate_scorer
-from models.path_allocation import Paths
-from models.scorer_criterion import score_weights
-from models.scorer_fit import fit_scorer
-from models.scorers.registry import build_scorer
-from models.specs import ScorerSpec
-from storage.feature_table import open_dataset
-from tasks.worker.job import Job, body
-from tasks.worker.scorer_files import save_scorer
-from tasks.worker.scorer_split import Split
-from tasks.worker.watchdog import watched
 
 
 @body

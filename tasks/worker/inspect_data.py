@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from models.specs import DataSpec
-from tasks.worker.job import Job, body, images
+from autosparse.models.specs.run_specs import DataSpec
+from autosparse.tasks.worker.job import Job, body, images
 
 
 @body

@@ -6,22 +6,22 @@ the order of the data is a function of seed and epoch, so it is rewound as well.
 
 from typing import Any
 
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import CollapseError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.mask import Mask, Scores
+from autosparse.models.schedules import density_after, density_before
+from autosparse.models.specs.run_specs import DataSpec, IrpSpec, NetworkSpec
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage import paths
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.storage.mask_files import dump_mask
+from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.scoring_batches import scoring_batches
+from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
 from torch import nn
-
-from models import masks, seeding
-from models.allocation import global_topk
-from models.criteria.registry import CRITERIA
-from models.errors import CollapseError
-from models.masks import Mask, Scores
-from models.schedules import density_after, density_before
-from models.specs import DataSpec, IrpSpec, NetworkSpec
-from models.trainer import Trainer
-from storage import paths
-from storage.image_datasets import ImageArrays
-from storage.mask_files import dump_mask
-from tasks.worker.job import Job, body, images
-from tasks.worker.scoring_batches import scoring_batches
-from tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
 
 
 @body

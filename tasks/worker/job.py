@@ -10,16 +10,16 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from autosparse.models import errors
+from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.run_specs import DataSpec, JobSpec
+from autosparse.models.training.trainer import Rank
+from autosparse.storage.disk import DISK_FULL, disk_error
+from autosparse.storage.image_datasets import ImageArrays, load_images
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks.settings import load as load_settings
 from ray.train.torch import get_device
-
-from models import errors
-from models.spec_fields import from_plain
-from models.specs import DataSpec, JobSpec
-from models.trainer import Rank
-from storage.disk import DISK_FULL, disk_error
-from storage.image_datasets import ImageArrays, load_images
-from storage.store import Store, open_store
-from tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
 

@@ -4,19 +4,18 @@ import time
 from typing import Any
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import DataError
+from autosparse.models.probes.diffusion import noise_scale
+from autosparse.models.probes.pair import Pair, measure
+from autosparse.models.specs.fanout import ValleySpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import normalise
+from autosparse.storage import paths
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
 from torch import Tensor, nn
-
-from models import seeding
-from models.errors import DataError
-from models.fanout_specs import ValleySpec
-from models.images import normalise
-from models.probes.diffusion import noise_scale
-from models.probes.pair import Pair, measure
-from models.specs import DataSpec, NetworkSpec, TrainSpec
-from storage import paths
-from storage.image_datasets import ImageArrays
-from tasks.worker.job import Job, body, images
-from tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
 
 
 @body

@@ -9,23 +9,24 @@ import time
 from typing import Any
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.arms.controls import CONTROLS, Control
+from autosparse.models.masks import gates
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods import outcome
+from autosparse.models.methods.contract import Parts, Setup
+from autosparse.models.methods.registry import METHODS
+from autosparse.models.networks.flops import forward_macs
+from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.loop import evaluate
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage import paths
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 from torch import nn
-
-from models import gates, masks, seeding
-from models.controls import CONTROLS, Control
-from models.flops import forward_macs
-from models.masks import Mask
-from models.methods import outcome
-from models.methods.contract import Parts, Setup
-from models.methods.registry import METHODS
-from models.spec_fields import from_plain
-from models.specs import DataSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import evaluate
-from storage import paths
-from storage.image_datasets import ImageArrays
-from tasks.worker.job import Job, body, images
-from tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 
 
 @body

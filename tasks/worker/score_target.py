@@ -3,25 +3,25 @@
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.models import seeding
+from autosparse.models.arms.controls import CONTROLS, Control
+from autosparse.models.criteria.registry import CRITERIA, Criterion
+from autosparse.models.gradients import Batches
+from autosparse.models.masks import gates
+from autosparse.models.masks.mask import Mask, Scores
+from autosparse.models.masks.repair import repair
+from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
+from autosparse.models.scorers.drift import FirstLook, compare
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import LEARNED, SCORER_GROWTH, DataSpec
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import dump_tensors
+from autosparse.storage.mask_files import dump_mask
+from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.scorer_files import features_seen, load_scorer
+from autosparse.tasks.worker.scoring_batches import scoring_batches
+from autosparse.tasks.worker.train_network import initial_network
 from torch import nn
-
-from models import gates, seeding
-from models.controls import CONTROLS, Control
-from models.criteria.registry import CRITERIA, Criterion
-from models.drift import FirstLook, compare
-from models.fanout_specs import TargetSpec
-from models.gradients import Batches
-from models.masks import Mask, Scores
-from models.repair import repair
-from models.scorer_criterion import as_criterion, inputs, looking_ahead
-from models.specs import LEARNED, SCORER_GROWTH, DataSpec
-from storage import paths
-from storage.checkpoints import dump_tensors
-from storage.mask_files import dump_mask
-from tasks.worker.job import Job, body, images
-from tasks.worker.scorer_files import features_seen, load_scorer
-from tasks.worker.scoring_batches import scoring_batches
-from tasks.worker.train_network import initial_network
 
 Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import DataError
+from autosparse.models.features import LayerFacts, feature_matrix_rows
+from autosparse.models.scorers import drift
+from autosparse.models.scorers.allocation_head import Allocation, fit_allocation
+from autosparse.models.scorers.fit import Rows, minibatches
+from autosparse.models.scorers.labels import GROWTH_LEVELS, label_target
+from autosparse.models.specs.run_specs import ScorerSpec
+from autosparse.storage.feature_table import FeatureDataset
+from autosparse.tasks.worker.job import Job
 from torch import Tensor
-
-from models import drift, seeding
-from models.allocation_head import Allocation, fit_allocation
-from models.errors import DataError
-from models.features import LayerFacts, feature_matrix_rows
-from models.labels import GROWTH_LEVELS, label_target
-from models.scorer_fit import Rows, minibatches
-from models.specs import ScorerSpec
-from storage.feature_table import FeatureDataset
-from tasks.worker.job import Job
 
 BLOCK_ROWS = 2_000_000  # rows shuffled together, whatever the data set's size
 EVALUATION_ROWS = 10_000_000  # of each held-out group; more are thinned out evenly

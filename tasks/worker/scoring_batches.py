@@ -4,19 +4,18 @@ from copy import deepcopy
 from functools import partial
 
 import torch
+from autosparse.models import seeding
+from autosparse.models.gradients import ScoringBatches
+from autosparse.models.masks.mask import Mask
+from autosparse.models.specs.run_specs import DataSpec, ScoringSpec, TrainSpec
+from autosparse.models.training.images import normalise, to_images
+from autosparse.models.training.lookahead import look_ahead
+from autosparse.models.training.scoring_rows import scoring_rows
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.train_network import with_statistics
 from torch import nn
-
-from models import seeding
-from models.gradients import ScoringBatches
-from models.images import normalise, to_images
-from models.lookahead import look_ahead
-from models.masks import Mask
-from models.scoring import scoring_rows
-from models.specs import DataSpec, ScoringSpec, TrainSpec
-from models.trainer import Trainer
-from storage.image_datasets import ImageArrays
-from tasks.worker.job import Job
-from tasks.worker.train_network import with_statistics
 
 
 def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:

@@ -15,24 +15,31 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from autosparse.models.errors import AutosparseError, DataError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.contract import Parts
+from autosparse.models.methods.outcome import finite
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import channel_statistics, to_images
+from autosparse.models.training.loop import EpochReport, fit
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.checkpoints import (
+    CHECKPOINT_FILES,
+    STATE,
+    TrainingState,
+    dump_tensors,
+    load_tensors,
+    load_training_state,
+    save_training_state,
+)
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.storage.mask_files import load_mask
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.watchdog import watched
 from torch import Tensor, nn
-
-from models import masks
-from models.errors import AutosparseError, DataError
-from models.images import channel_statistics, to_images
-from models.masks import Mask
-from models.methods.contract import Parts
-from models.methods.outcome import finite
-from models.networks.registry import build_network
-from models.specs import DataSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import EpochReport, fit
-from storage.checkpoints import CHECKPOINT_FILES, STATE, TrainingState, dump_tensors, load_tensors, load_training_state, save_training_state
-from storage.image_datasets import ImageArrays
-from storage.mask_files import load_mask
-from storage.paths import RunPaths
-from tasks.worker.job import Job
-from tasks.worker.watchdog import watched
 
 
 def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tasks.worker.job import Job
+from autosparse.tasks.worker.job import Job
 
 STDERR = 2  # as a descriptor: Ray puts its log there, and nothing needs to be flushed
 GRACE_S = 30  # after which a thread that never lets go of the interpreter is ended from outside of it

@@ -50,7 +50,7 @@ def test_run_help_lists_the_recipes() -> None:
 
 
 def test_help_imports_no_large_package() -> None:
-    probe = "import sys, flows.cli; print(sorted({'torch', 'prefect', 'ray', 'mlflow'} & set(sys.modules)))"
+    probe = "import sys, autosparse.flows.cli; print(sorted({'torch', 'prefect', 'ray', 'mlflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
 
 

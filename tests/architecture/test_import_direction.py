@@ -12,17 +12,17 @@ SERVICES = {"prefect", "ray", "mlflow", "pyarrow", "s3fs", "fsspec"}
 # folder -> (our packages it may import, services it may import)
 ALLOWED = {
     "models": (set(), set()),
-    "storage": ({"models.errors", "models.networks.torchvision_guard"}, {"pyarrow", "s3fs", "fsspec"}),
-    "tasks/worker": ({"models", "storage", "tasks.settings", "tasks.worker"}, {"ray"}),
+    "storage": ({"autosparse.models.errors", "autosparse.models.networks.torchvision_guard"}, {"pyarrow", "s3fs", "fsspec"}),
+    "tasks/worker": ({"models", "storage", "autosparse.tasks.settings", "autosparse.tasks.worker"}, {"ray"}),
     "tasks": ({"models", "storage", "tasks"}, {"prefect"}),
     "flows": ({"models", "storage", "tasks", "flows"}, {"prefect"}),
 }
 DOORS = {
-    "tasks/cluster.py": {"ray"},
-    "tasks/ray_jobs.py": {"ray"},
-    "tasks/process_group.py": {"ray"},
-    "tasks/tracking.py": {"mlflow"},
-    "tasks/tracking_records.py": {"mlflow"},
+    "tasks/cluster/connection.py": {"ray"},
+    "tasks/cluster/jobs.py": {"ray"},
+    "tasks/cluster/process_group.py": {"ray"},
+    "tasks/tracking/tracker.py": {"mlflow"},
+    "tasks/tracking/records.py": {"mlflow"},
 }
 
 
@@ -63,10 +63,10 @@ def test_only_the_pipeline_imports_subflows_and_nobody_outside_flows_imports_flo
     for folder in ("models", "storage", "tasks"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not any(below(name, {"flows"}) for name in imports(path)), path
-    subflows = {"flows.iterative_pruning", "flows.scorer_training", "flows.target_fanout"}
+    subflows = {"autosparse.flows.iterative_pruning", "autosparse.flows.scorer_training", "autosparse.flows.target_fanout"}
     users = {path.name for path in (ROOT / "flows").glob("*.py") if imports(path) & subflows}
     assert users == {"autosparse_pipeline.py"}
-    users = {path.name for path in (ROOT / "flows").glob("*.py") if imports(path) & {"flows.valley"}}
+    users = {path.name for path in (ROOT / "flows").glob("*.py") if imports(path) & {"autosparse.flows.valley"}}
     assert users == {"autosparse_pipeline.py", "valley_command.py"}  # the one subflow that also works on a finished run
 
 

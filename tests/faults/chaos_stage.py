@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.services.commands import program
+from autosparse.tasks.services.processes import ServiceProcess, is_running, processes
 from filelock import FileLock
 
-from storage.store import open_store
-from tasks.service_commands import program
-from tasks.service_processes import ServiceProcess, is_running, processes
 from tests.faults.runs import RECIPE, with_faults
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET
@@ -44,7 +44,7 @@ class Stage:
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_EC2_METADATA_DISABLED": "true",
-            **with_faults({"where": "models.training_step:train_step", "do": "record", "to": str(self.steps)}),
+            **with_faults({"where": "autosparse.models.training.step:train_step", "do": "record", "to": str(self.steps)}),
         }
         self.s3: subprocess.Popen[bytes] | None = None
 

@@ -16,21 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import AutosparseError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import override
+from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage import paths
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import Cluster, connected
+from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.cluster.orphans import sweep
+from autosparse.tasks.engine.run import job_config
+from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.worker.irp_round import run_round
 
-from flows.recipes import smoke
-from models.errors import AutosparseError
-from models.experiment import ExperimentSpec
-from models.spec_fields import override
-from models.specs import JobSpec
-from storage import paths
-from storage.store import Store, open_store
-from tasks import settings
-from tasks.cluster import Cluster, connected
-from tasks.orphans import sweep
-from tasks.prune_round import round_config
-from tasks.ray_jobs import run_training_job
-from tasks.run import job_config
-from tasks.worker.irp_round import run_round
 from tests.faults.runs import INJECT
 from tests.pipeline.command_line import ROOT, environment, without_seconds
 

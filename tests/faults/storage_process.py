@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from models.errors import AutosparseError
-from storage.dataset_manifest import MANIFEST, Manifest
-from storage.feature_table import Part, commit_dataset, publish, write_shard
-from storage.store import Store, open_store
+from autosparse.models.errors import AutosparseError
+from autosparse.storage.dataset_manifest import MANIFEST, Manifest
+from autosparse.storage.feature_table import Part, commit_dataset, publish, write_shard
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
 
 LAYERS, NUMEL = 4, 50_000
 
@@ -42,10 +42,10 @@ def race(root: str, what: str, mine: str, races: str) -> None:
 def take(store: Store, what: str, number: int, mine: int) -> None:
     """The name of a run, or the manifest of a data set."""
     if what == "name":
-        from flows.recipes import smoke  # torch takes seconds to import
-        from models.spec_fields import override
-        from storage.paths import RunPaths
-        from tasks.preflight import claim_name, versions
+        from autosparse.flows.recipes import smoke  # torch takes seconds to import
+        from autosparse.models.specs.fields import override
+        from autosparse.storage.paths import RunPaths
+        from autosparse.tasks.checks.preflight import claim_name, versions
 
         claim_name(store, RunPaths(f"run-{number}"), override(smoke(), {"irp.rounds": mine}), {"versions": versions()})
     else:
@@ -54,7 +54,7 @@ def take(store: Store, what: str, number: int, mine: int) -> None:
 
 def fill(root: str, staging: str, size: str) -> None:
     """Write everything that we write to a disk that gives no file more than `size` bytes (0: as many as it has); print the errors."""
-    from storage.checkpoints import save_training_state
+    from autosparse.storage.checkpoints import save_training_state
 
     if int(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))

@@ -19,13 +19,15 @@ from typing import Any
 
 import psutil
 import pytest
+from autosparse.flows.recipes import smoke
+from autosparse.models.specs.fields import override, to_plain
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings
+from autosparse.tasks.results.run_view import view_run
+from autosparse.tasks.services import processes as service_processes
+from autosparse.tasks.services import up_down as services
+from autosparse.tasks.services.up_down import ServicesState
 
-from flows.recipes import smoke
-from models.spec_fields import override, to_plain
-from storage.store import open_store
-from tasks import service_processes, services, settings
-from tasks.run_view import view_run
-from tasks.services import ServicesState
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed
 from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults
@@ -48,11 +50,11 @@ ON_RAY = ("RayTrainWorker", "TrainController", "Launcher", "_QueueActor")
 PLAIN_TASK = """
 import sys, time
 from pathlib import Path
-from models.errors import JobError
-from models.specs import JobSpec
-from tasks import settings
-from tasks.cluster import connected
-from tasks.ray_jobs import run_remote
+from autosparse.models.errors import JobError
+from autosparse.models.specs.run_specs import JobSpec
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import connected
+from autosparse.tasks.cluster.jobs import run_remote
 
 def body(config):
     Path(config["struck"]).touch()
@@ -136,7 +138,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in [name for name in os.environ if name not in environment(home)]:
             patch.delenv(name)
         # the first job hangs in its second epoch; the one that takes it up has too few steps left, the next job hangs there again
-        hang = {"where": "models.training:train_step", "call": 6, "do": "hang"}
+        hang = {"where": "autosparse.models.training.loop:train_step", "call": 6, "do": "hang"}
         hangs = [{**hang, "once": str(home / name)} for name in reversed(HANGS)]  # the last one is asked first
         stale = {"RAY_ADDRESS": STALE, "RAY_TMPDIR": str(ray_folder)}
         asks = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": str(SLOT_SECONDS)}
@@ -177,8 +179,8 @@ def test_a_stale_ray(stack: Stack) -> None:
     assert "RAY_ADDRESS" not in cli(stack.home, "status").stdout
     script = """
 import ray
-from tasks import settings
-from tasks.cluster import connected
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import connected
 found = settings.load()
 settings.export(found)
 with connected(found):
@@ -245,7 +247,7 @@ def test_another_ray_at_the_same_address(stack: Stack, tmp_path: Path) -> None:
     one, struck = fresh(tmp_path), [tmp_path / name for name in ("job", "task")]
     for name in HANGS:
         (stack.home / name).touch()  # they are another test's
-    hang = {"where": "models.training:train_step", "call": MID_EPOCH, "do": "hang", "once": str(struck[0])}
+    hang = {"where": "autosparse.models.training.loop:train_step", "call": MID_EPOCH, "do": "hang", "once": str(struck[0])}
     own = stack.services.environment
     with driver(stack.home, one, hang, **own) as job, plain_task(stack.home, struck[1], **own) as task:
         wait_for(lambda: struck[0].exists() and struck[1].exists() and one.snapshot.exists())

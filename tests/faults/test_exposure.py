@@ -15,12 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from autosparse.models.errors import SpecError
+from autosparse.tasks import settings
+from autosparse.tasks.services import processes as service_processes
+from autosparse.tasks.services import up_down as services
+from autosparse.tasks.services.exposure import check_exposure
+from autosparse.tasks.services.up_down import ServicesState
+from autosparse.tasks.settings import ENVIRONMENT
 
-from models.errors import SpecError
-from tasks import service_processes, services, settings
-from tasks.exposure import check_exposure
-from tasks.services import ServicesState
-from tasks.settings import ENVIRONMENT
 from tests.faults.matrix import fault
 from tests.faults.runs import holding, read_until, running
 from tests.pipeline.command_line import ROOT, cli
@@ -121,7 +123,7 @@ def test_nothing_is_exposed_without_credentials(tmp_path: Path) -> None:
 def test_each_server_needs_its_credentials(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GIVEN.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("tasks.exposure.find_spec", lambda name: True)
+    monkeypatch.setattr("autosparse.tasks.services.exposure.find_spec", lambda name: True)
     check_exposure(outer_address())
     monkeypatch.setenv(missing, "short" if "PASSWORD" in missing else "")
     with pytest.raises(SpecError) as refused:

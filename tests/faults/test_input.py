@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autosparse.flows.autosparse_pipeline import autosparse
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import AutosparseError, SpecError
+from autosparse.models.features import FEATURES_VERSION
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.specs.fields import override, to_plain
+from autosparse.storage import paths
+from autosparse.storage.addresses import LOCAL, S3, address_kind
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths, arm_key, check_name
+from autosparse.tasks.checks.preflight import check_labels
+from autosparse.tasks.worker.scorer_files import save_scorer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.exceptions import ParameterTypeError
 
-from flows.autosparse_pipeline import autosparse
-from flows.recipes import smoke
-from models.errors import AutosparseError, SpecError
-from models.features import FEATURES_VERSION
-from models.scorers.registry import build_scorer
-from models.spec_fields import override, to_plain
-from storage import paths
-from storage.addresses import LOCAL, S3, address_kind
-from storage.paths import RunPaths, arm_key, check_name
-from storage.store import open_store
-from tasks.preflight import check_labels
-from tasks.worker.scorer_files import save_scorer
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import cli
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import psutil
 import pytest
+from autosparse.tasks.services.commands import PORTS
+from autosparse.tasks.services.processes import free_port
+from autosparse.tasks.settings import ONE_MACHINE_RAY
 from ray.cluster_utils import Cluster as Nodes
 
-from tasks.service_commands import PORTS
-from tasks.service_processes import free_port
-from tasks.settings import ONE_MACHINE_RAY
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-STEP = "models.training:train_step"
+STEP = "autosparse.models.training.loop:train_step"
 PATIENCE = 300
 LOOPBACK = {"node_ip_address": "127.0.0.1"}
 

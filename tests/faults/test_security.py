@@ -17,19 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from autosparse.models.errors import AutosparseError, SpecError, not_allowed, without_password
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain
+from autosparse.storage.addresses import address_kind
+from autosparse.storage.checkpoints import load_tensors, load_training_state, save_training_state
+from autosparse.storage.feature_table import open_dataset
+from autosparse.storage.image_datasets import load_images
+from autosparse.storage.mask_files import load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings as settings_module
+from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
 
-from models.errors import AutosparseError, SpecError, not_allowed, without_password
-from models.experiment import ExperimentSpec
-from models.scorers.registry import build_scorer
-from models.spec_fields import from_plain
-from storage.addresses import address_kind
-from storage.checkpoints import load_tensors, load_training_state, save_training_state
-from storage.feature_table import open_dataset
-from storage.image_datasets import load_images
-from storage.mask_files import load_mask
-from storage.store import open_store
-from tasks import settings as settings_module
-from tasks.worker.scorer_files import load_scorer, save_scorer
 from tests.faults.fuzz.doors import DATASET, IMAGES
 from tests.faults.matrix import fault
 from tests.faults.payload import Trap, trapped
@@ -287,7 +287,7 @@ def test_a_model_that_we_did_not_make_is_refused(tmp_path: Path, monkeypatch: py
     assert made.returncode == 0, made.stderr[-2000:]
     marker.unlink()  # making it ran it
     here = settings_module.load()
-    from tasks.tracking import load_scorer_files
+    from autosparse.tasks.tracking.tracker import load_scorer_files
 
     with pytest.raises(AutosparseError, match=r"^scorer: models:/x/1 "):
         load_scorer_files(here, "models:/x/1")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import DataError
+from autosparse.models.specs.fields import override
+from autosparse.storage import reports
+from autosparse.storage.feature_table import commit_dataset, open_dataset
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks.checks import disk_room
 
-from flows.recipes import smoke
-from models.errors import DataError
-from models.spec_fields import override
-from storage import reports
-from storage.feature_table import commit_dataset, open_dataset
-from storage.paths import RunPaths
-from storage.store import open_store
-from tasks import disk_room
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
 from tests.faults.storage_process import shard
@@ -44,7 +44,7 @@ def files(folder: Path) -> list[str]:
 
 
 @fault(13, "exception in the middle of writing features: at batch 3, or before the manifest", "no manifest, staging swept, no short file")
-@pytest.mark.parametrize("where", ["storage.feature_shards:ShardWriter._check", "storage.store:LocalStore.create"])
+@pytest.mark.parametrize("where", ["autosparse.storage.feature_shards:ShardWriter._check", "autosparse.storage.store:LocalStore.create"])
 def test_a_writer_that_fails_publishes_nothing(tmp_path: Path, where: str) -> None:
     root, staging = tmp_path / "root", tmp_path / "staging"
     staging.mkdir()
@@ -149,7 +149,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, limit: str) -> 
     simulated="the write of one checkpoint fails with ENOSPC",
 )
 def test_a_run_on_a_full_disk_fails_and_goes_on(undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    full = {"where": "storage.checkpoints:_put", "call": 4, "do": "fail", "errno": "ENOSPC", "once": str(tmp_path / "full")}
+    full = {"where": "autosparse.storage.checkpoints:_put", "call": 4, "do": "fail", "errno": "ENOSPC", "once": str(tmp_path / "full")}
     failed = run(tmp_path, timeout=400, **with_faults(full))
     assert failed.returncode != 0
     assert "bytes needed" in failed.stderr and "free" in failed.stderr, failed.stderr[-3000:]

@@ -17,8 +17,8 @@ from tests.faults.runs import RUN, mlflow_states, processes_of, result, run, wit
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
-STEP = "models.training:train_step"
-LOSS = "models.training_step:_fill_gradients"
+STEP = "autosparse.models.training.loop:train_step"
+LOSS = "autosparse.models.training.step:_fill_gradients"
 MID_EPOCH = 6  # the call of a step in the middle of the second epoch
 SOURCE = "irp/lenet300-100-seed0"
 PATIENCE = 600
@@ -67,7 +67,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
     """One run in which a worker is killed once, and every clock goes back an hour: the flow's in its third step, the workers' too."""
     home = tmp_path_factory.mktemp("disturbed")
     kill = {"where": STEP, "call": MID_EPOCH, "do": "kill", "once": str(home / "struck"), "until": until_recorded(home)}
-    clocks = [{"where": where, "call": 3, "do": "set_back"} for where in ("tasks.steps:run_step", STEP)]
+    clocks = [{"where": where, "call": 3, "do": "set_back"} for where in ("autosparse.tasks.engine.step:run_step", STEP)]
     done = run(home, timeout=PATIENCE, **with_faults(kill, *clocks))
     assert done.returncode == 0, done.stderr[-3000:]
     return home, done

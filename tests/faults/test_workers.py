@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autosparse.models.errors import CollapseError, DivergedError, MemoryLimitError
+from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import load_training_state
+from autosparse.storage.mask_files import load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.cluster.connection import Cluster
 
-from models.errors import CollapseError, DivergedError, MemoryLimitError
-from models.specs import JobSpec
-from storage import paths
-from storage.checkpoints import load_training_state
-from storage.mask_files import load_mask
-from storage.store import open_store
-from tasks.cluster import Cluster
 from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, Round, driver, fresh, printed, ray_of_ones_own
 from tests.faults.matrix import fault
 from tests.faults.runs import processes_of
@@ -21,8 +21,8 @@ from tests.pipeline.command_line import wait_for
 
 pytestmark = pytest.mark.ray
 PATIENCE = 240
-STEP = "models.training:train_step"
-LOSS = "models.training_step:_fill_gradients"
+STEP = "autosparse.models.training.loop:train_step"
+LOSS = "autosparse.models.training.step:_fill_gradients"
 TWO = JobSpec(workers=2, step_timeout=10.0)
 
 

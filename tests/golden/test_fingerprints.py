@@ -1,10 +1,9 @@
 """None of these names may change: results are stored under them."""
 
 import pytest
-
-from flows.recipes import recipe
-from models.spec_fields import fingerprint, override
-from models.specs import NetworkSpec
+from autosparse.flows.recipes import recipe
+from autosparse.models.specs.fields import fingerprint, override
+from autosparse.models.specs.run_specs import NetworkSpec
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path) -> None:
 
 def test_sigterm_takes_the_embedded_server_along(tmp_path: Path) -> None:
     waiting = "with prefect_starting(load()): pass\nprint('started', flush=True)\ntime.sleep(100)"
-    command = f"import time\nfrom tasks.embedded_prefect import prefect_starting\nfrom tasks.settings import load\n{waiting}"
+    imports = (
+        "import time\nfrom autosparse.tasks.services.embedded_prefect import prefect_starting\nfrom autosparse.tasks.settings import load"
+    )
+    command = f"{imports}\n{waiting}"
     with subprocess.Popen(
         [sys.executable, "-c", command], stdout=subprocess.PIPE, text=True, env=environment(tmp_path), cwd=ROOT
     ) as process:

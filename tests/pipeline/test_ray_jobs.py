@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-
-from flows.recipes import smoke
-from models import masks
-from models.errors import CapacityError, DivergedError
-from models.experiment import ExperimentSpec
-from models.spec_fields import override, to_plain
-from models.specs import JobSpec
-from storage import paths
-from storage.checkpoints import load_tensors
-from storage.mask_files import load_mask
-from storage.store import Store, open_store
-from tasks import settings
-from tasks.cluster import Cluster, connected
-from tasks.prune_round import round_config
-from tasks.ray_jobs import run_training_job
-from tasks.run import job_config
-from tasks.worker.irp_round import run_round
-from tasks.worker.retrain_arm import retrain_arm
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import CapacityError, DivergedError
+from autosparse.models.masks import mask as masks
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import override, to_plain
+from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.mask_files import load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import Cluster, connected
+from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.engine.run import job_config
+from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.worker.irp_round import run_round
+from autosparse.tasks.worker.retrain_arm import retrain_arm
 
 pytestmark = pytest.mark.ray
 

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import ServiceError
+from autosparse.models.specs.fields import override, to_plain
+from autosparse.tasks import settings
+from autosparse.tasks.services import commands as service_commands
+from autosparse.tasks.services import processes as service_processes
+from autosparse.tasks.services import up_down as services
+from autosparse.tasks.services.up_down import ServicesState
+from autosparse.tasks.settings import Settings
 from mlflow.tracking import MlflowClient
 
-from flows.recipes import smoke
-from models.errors import ServiceError
-from models.spec_fields import override, to_plain
-from tasks import service_commands, service_processes, services, settings
-from tasks.services import ServicesState
-from tasks.settings import Settings
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]
@@ -129,7 +132,7 @@ def test_again_changes_nothing(running: Running) -> None:
 def test_pool_deployment_and_automation_are_there_once(running: Running) -> None:
     deployments = json.loads(running.prefect("deployment", "ls", "-o", "json").stdout)
     assert [(one["name"], one["entrypoint"], one["pull_steps"]) for one in deployments] == [
-        ("irp", "flows.autosparse_pipeline.autosparse", [])
+        ("irp", "autosparse.flows.autosparse_pipeline.autosparse", [])
     ]
     automation = json.loads(running.prefect("automation", "inspect", "Crash zombie flows", "-o", "json").stdout)
     assert [(one["enabled"], one["trigger"]["within"]) for one in automation] == [(True, 540)]

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from flows.recipes import smoke
-from models.experiment import ExperimentSpec
-from models.spec_fields import fingerprint, to_plain
-from storage import paths
-from storage.feature_table import commit_dataset, write_shard
-from storage.mask_files import dump_mask
-from storage.paths import RunPaths
-from storage.store import Store, open_store
+from autosparse.flows.recipes import smoke
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.storage import paths
+from autosparse.storage.feature_table import commit_dataset, write_shard
+from autosparse.storage.mask_files import dump_mask
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
 
 NAME, TARGET = "made", "lenet300-100"
 MADE_BY = {"autosparse": "0.1.0", "commit": "abc123", "torch": "2.9", "python": "3.11", "machine": "Linux x86_64"}
@@ -85,7 +85,7 @@ def begin(folder: Path, spec: ExperimentSpec) -> Store:
 
 
 def report(store: Store, step: str, **content: Any) -> None:
-    """What `storage.reports.save` would write."""
+    """What `autosparse.storage.reports.save` would write."""
     store.write_json(paths.report(step), {**content, "made_by": MADE_BY})
 
 

@@ -5,11 +5,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-
-from models import masks
-from models.allocation import erk_densities, erk_topk, global_topk, keep_count, uniform_plus_topk, uniform_topk
-from models.errors import DivergedError, SpecError
-from models.masks import Mask, Scores
+from autosparse.models.errors import DivergedError, SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import erk_densities, erk_topk, global_topk, keep_count, uniform_plus_topk, uniform_topk
+from autosparse.models.masks.mask import Mask, Scores
 
 T, F = True, False
 INF = float("inf")

@@ -4,18 +4,18 @@ import math
 
 import pytest
 import torch
-
-from flows.recipes import smoke
-from models import masks, seeding
-from models.allocation import global_topk
-from models.allocation_head import CONTEXT, Allocation, fit_allocation, shares_from_top
-from models.criteria.registry import CRITERIA
-from models.errors import DataError, SpecError
-from models.features import LayerFacts
-from models.masks import prunable
-from models.networks.registry import build_network
-from models.spec_fields import override
-from models.specs import TILTS, NetworkSpec
+from autosparse.flows.recipes import smoke
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import DataError, SpecError
+from autosparse.models.features import LayerFacts
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk, shares_from_top
+from autosparse.models.masks.mask import prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.scorers.allocation_head import CONTEXT, Allocation, fit_allocation
+from autosparse.models.specs.fields import override
+from autosparse.models.specs.run_specs import TILTS, NetworkSpec
 
 
 def facts(name: str, shape: tuple[int, ...], depth: float) -> LayerFacts:

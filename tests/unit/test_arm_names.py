@@ -4,19 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from flows.recipes import smoke
-from flows.rerun import rerun_command
-from models.arm_names import ArmName, find_pairs, planned, spec_pairs
-from models.arm_plan import count_arms
-from models.errors import SpecError
-from models.experiment import ExperimentSpec
-from models.fanout_specs import TargetSpec, ValleySpec
-from models.spec_fields import fingerprint, from_plain, override, to_plain
-from models.specs import NetworkSpec
-from storage.paths import RunPaths, arm_key
-from tasks.comparisons import comparisons, step_of
-from tasks.preflight import check_spec
+from autosparse.flows.recipes import smoke
+from autosparse.flows.rerun import rerun_command
+from autosparse.models.arms.names import ArmName, find_pairs, planned, spec_pairs
+from autosparse.models.arms.plan import count_arms
+from autosparse.models.errors import SpecError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec, ValleySpec
+from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.storage.paths import RunPaths, arm_key
+from autosparse.tasks.checks.preflight import check_spec
+from autosparse.tasks.results.comparisons import comparisons, step_of
 
 LENET, RESNET = "lenet300-100", "resnet8-w4"
 GRDA = "grda(c=0.02,mu=0.8)"

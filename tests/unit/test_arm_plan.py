@@ -4,15 +4,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from flows.recipes import small_cifar_long, smoke
-from flows.target_fanout import _tickets
-from models.arm_names import planned
-from models.arm_plan import count_arms, ticket_densities, ticket_targets
-from models.experiment import ExperimentSpec
-from models.fanout_specs import TargetSpec
-from models.specs import TICKET, DataSpec, NetworkSpec
-from storage.paths import RunPaths
-from tasks.compare_arms import target_of
+from autosparse.flows.recipes import small_cifar_long, smoke
+from autosparse.flows.target_fanout import _tickets
+from autosparse.models.arms.names import planned
+from autosparse.models.arms.plan import count_arms, ticket_densities, ticket_targets
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import TICKET, DataSpec, NetworkSpec
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks.compare_arms import target_of
 
 
 def spec(*targets: TargetSpec, **fanout: Any) -> ExperimentSpec:

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.flows.recipes import cifar10_resnet18
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.training.images import ImageSet
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.worker.scorer_files import save_scorer
 
 from benchmarks.cifar10_arms import Workbench
 from benchmarks.cifar10_gpu import main, table, train_arms
 from benchmarks.cifar10_protocol import Arm, plan, setting
-from flows.recipes import cifar10_resnet18
-from models.images import ImageSet
-from models.scorers.registry import build_scorer
-from storage.store import open_store
-from tasks.worker.scorer_files import save_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--cpu-smoke", "--networks", "resnet18", "--methods", "random", "--densities", "0.1"]

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from storage.paths import RunPaths
-from storage.store import Store
-from tasks.claims import HEAD, MORE, claim_cells, claims, claims_table
-from tasks.ledger import Ledger, MethodCost
-from tasks.summarize_arms import _store_claims
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims, claims_table
+from autosparse.tasks.results.ledger import Ledger, MethodCost
+from autosparse.tasks.summarize_arms import _store_claims
 
 PAIR = math.sqrt(2)
 

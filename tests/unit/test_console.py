@@ -1,11 +1,10 @@
 """What people see of the progress of a run."""
 
 import pytest
-
-from flows.console import RunProgress, expected, line, shown
-from flows.recipes import demo, small_cifar
-from models.spec_fields import override
-from tasks.progress import Event, emit
+from autosparse.flows.console import RunProgress, expected, line, shown
+from autosparse.flows.recipes import demo, small_cifar
+from autosparse.models.specs.fields import override
+from autosparse.tasks.engine.progress import Event, emit
 
 
 def test_expected_counts_of_the_scale_model() -> None:

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.methods import hard_concrete
+from autosparse.models.methods.constrained_l0 import METHOD, ConstrainedL0, lowest_logit
+from autosparse.models.methods.contract import StepInfo
+from autosparse.models.methods.dual_ascent import DualAscent
+from autosparse.models.methods.expected_cost import WeightCost
+from autosparse.models.methods.gate_bank import FreeLogits, GateBank, HardConcrete
+from autosparse.models.methods.registry import parse
+from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
+from autosparse.models.seeding import generator
+from autosparse.models.training.loop import fit
+from autosparse.storage.checkpoints import load_training_state, save_training_state
 from torch import Tensor, nn
 
-from models.errors import SpecError
-from models.methods import hard_concrete
-from models.methods.constrained_l0 import METHOD, ConstrainedL0, lowest_logit
-from models.methods.contract import StepInfo
-from models.methods.dual_ascent import DualAscent
-from models.methods.expected_cost import WeightCost
-from models.methods.gate_bank import FreeLogits, GateBank, HardConcrete
-from models.methods.registry import parse
-from models.methods.simple_controllers import Clamp, OpenDecay
-from models.seeding import generator
-from models.training import fit
-from storage.checkpoints import load_training_state, save_training_state
 from tests.gated_networks import network, setup_for, trainer
 
 INFO = StepInfo(step=0, total=1, steps_per_epoch=1, lr=0.1, loss=0.0)

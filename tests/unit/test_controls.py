@@ -4,16 +4,15 @@ from collections import Counter
 
 import pytest
 import torch
+from autosparse.models.arms.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import erk_topk, global_topk
+from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.build import build_network
+from autosparse.models.seeding import generator
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import Tensor
-
-from models import masks
-from models.allocation import erk_topk, global_topk
-from models.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
-from models.criteria.registry import CRITERIA
-from models.masks import Mask
-from models.networks.registry import build_network
-from models.seeding import generator
-from models.specs import NetworkSpec
 
 Batch = tuple[Tensor, Tensor]
 

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.criteria.synaptic_flow import flow
+from autosparse.models.errors import DivergedError
+from autosparse.models.gradients import Loss
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import keep_count
+from autosparse.models.masks.linearised import linearised
+from autosparse.models.masks.mask import Mask, Scores, prunable
+from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-
-from models import masks, seeding
-from models.allocation import keep_count
-from models.criteria.registry import CRITERIA
-from models.criteria.synaptic_flow import flow, linearised
-from models.errors import DivergedError
-from models.gradients import Loss
-from models.masks import Mask, Scores, prunable
-from models.specs import LOOKING_AHEAD
 
 ALL = sorted(set(CRITERIA) - set(LOOKING_AHEAD))
 

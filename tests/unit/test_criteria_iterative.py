@@ -4,19 +4,19 @@ import copy
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.iterative import iterated, ranks_of_death
+from autosparse.models.criteria.magnitude import magnitude
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import DivergedError, SpecError
+from autosparse.models.features import FEATURE_NAMES
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk, keep_count
+from autosparse.models.masks.mask import Mask, Scores, prunable
+from autosparse.models.scorers.criterion import as_criterion
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-
-from models import masks, seeding
-from models.allocation import global_topk, keep_count
-from models.criteria.iterative import iterated, ranks_of_death
-from models.criteria.magnitude import magnitude
-from models.criteria.registry import CRITERIA
-from models.errors import DivergedError, SpecError
-from models.features import FEATURE_NAMES
-from models.masks import Mask, Scores, prunable
-from models.scorer_criterion import as_criterion
 
 Batch = tuple[Tensor, Tensor]
 

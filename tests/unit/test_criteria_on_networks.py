@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import keep_count
+from autosparse.models.masks.mask import Scores, prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import LOOKING_AHEAD, NetworkSpec
 from torch import Tensor, nn
-
-from models import masks, seeding
-from models.allocation import keep_count
-from models.criteria.registry import CRITERIA
-from models.masks import Scores, prunable
-from models.networks.registry import build_network
-from models.specs import LOOKING_AHEAD, NetworkSpec
 
 NETWORKS = {
     "lenet300-100": (NetworkSpec(name="lenet300-100"), (1, 8, 8)),

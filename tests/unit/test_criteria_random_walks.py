@@ -5,15 +5,15 @@ from collections import Counter
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.random_walks import odds_of, phew, walk
+from autosparse.models.criteria.walk_routes import route_of
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.mask import Scores, prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import Tensor, nn
-
-from models import masks, seeding
-from models.allocation import global_topk
-from models.criteria.random_walks import odds_of, phew, walk
-from models.criteria.walk_routes import route_of
-from models.masks import Scores, prunable
-from models.networks.registry import build_network
-from models.specs import NetworkSpec
 
 
 def with_weights(network: nn.Module, *weights: list) -> nn.Module:

@@ -4,14 +4,13 @@ import copy
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.criteria.tangent_kernel import response_slopes
+from autosparse.models.errors import SpecError
+from autosparse.models.masks.allocation import keep_count
+from autosparse.models.masks.mask import Scores, full, prunable
 from torch import Tensor, nn
-
-from models import seeding
-from models.allocation import keep_count
-from models.criteria.registry import CRITERIA
-from models.criteria.tangent_kernel import response_slopes
-from models.errors import SpecError
-from models.masks import Scores, full, prunable
 
 
 def smooth_network() -> nn.Sequential:
@@ -131,7 +130,7 @@ def test_every_iteration_sees_other_weights_noise_and_inputs(monkeypatch: pytest
         )
         return response_slopes(runner, mask, weights, noise, inputs)
 
-    monkeypatch.setattr("models.criteria.tangent_kernel.response_slopes", spy)
+    monkeypatch.setattr("autosparse.models.criteria.tangent_kernel.response_slopes", spy)
     network = smooth_network()
     scores_of(network, normal(8, 3))
     assert [kept for *_, kept in seen] == [43 if not index else keep_count(0.2 ** (index / 20), 43) for index in range(20)]
@@ -149,7 +148,7 @@ def test_a_head_left_out_is_drawn_anew_but_neither_masked_nor_moved(monkeypatch:
         seen.append((set(mask), set(weights), set(noise)))
         return response_slopes(runner, mask, weights, noise, inputs)
 
-    monkeypatch.setattr("models.criteria.tangent_kernel.response_slopes", spy)
+    monkeypatch.setattr("autosparse.models.criteria.tangent_kernel.response_slopes", spy)
     scores_of(smooth_network(), normal(8, 3), head=False)
     assert seen[0] == ({"0.weight", "3.weight"}, {"0.weight", "3.weight", "5.weight"}, {"0.weight", "3.weight"})
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.methods import hard_concrete
+from autosparse.models.methods.channel_groups import channel_groups
+from autosparse.models.methods.dep_l0 import LogitChain
+from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
+from autosparse.models.methods.gate_bank import FreeLogits, GateBank, HardConcrete, attach_to_filters
+from autosparse.models.methods.registry import parse
+from autosparse.models.training.loop import fit
+from autosparse.storage.checkpoints import load_training_state, save_training_state
 from torch import nn
 
-from models.errors import SpecError
-from models.methods import hard_concrete
-from models.methods.channel_groups import channel_groups
-from models.methods.dep_l0 import LogitChain
-from models.methods.expected_cost import ChannelCost, weight_counts
-from models.methods.gate_bank import FreeLogits, GateBank, HardConcrete, attach_to_filters
-from models.methods.registry import parse
-from models.training import fit
-from storage.checkpoints import load_training_state, save_training_state
 from tests.gated_networks import network, trainer
 
 CPU = torch.device("cpu")

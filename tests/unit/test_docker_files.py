@@ -17,10 +17,9 @@ from typing import Any
 import prefect.settings
 import pytest
 import yaml
+from autosparse.tasks import settings
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
-
-from tasks import settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -255,7 +254,13 @@ def test_mlflow_answers_to_the_names_it_is_called_by() -> None:
 def test_settings_are_known_to_autosparse() -> None:
     source = "".join(
         (ROOT / name).read_text()
-        for name in ("tasks/settings.py", "tasks/services.py", "tasks/exposure.py", "tasks/prefect_setup.py", "storage/reports.py")
+        for name in (
+            "tasks/settings.py",
+            "tasks/services/up_down.py",
+            "tasks/services/exposure.py",
+            "tasks/services/prefect_setup.py",
+            "storage/reports.py",
+        )
     )
     known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', source))
     pattern = r"\b(?:AUTOSPARSE|MLFLOW|PREFECT)_[A-Z_]+\b"

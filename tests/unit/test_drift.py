@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.flows.prune_command import prune_network
+from autosparse.models.criteria.paths import Paths
+from autosparse.models.errors import DataError
+from autosparse.models.features import FEATURE_NAMES, LAYER_COLUMNS, LayerFacts, layer_facts
+from autosparse.models.networks.build import build_network
+from autosparse.models.scorers.criterion import as_criterion, inputs
+from autosparse.models.scorers.drift import Column, Compared, FirstLook, Seen, compare, distance, picked, sketch
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.seeding import generator
+from autosparse.models.specs.run_specs import JobSpec, NetworkSpec, ScorerSpec
+from autosparse.models.training.trainer import Rank
+from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.score_target import Scoring, _method
+from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
+from autosparse.tasks.worker.scorer_split import Split
 from torch import Tensor, nn
-
-from flows.prune_command import prune_network
-from models.drift import Column, Compared, FirstLook, Seen, compare, distance, picked, sketch
-from models.errors import DataError
-from models.features import FEATURE_NAMES, LAYER_COLUMNS, LayerFacts, layer_facts
-from models.networks.registry import build_network
-from models.path_allocation import Paths
-from models.scorer_criterion import as_criterion, inputs
-from models.scorers.registry import build_scorer
-from models.seeding import generator
-from models.specs import JobSpec, NetworkSpec, ScorerSpec
-from models.trainer import Rank
-from storage.checkpoints import load_tensors
-from storage.feature_table import commit_dataset, open_dataset, write_shard
-from storage.store import Store, open_store
-from tasks.worker.job import Job
-from tasks.worker.score_target import Scoring, _method
-from tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
-from tasks.worker.scorer_split import Split
 
 SHAPE = (1, 8, 8)
 SEEDS = range(10, 22)

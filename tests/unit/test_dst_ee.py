@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import erk_densities, keep_count
+from autosparse.models.methods.contract import Parts, Setup, StepInfo
+from autosparse.models.methods.drop_and_grow import Acquire, DropAndGrow, Plan
+from autosparse.models.methods.dst_ee import DropGrow, DstEe, acquisition
+from autosparse.models.methods.registry import METHODS, level_name, parse
+from autosparse.models.seeding import generator
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.checkpoints import load_training_state, save_training_state
 from torch import Tensor, nn
-
-from models import masks
-from models.allocation import erk_densities, keep_count
-from models.errors import SpecError
-from models.images import ImageSet
-from models.methods.contract import Parts, Setup, StepInfo
-from models.methods.drop_and_grow import Acquire, DropAndGrow, Plan
-from models.methods.dst_ee import DropGrow, DstEe, acquisition
-from models.methods.registry import METHODS, level_name, parse
-from models.seeding import generator
-from models.specs import DataSpec, JobSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import fit
-from storage.checkpoints import load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=6, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle")
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", pad=1)

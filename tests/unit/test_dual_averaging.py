@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.methods.dual_averaging import DualAveraging, Family, GroupThreshold, densities, over_network, soft_threshold
 from torch import Tensor, nn
-
-from models.errors import SpecError
-from models.methods.dual_averaging import DualAveraging, Family, GroupThreshold, densities, over_network, soft_threshold
 
 
 def stream(seed: int) -> torch.Generator:

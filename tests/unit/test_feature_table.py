@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from models.errors import ConflictError, DataError, SpecError
-from storage import feature_shards
-from storage.dataset_manifest import MANIFEST, Manifest, StoredPart
-from storage.feature_table import DatasetRef, Part, commit_dataset, open_dataset, write_shard
-from storage.store import Store, open_store
+from autosparse.models.errors import ConflictError, DataError, SpecError
+from autosparse.storage import feature_shards
+from autosparse.storage.dataset_manifest import MANIFEST, Manifest, StoredPart
+from autosparse.storage.feature_table import DatasetRef, Part, commit_dataset, open_dataset, write_shard
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
 
 LAYERS = [{"name": "conv", "numel": 5, "shape": (5, 1, 1, 1)}, {"name": "fc", "numel": 3, "shape": (3, 1)}]
 METADATA = {"source": "resnet8", "seed": 7, "rounds": 3, "features_version": 1, "layers": LAYERS}

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from autosparse.models.networks.flops import forward_macs, training_macs
 from torch import nn
-
-from models.flops import forward_macs, training_macs
 
 
 def small() -> nn.Sequential:

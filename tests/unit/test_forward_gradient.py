@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
-from models import masks
-from models.criteria.registry import CRITERIA
-from models.errors import SpecError
-from models.gates import effective, effective_density
-from models.images import ImageSet
-from models.methods.contract import Setup
-from models.methods.forward_gradient import (
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.gates import effective, effective_density
+from autosparse.models.methods.contract import Setup
+from autosparse.models.methods.forward_gradient import (
     FWDGRAD,
     Estimates,
     ForwardGradient,
@@ -29,14 +25,17 @@ from models.methods.forward_gradient import (
     readouts,
     slope,
 )
-from models.methods.registry import parse
-from models.networks.local_mixer import LocalMixer, local_mixer
-from models.networks.registry import build_network
-from models.seeding import generator
-from models.specs import LOOKING_AHEAD, DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import fit
-from storage.checkpoints import load_training_state, save_training_state
+from autosparse.models.methods.registry import parse
+from autosparse.models.networks.build import build_network
+from autosparse.models.networks.local_mixer import LocalMixer, local_mixer
+from autosparse.models.seeding import generator
+from autosparse.models.specs.run_specs import LOOKING_AHEAD, DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.checkpoints import load_training_state, save_training_state
+from torch import Tensor, nn
+from torch.nn import functional
 
 SPEC = TrainSpec(epochs=12, batch_size=20, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="cosine")
 DRAWS = 2000

@@ -6,21 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.contract import Setup
+from autosparse.models.methods.fw_rnn import FW_RNN, FrankWolfe, FrankWolfeSteps, frank_wolfe_
+from autosparse.models.methods.registry import parse
+from autosparse.models.networks.build import build_network
+from autosparse.models.seeding import generator
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import EpochReport, fit
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
 from torch import Tensor, nn
-
-from models import masks
-from models.errors import SpecError
-from models.images import ImageSet
-from models.masks import Mask
-from models.methods.contract import Setup
-from models.methods.fw_rnn import FW_RNN, FrankWolfe, FrankWolfeSteps, frank_wolfe_
-from models.methods.registry import parse
-from models.networks.registry import build_network
-from models.seeding import generator
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import EpochReport, fit
-from storage.checkpoints import TrainingState, load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0, schedule="cosine")
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,))

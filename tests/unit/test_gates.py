@@ -4,14 +4,14 @@ from itertools import pairwise, product
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.gates import effective, effective_density, facts
+from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import nn
-
-from models import masks, seeding
-from models.errors import SpecError
-from models.gates import effective, effective_density, facts
-from models.masks import Mask
-from models.networks.registry import build_network
-from models.specs import NetworkSpec
 
 T, F = True, False
 

@@ -4,13 +4,12 @@ import copy
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.gradients import mean_gradients, mean_hessian_products
+from autosparse.models.masks.mask import prunable
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-
-from models import seeding
-from models.errors import SpecError
-from models.gradients import mean_gradients, mean_hessian_products
-from models.masks import prunable
 
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-
-from models.methods import hard_concrete
-from models.methods.hard_concrete import logit_at, median, noise, open_probability, sample
+from autosparse.models.methods import hard_concrete
+from autosparse.models.methods.hard_concrete import logit_at, median, noise, open_probability, sample
 
 LOGITS = (-4.0, -1.6, -0.5, 0.0, 1.0, 3.0)
 

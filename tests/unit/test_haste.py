@@ -4,19 +4,31 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods.contract import Setup
+from autosparse.models.methods.haste import (
+    HASTE,
+    Haste,
+    MergedConv2d,
+    buckets,
+    cost,
+    draw_projections,
+    hash_codes,
+    merge,
+    replaceable,
+    reset,
+    rewrite,
+)
+from autosparse.models.methods.registry import parse
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import evaluate, fit
+from autosparse.models.training.trainer import Trainer
 from torch import Tensor, nn
 from torch.nn import functional
-
-from models import masks, seeding
-from models.errors import SpecError
-from models.images import ImageSet
-from models.methods.contract import Setup
-from models.methods.haste import HASTE, Haste, MergedConv2d, buckets, cost, draw_projections, hash_codes, merge, replaceable, reset, rewrite
-from models.methods.registry import parse
-from models.networks.registry import build_network
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import evaluate, fit
 
 
 def convolution(channels: int = 32, out: int = 8, kernel: int = 3, dtype: torch.dtype = torch.float64, **keywords: Any) -> nn.Conv2d:
@@ -166,7 +178,7 @@ def test_chunks_of_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     layer, inputs = merged(convolution(), bits=5), copies(0.3)
     whole, told = layer(inputs), layer.cost()
     layer.reset()
-    monkeypatch.setattr("models.methods.haste.CHUNK", 1)
+    monkeypatch.setattr("autosparse.models.methods.haste.CHUNK", 1)
     torch.testing.assert_close(layer(inputs), whole, rtol=0, atol=1e-13)
     assert layer.cost() == told
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from storage.image_cache import cached
-from storage.image_sources.source import Split
+from autosparse.storage.image_cache import cached
+from autosparse.storage.image_sources.source import Split
 
 
 def counting_source(images: np.ndarray, key: str = "k") -> Any:
@@ -69,8 +68,8 @@ WORKER = """
 import sys
 from pathlib import Path
 import numpy as np
-from storage.image_cache import cached
-from storage.image_sources.source import Split
+from autosparse.storage.image_cache import cached
+from autosparse.storage.image_sources.source import Split
 
 folder, me, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
-
-from models.errors import SpecError
-from models.images import KINDS, Augmentation, channel_statistics, draw, normalise, to_device, to_images
-from models.seeding import generator
+from autosparse.models.errors import SpecError
+from autosparse.models.seeding import generator
+from autosparse.models.training.images import KINDS, Augmentation, channel_statistics, draw, normalise, to_device, to_images
 
 FOUR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from tasks import settings
+from autosparse.tasks import settings
 
 ROOT = Path(__file__).parents[2]
 CONFIG_MAP, RAY_CLUSTER, FLOW_WORKER = yaml.safe_load_all((ROOT / "docker/kuberay-cluster.yaml").read_text())

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from autosparse.models.errors import DataError
+from autosparse.models.scorers.labels import GROWTH_LEVELS, growth_levels, label_target, mask_after, rounds_survived
 from torch import tensor
-
-from models.errors import DataError
-from models.labels import GROWTH_LEVELS, growth_levels, label_target, mask_after, rounds_survived
 
 FIRST = {"a": tensor([[True, True], [True, False]]), "b": tensor([True, True])}
 SECOND = {"a": tensor([[True, False], [True, False]]), "b": tensor([False, True])}

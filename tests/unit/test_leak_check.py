@@ -11,28 +11,28 @@ from typing import Any
 
 import pytest
 import torch
-
-from flows.recipes import smoke
-from models.errors import LeakError
-from models.features import layer_facts
-from models.gradients import mean_gradients
-from models.masks import prunable
-from models.networks.registry import build_network
-from models.scorers.registry import build_scorer
-from models.specs import JobSpec, NetworkSpec, ScorerSpec
-from models.trainer import Rank
-from storage import paths
-from storage.feature_table import commit_dataset, open_dataset, write_shard
-from storage.paths import RunPaths
-from storage.store import open_store
-from tasks import register_scorer as registration
-from tasks import settings, steps
-from tasks.leak_check import check_leaks, seeds_of_arms
-from tasks.tracking import REGISTERED_MODEL, Tracker
-from tasks.worker.fit_scorer import _compare
-from tasks.worker.job import Job
-from tasks.worker.scorer_files import save_scorer
-from tasks.worker.scorer_split import Split
+from autosparse.flows.recipes import smoke
+from autosparse.models.errors import LeakError
+from autosparse.models.features import layer_facts
+from autosparse.models.gradients import mean_gradients
+from autosparse.models.masks.mask import prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.specs.run_specs import JobSpec, NetworkSpec, ScorerSpec
+from autosparse.models.training.trainer import Rank
+from autosparse.storage import paths
+from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks import register_scorer as registration
+from autosparse.tasks import settings
+from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
+from autosparse.tasks.engine import step as steps
+from autosparse.tasks.tracking.tracker import REGISTERED_MODEL, Tracker
+from autosparse.tasks.worker.fit_scorer import _compare
+from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.scorer_files import save_scorer
+from autosparse.tasks.worker.scorer_split import Split
 
 CARD: dict[str, Any] = {
     "trained_on": {

@@ -5,11 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from models.specs import NetworkSpec
-from storage.paths import RunPaths, report
-from tasks.ledger import Ledger, MethodCost, ledger, macs_cost, target_macs
-from tasks.report_data import load_record
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.storage.paths import RunPaths, report
+from autosparse.tasks.results.ledger import Ledger, MethodCost, ledger, macs_cost, target_macs
+from autosparse.tasks.results.record import load_record
 
 
 def costs(**changes: object) -> Ledger:

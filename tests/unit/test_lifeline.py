@@ -4,9 +4,8 @@ import socket
 from pathlib import Path
 
 import pytest
-
-from models.errors import JobError
-from tasks.lifeline import Lifeline
+from autosparse.models.errors import JobError
+from autosparse.tasks.cluster.lifeline import Lifeline
 
 
 def test_it_holds_as_long_as_the_other_side_lives_and_not_a_moment_longer(tmp_path: Path) -> None:

@@ -5,21 +5,20 @@ import dataclasses
 
 import pytest
 import torch
+from autosparse.flows.recipes import demo, smoke
+from autosparse.models import seeding
+from autosparse.models.criteria.growth import growth_under
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import SpecError
+from autosparse.models.gradients import ScoringBatches
+from autosparse.models.masks.mask import Mask
+from autosparse.models.specs.fields import fingerprint, override
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.lookahead import look_ahead
+from autosparse.models.training.loop import batches
+from autosparse.models.training.trainer import Trainer
 from torch import nn
-
-from flows.recipes import demo, smoke
-from models import seeding
-from models.criteria.growth import growth_under
-from models.criteria.registry import CRITERIA
-from models.errors import SpecError
-from models.gradients import ScoringBatches
-from models.images import ImageSet
-from models.lookahead import look_ahead
-from models.masks import Mask
-from models.spec_fields import fingerprint, override
-from models.specs import DataSpec, JobSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import batches
 
 TRAIN = TrainSpec(epochs=1, batch_size=4, lr=0.3, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
 DATA = DataSpec(name="digits", mean=(0.0,), std=(1.0,))

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 import ray.train
 import torch
+from autosparse.models.errors import DivergedError, JobError, MemoryLimitError
+from autosparse.storage.checkpoints import save_training_state
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.cluster import jobs as ray_jobs
+from autosparse.tasks.cluster.jobs import Losses, Restarts
+from autosparse.tasks.worker import train_network
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
-
-from models.errors import DivergedError, JobError, MemoryLimitError
-from storage.checkpoints import save_training_state
-from storage.store import open_store
-from tasks import ray_jobs
-from tasks.ray_jobs import Losses, Restarts
-from tasks.worker import train_network
 
 CLUSTER: Any = SimpleNamespace(logs="/logs", keep_logs=False)
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
-
-from models.errors import DataError
-from storage.checkpoints import dump_tensors, load_tensors
-from storage.mask_files import dump_mask, load_mask
+from autosparse.models.errors import DataError
+from autosparse.storage.checkpoints import dump_tensors, load_tensors
+from autosparse.storage.mask_files import dump_mask, load_mask
 
 
 def test_bits_are_packed_first_weight_highest():

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
 from torch import nn
-
-from models import masks
-from models.errors import SpecError
 
 T, F = True, False
 

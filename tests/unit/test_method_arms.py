@@ -4,22 +4,21 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
+from autosparse.flows.console import expected
+from autosparse.flows.recipes import smoke
+from autosparse.models.arms.plan import densities_of, methods_of
+from autosparse.models.errors import SpecError
+from autosparse.models.methods import registry
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import Range, fingerprint, from_plain, override, to_plain
+from autosparse.storage.paths import RunPaths, method_key
+from autosparse.storage.store import check_key
+from autosparse.tasks.checks.preflight import check_spec
+from autosparse.tasks.results.rows import metric_name
+from autosparse.tasks.retrain_arm import Arm
 from mlflow.utils.validation import _validate_metric_name
 from pydantic import TypeAdapter, ValidationError
-
-from flows.console import expected
-from flows.recipes import smoke
-from models.arm_plan import densities_of, methods_of
-from models.errors import SpecError
-from models.experiment import ExperimentSpec
-from models.methods import registry
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.spec_fields import Range, fingerprint, from_plain, override, to_plain
-from storage.paths import RunPaths, method_key
-from storage.store import check_key
-from tasks.preflight import check_spec
-from tasks.result_rows import metric_name
-from tasks.retrain_arm import Arm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

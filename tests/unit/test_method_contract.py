@@ -1,24 +1,24 @@
-"""One template for every registered method: what `models.methods.contract` asks of it, on the first small network that it takes."""
+"""One template for every registered method: what `models/methods/contract.py` asks of it, on the first small network that it takes."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.methods import outcome
+from autosparse.models.methods.contract import Parts, Settings, Setup
+from autosparse.models.methods.names import spelled
+from autosparse.models.methods.registry import METHODS, level_name, parse
+from autosparse.models.networks.build import build_network
+from autosparse.models.networks.flops import forward_macs
+from autosparse.models.networks.registry import NETWORKS
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import EpochReport, fit
+from autosparse.models.training.trainer import Trainer
+from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
 from torch import nn
-
-from models import seeding
-from models.flops import forward_macs
-from models.images import ImageSet
-from models.method_names import spelled
-from models.methods import outcome
-from models.methods.contract import Parts, Settings, Setup
-from models.methods.registry import METHODS, level_name, parse
-from models.networks.registry import NETWORKS, build_network
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import EpochReport, fit
-from storage.checkpoints import TrainingState, load_training_state, save_training_state
 
 SHAPE, CLASSES, BATCH, STEPS = (3, 8, 8), 4, 8, 2
 TRAIN = TrainSpec(epochs=2, batch_size=BATCH, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
-
-from models.errors import SpecError
-from models.methods import registry
-from models.methods.contract import Method, Parts, Settings
-from models.methods.registry import level_name, parse
-from models.spec_fields import Range
+from autosparse.models.errors import SpecError
+from autosparse.models.methods import registry
+from autosparse.models.methods.contract import Method, Parts, Settings
+from autosparse.models.methods.registry import level_name, parse
+from autosparse.models.specs.fields import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,13 +1,13 @@
 """docs/methods.md says what the registry says."""
 
-from models.methods.registry import METHODS
-from tasks.methods_page import BEGIN, END, PAGE, table, with_table
+from autosparse.models.methods.registry import METHODS
+from autosparse.tasks.methods_page import BEGIN, END, PAGE, table, with_table
 
 
 def test_the_page_has_the_table_of_the_registry() -> None:
     page = PAGE.read_text()
     assert page.count(BEGIN) == page.count(END) == 1
-    assert with_table(page) == page, "the methods have changed: run `python -m tasks.methods_page`"
+    assert with_table(page) == page, "the methods have changed: run `python -m autosparse.tasks.methods_page`"
 
 
 def test_every_method_stands_there_with_its_card() -> None:

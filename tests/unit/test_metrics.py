@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
+from autosparse.models.errors import DivergedError, SpecError
+from autosparse.models.scorers.metrics import evaluate_scorer, spearman, topk_overlap
+from autosparse.models.seeding import generator
 from scipy.stats import spearmanr
 from torch import tensor
-
-from models.errors import DivergedError, SpecError
-from models.metrics import evaluate_scorer, spearman, topk_overlap
-from models.seeding import generator
 
 
 def test_spearman_of_orders_on_paper():

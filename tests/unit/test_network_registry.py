@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.networks.build import build_network
+from autosparse.models.networks.registry import find_builder
+from autosparse.models.networks.torchvision_guard import import_torchvision
+from autosparse.models.networks.torchvision_zoo import take_channels
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import Tensor, nn
-
-from models import seeding
-from models.errors import SpecError
-from models.networks.registry import build_network, find_builder
-from models.networks.torchvision_guard import import_torchvision
-from models.networks.torchvision_zoo import take_channels
-from models.specs import NetworkSpec
 
 
 def build(spec: NetworkSpec | str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> nn.Module:
@@ -211,8 +211,9 @@ def test_channels_are_not_guessed(rgb_convolutions: int):
 
 def test_torchvision_is_imported_when_asked_for_and_not_before():
     program = (
-        "import sys; from models.networks.registry import NETWORKS; assert 'torchvision' not in sys.modules;"
-        "from models.networks.torchvision_guard import import_torchvision; import_torchvision(); assert 'torchvision' in sys.modules"
+        "import sys; from autosparse.models.networks.registry import NETWORKS; assert 'torchvision' not in sys.modules;"
+        "from autosparse.models.networks.torchvision_guard import import_torchvision; import_torchvision();"
+        "assert 'torchvision' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=120)
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.masks.mask import prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.networks.registry import NETWORKS
+from autosparse.models.networks.residual import BasicBlock, Bottleneck
+from autosparse.models.networks.wide_resnet import PreactivationBlock
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import Tensor, nn
-
-from models import seeding
-from models.masks import prunable
-from models.networks.registry import NETWORKS, build_network
-from models.networks.residual import BasicBlock, Bottleneck
-from models.networks.wide_resnet import PreactivationBlock
-from models.specs import NetworkSpec
 
 CONVOLUTIONAL = sorted(set(NETWORKS) - {"lenet300-100", "row-lstm", "local-mixer"})
 STRIDED = [name for name in CONVOLUTIONAL if not name.startswith("vgg")]

@@ -4,8 +4,8 @@ import subprocess
 
 import psutil
 import pytest
+from autosparse.tasks.cluster import orphans
 
-from tasks import orphans
 from tests.pipeline.command_line import wait_for
 
 

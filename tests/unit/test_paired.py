@@ -3,8 +3,7 @@
 import math
 
 import pytest
-
-from tasks.paired import Paired, control_rows, control_table, paired
+from autosparse.tasks.results.paired import Paired, control_rows, control_table, paired
 
 
 def seeds(*values: float) -> dict[int, float]:

@@ -7,22 +7,22 @@ from itertools import pairwise
 
 import pytest
 import torch
+from autosparse.flows.recipes import small_cifar_scorer
+from autosparse.models.criteria.contract import ScoreFn
+from autosparse.models.criteria.magnitude import magnitude
+from autosparse.models.criteria.paths import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
+from autosparse.models.criteria.smallest_paths import HEAD as RULE
+from autosparse.models.criteria.smallest_paths import growth_paths, smallest_paths
+from autosparse.models.criteria.synaptic_flow import ranks_by_flow, synflow, tempered
+from autosparse.models.errors import DataError
+from autosparse.models.masks import gates
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.scorers.criterion import as_criterion, looking_ahead
+from autosparse.models.scorers.mlp import MlpScorer
+from autosparse.models.scorers.registry import scorer_config, scorer_from_config
+from autosparse.models.seeding import generator, scoped
 from torch import nn
-
-from flows.recipes import small_cifar_scorer
-from models import gates, masks
-from models.allocation import global_topk
-from models.criteria.contract import ScoreFn
-from models.criteria.magnitude import magnitude
-from models.criteria.smallest_paths import HEAD as RULE
-from models.criteria.smallest_paths import growth_paths, smallest_paths
-from models.criteria.synaptic_flow import ranks_by_flow, synflow, tempered
-from models.errors import DataError
-from models.path_allocation import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
-from models.scorer_criterion import as_criterion, looking_ahead
-from models.scorers.mlp import MlpScorer
-from models.scorers.registry import scorer_config, scorer_from_config
-from models.seeding import generator, scoped
 
 HEAD = Paths(contrast=0.5, contrast_ahead=1.0, blend=0.25)
 BATCHES = [(torch.randn(8, 3, 8, 8, generator=generator(0, "images")), torch.arange(8) % 4)]

@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.probes.batchnorm import reestimate_, reestimated
 from torch import Tensor, nn
-
-from models import seeding
-from models.errors import SpecError
-from models.probes.batchnorm import reestimate_, reestimated
 
 LABELS = torch.zeros(0)
 

@@ -4,12 +4,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-
-from models import seeding
-from models.errors import SpecError
-from models.probes.diffusion import (
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.probes.diffusion import (
     Escape,
     NoiseSettings,
     escape_scaling,
@@ -21,7 +18,9 @@ from models.probes.diffusion import (
     simulated_escape_time,
     white_noise_escape_time,
 )
-from models.probes.hessian import HessianOperator, lanczos
+from autosparse.models.probes.hessian import HessianOperator, lanczos
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 LR, SIZES = 0.05, (0.30, 0.45, 0.60, 0.75)
 

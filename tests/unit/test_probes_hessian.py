@@ -4,14 +4,13 @@ import copy
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import DivergedError, SpecError
+from autosparse.models.probes.hessian import HessianOperator, HessianSettings, default_iterations, hessian, lanczos, share
+from autosparse.models.probes.vectors import flatten, unflatten
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-
-from models import seeding
-from models.errors import DivergedError, SpecError
-from models.probes.hessian import HessianOperator, HessianSettings, default_iterations, hessian, lanczos, share
-from models.probes.vectors import flatten, unflatten
 
 
 def half_square(outputs: Tensor, labels: Tensor) -> Tensor:

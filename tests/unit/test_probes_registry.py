@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.networks.build import build_network
+from autosparse.models.probes.contract import Record
+from autosparse.models.probes.curve import CurveSettings
+from autosparse.models.probes.diffusion import NoiseSettings
+from autosparse.models.probes.hessian import HessianSettings
+from autosparse.models.probes.plane import PlaneSettings
+from autosparse.models.probes.registry import PROBES, run_probe
+from autosparse.models.probes.vectors import NormSettings
+from autosparse.models.specs.run_specs import NetworkSpec, Spec
 from torch import Tensor, nn
-
-from models import seeding
-from models.errors import SpecError
-from models.networks.registry import build_network
-from models.probes.contract import Record
-from models.probes.curve import CurveSettings
-from models.probes.diffusion import NoiseSettings
-from models.probes.hessian import HessianSettings
-from models.probes.plane import PlaneSettings
-from models.probes.registry import PROBES, run_probe
-from models.probes.vectors import NormSettings
-from models.specs import NetworkSpec, Spec
 
 NETWORKS = {
     "lenet300-100": (NetworkSpec(name="lenet300-100"), (1, 8, 8)),

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.probes.vectors import check_same_shapes, displacement, flatten, norm_ratio, unflatten
 from torch import nn
-
-from models import seeding
-from models.errors import SpecError
-from models.probes.vectors import check_same_shapes, displacement, flatten, norm_ratio, unflatten
 
 
 def small() -> nn.Sequential:

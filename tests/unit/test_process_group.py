@@ -12,7 +12,7 @@ import json, sys
 from datetime import timedelta
 import psutil, torch
 import torch.distributed as dist
-from tasks.process_group import join, open_store
+from autosparse.tasks.cluster.process_group import join, open_store
 
 def listening():
     return [one.laddr.ip for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN]

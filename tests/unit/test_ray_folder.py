@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from autosparse.tasks.cluster import folder as ray_folder
+from autosparse.tasks.cluster.folder import RayFolder, remove_dead
 
-from tasks import ray_folder
-from tasks.ray_folder import RayFolder, remove_dead
-
-HOLD = "from tasks.ray_folder import RayFolder; import time; one = RayFolder.make(); print(one.path, flush=True); time.sleep(600)"
+HOLD = "from autosparse.tasks.cluster.folder import RayFolder; import time;"
+HOLD += " one = RayFolder.make(); print(one.path, flush=True); time.sleep(600)"
 
 
 @pytest.fixture(autouse=True)

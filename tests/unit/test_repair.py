@@ -4,16 +4,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.gates import effective, effective_density
+from autosparse.models.masks.mask import Mask, Scores
+from autosparse.models.masks.repair import repair
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
 from torch import nn
-
-from models import masks, seeding
-from models.allocation import global_topk
-from models.errors import SpecError
-from models.gates import effective, effective_density
-from models.masks import Mask, Scores
-from models.networks.registry import build_network
-from models.repair import repair
-from models.specs import NetworkSpec
 
 T, F = True, False
 

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from flows.report_command import write_report
-from models.errors import DataError
-from storage.feature_table import open_dataset
-from storage.mask_files import dump_mask
-from storage.paths import RunPaths, report
-from storage.store import Store
-from tasks import summarize_arms
-from tasks.report_data import layer_density_rows, load_record
-from tasks.report_page import duration, points, report_page
-from tasks.survival_map import survival_map
+from autosparse.flows.report_command import write_report
+from autosparse.models.errors import DataError
+from autosparse.storage.feature_table import open_dataset
+from autosparse.storage.mask_files import dump_mask
+from autosparse.storage.paths import RunPaths, report
+from autosparse.storage.store import Store
+from autosparse.tasks import summarize_arms
+from autosparse.tasks.report.page import duration, points, report_page
+from autosparse.tasks.report.survival_map import survival_map
+from autosparse.tasks.results.record import layer_density_rows, load_record
 
 CHROMIUM = shutil.which("chromium")
 NASTY = '<script>alert(1)</script><img src=x onerror="alert(2)">$x_1$'

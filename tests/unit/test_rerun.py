@@ -4,13 +4,12 @@ import shlex
 from dataclasses import replace
 
 import pytest
-
-from flows.cli import parse_changes
-from flows.recipes import RECIPES, recipe
-from flows.rerun import changed, rerun_command
-from models.experiment import ExperimentSpec
-from models.fanout_specs import TargetSpec
-from models.spec_fields import override
+from autosparse.flows.cli import parse_changes
+from autosparse.flows.recipes import RECIPES, recipe
+from autosparse.flows.rerun import changed, rerun_command
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.fields import override
 
 
 def remade(command: str) -> ExperimentSpec:

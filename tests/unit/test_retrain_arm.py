@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 import ray.train
 import torch
+from autosparse.flows.recipes import smoke
+from autosparse.flows.target_fanout import _facts
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods import registry
+from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.mask_files import dump_mask
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.worker.retrain_arm import retrain_arm
 from torch import nn
-
-from flows.recipes import smoke
-from flows.target_fanout import _facts
-from models import masks
-from models.methods import registry
-from models.methods.contract import Method, Parts, Settings, Setup
-from models.spec_fields import to_plain
-from models.specs import DataSpec, JobSpec, NetworkSpec
-from storage import paths
-from storage.checkpoints import load_tensors
-from storage.mask_files import dump_mask
-from storage.store import open_store
-from tasks.worker.retrain_arm import retrain_arm
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
 

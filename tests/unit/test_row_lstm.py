@@ -2,19 +2,19 @@
 
 import pytest
 import torch
+from autosparse.models import seeding
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.gates import effective, facts, has_paths
+from autosparse.models.masks.mask import full, prunable
+from autosparse.models.networks.build import build_network
+from autosparse.models.networks.flops import forward_macs
+from autosparse.models.networks.row_lstm import FORGET, RowLSTM
+from autosparse.models.specs.run_specs import LOOKING_AHEAD, DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
 from torch import nn
-
-from models import masks, seeding
-from models.criteria.registry import CRITERIA
-from models.flops import forward_macs
-from models.gates import effective, facts, has_paths
-from models.images import ImageSet
-from models.masks import full, prunable
-from models.networks.registry import build_network
-from models.networks.row_lstm import FORGET, RowLSTM
-from models.specs import LOOKING_AHEAD, DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import fit
 
 
 def build(width: int = 5, shape: tuple[int, int, int] = (2, 6, 3), classes: int = 4) -> RowLSTM:

@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from autosparse.tasks import settings
+from autosparse.tasks.engine.lock import sole
 from filelock import Timeout
-
-from tasks import settings
-from tasks.run_lock import sole
 
 HOLD = """
 import time
-from tasks import settings
-from tasks.run_lock import sole
+from autosparse.tasks import settings
+from autosparse.tasks.engine.lock import sole
 with sole(settings.load(), "a", print):
     print("held", flush=True)
     time.sleep(60)

@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import pytest
-
-from models.schedules import density_after, density_before
+from autosparse.models.schedules import density_after, density_before
 
 
 def test_two_rounds_to_a_quarter():

@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from flows.recipes import demo
-from flows.target_fanout import _masked
-from models import masks
-from models.allocation import global_topk
-from models.controls import CONTROLS
-from models.criteria.registry import CRITERIA
-from models.errors import DataError
-from models.gates import effective_density
-from models.masks import Mask
-from models.networks.registry import build_network
-from models.seeding import generator
-from models.spec_fields import override
-from models.specs import JobSpec, NetworkSpec
-from models.trainer import Rank
-from storage.image_datasets import ImageArrays
-from storage.mask_files import dump_mask, load_mask
-from storage.paths import RunPaths
-from storage.store import Store, open_store
-from tasks.worker.job import Job
-from tasks.worker.retrain_arm import starting_network
-from tasks.worker.score_target import Scoring
-from tasks.worker.train_network import initial_network
+from autosparse.flows.recipes import demo
+from autosparse.flows.target_fanout import _masked
+from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import DataError
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.gates import effective_density
+from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.build import build_network
+from autosparse.models.seeding import generator
+from autosparse.models.specs.fields import override
+from autosparse.models.specs.run_specs import JobSpec, NetworkSpec
+from autosparse.models.training.trainer import Rank
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.storage.mask_files import dump_mask, load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.retrain_arm import starting_network
+from autosparse.tasks.worker.score_target import Scoring
+from autosparse.tasks.worker.train_network import initial_network
 
 SHAPE = (1, 8, 8)
 DENSITIES = [0.2, 0.05]

@@ -4,15 +4,14 @@ import copy
 
 import pytest
 import torch
+from autosparse.models.features import FEATURE_NAMES, feature_matrix, layer_facts
+from autosparse.models.gradients import mean_gradients
+from autosparse.models.masks.mask import prunable
+from autosparse.models.scorers.criterion import as_criterion, score_weights
+from autosparse.models.scorers.mlp import MlpScorer
+from autosparse.models.scorers.resnet_lift import ResNetScorer
+from autosparse.models.seeding import generator, scoped
 from torch import Tensor, nn
-
-from models.features import FEATURE_NAMES, feature_matrix, layer_facts
-from models.gradients import mean_gradients
-from models.masks import prunable
-from models.scorer_criterion import as_criterion, score_weights
-from models.scorers.mlp import MlpScorer
-from models.scorers.resnet_lift import ResNetScorer
-from models.seeding import generator, scoped
 
 
 class Magnitude(nn.Module):

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from autosparse.models.errors import DataError, DivergedError
+from autosparse.models.features import FEATURE_NAMES
+from autosparse.models.scorers.binned_table import BinnedTable
+from autosparse.models.scorers.fit import fit_scorer, minibatches
+from autosparse.models.scorers.mlp import MlpScorer
+from autosparse.models.seeding import generator
 from torch import Tensor, nn, tensor
-
-from models.errors import DataError, DivergedError
-from models.features import FEATURE_NAMES
-from models.scorer_fit import fit_scorer, minibatches
-from models.scorers.binned_table import BinnedTable
-from models.scorers.mlp import MlpScorer
-from models.seeding import generator
 
 WIDTH = len(FEATURE_NAMES)
 

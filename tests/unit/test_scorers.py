@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from autosparse.models.errors import DataError, SpecError
+from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION
+from autosparse.models.scorers.binned_table import BinnedTable
+from autosparse.models.scorers.fit import fit_scorer, minibatches
+from autosparse.models.scorers.metrics import spearman
+from autosparse.models.scorers.mlp import SPREADS, MlpScorer
+from autosparse.models.scorers.registry import SCORERS, build_scorer, scorer_config, scorer_from_config
+from autosparse.models.scorers.resnet_lift import ResNetScorer
+from autosparse.models.seeding import generator
 from safetensors.torch import load, save
 from torch import Tensor, nn, tensor
-
-from models.errors import DataError, SpecError
-from models.features import FEATURE_NAMES, FEATURES_VERSION
-from models.metrics import spearman
-from models.scorer_fit import fit_scorer, minibatches
-from models.scorers.binned_table import BinnedTable
-from models.scorers.mlp import SPREADS, MlpScorer
-from models.scorers.registry import SCORERS, build_scorer, scorer_config, scorer_from_config
-from models.scorers.resnet_lift import ResNetScorer
-from models.seeding import generator
 
 WIDTH = len(FEATURE_NAMES)
 SMALL = {
@@ -182,7 +181,9 @@ def test_the_table_keeps_kinds_of_layers_apart_and_merges_bins_of_few_rows():
 
 
 def test_no_function_of_the_bins_beats_the_table(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("models.scorers.binned_table.EDGE_ROWS", 800)  # the edges come from a part of the rows, the means from all
+    monkeypatch.setattr(
+        "autosparse.models.scorers.binned_table.EDGE_ROWS", 800
+    )  # the edges come from a part of the rows, the means from all
     features = drawn(3000, "table")
     target = (features[:, 2].abs() / 4 + features[:, 6] * 0.1 + torch.rand(3000, generator=generator(5, "noise"))) / 3
     table = BinnedTable(bins=8, rows_per_bin=1)

@@ -1,9 +1,8 @@
 """Which images a network is scored on."""
 
 import torch
-
-from models.scoring import scoring_rows
-from models.specs import ScoringSpec
+from autosparse.models.specs.run_specs import ScoringSpec
+from autosparse.models.training.scoring_rows import scoring_rows
 
 
 def test_batches_hold_no_image_twice_and_depend_on_the_seed() -> None:

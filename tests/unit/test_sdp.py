@@ -5,20 +5,19 @@ from math import sqrt
 
 import pytest
 import torch
+from autosparse.models.errors import SpecError
+from autosparse.models.masks import mask as masks
+from autosparse.models.methods.contract import Parts, Setup
+from autosparse.models.methods.dual_averaging import Family
+from autosparse.models.methods.filter_groups import filter_groups, norms_behind
+from autosparse.models.methods.registry import METHODS, parse
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
 from torch import nn
 from torch.nn import functional
-
-from models import masks
-from models.errors import SpecError
-from models.images import ImageSet
-from models.methods.contract import Parts, Setup
-from models.methods.dual_averaging import Family
-from models.methods.filter_groups import filter_groups, norms_behind
-from models.methods.registry import METHODS, parse
-from models.networks.registry import build_network
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Trainer
-from models.training import fit
 
 SPEC = TrainSpec(epochs=30, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="constant")
 SHAPE = (3, 8, 8)

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from models.errors import ServiceError, SpecError
-from tasks import service_commands, service_processes, services, settings
-from tasks.service_commands import Launch
-from tasks.service_processes import ServiceProcess
+from autosparse.models.errors import ServiceError, SpecError
+from autosparse.tasks import settings
+from autosparse.tasks.services import commands as service_commands
+from autosparse.tasks.services import processes as service_processes
+from autosparse.tasks.services import up_down as services
+from autosparse.tasks.services.commands import Launch
+from autosparse.tasks.services.processes import ServiceProcess
 
 PORTS = {"prefect": 1, "mlflow": 2, "ray": 3, "ray-dashboard": 4, "ray-client": 5, "ray-agent": 6, "worker": 7}
 DEADLINE = 10

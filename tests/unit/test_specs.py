@@ -4,13 +4,12 @@ import dataclasses
 import json
 
 import pytest
+from autosparse.flows.recipes import RECIPES, demo, recipe, small_cifar, smoke
+from autosparse.models.errors import SpecError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
+from autosparse.models.specs.run_specs import JobSpec, NetworkSpec
 from pydantic import TypeAdapter, ValidationError
-
-from flows.recipes import RECIPES, demo, recipe, small_cifar, smoke
-from models.errors import SpecError
-from models.experiment import ExperimentSpec
-from models.spec_fields import fingerprint, from_plain, override, to_plain
-from models.specs import JobSpec, NetworkSpec
 
 
 @pytest.mark.parametrize("name", RECIPES)

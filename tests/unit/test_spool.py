@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from tasks import spool
-from tasks.spool import Record, RefusedError, Spool
+from autosparse.tasks.tracking import spool
+from autosparse.tasks.tracking.spool import Record, RefusedError, Spool
 
 
 class Service:
@@ -77,7 +76,7 @@ def test_what_a_killed_process_wrote_is_handed_over_and_its_torn_line_is_not(tmp
     script = """
 import os, signal, sys
 from pathlib import Path
-from tasks.spool import Spool
+from autosparse.tasks.tracking.spool import Spool
 seen = []
 def take(record, content):
     if record["n"] == 3: raise ConnectionError("away")

@@ -6,10 +6,9 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-
-from models.errors import DataError
-from models.networks.torchvision_guard import import_torchvision
-from storage.image_datasets import ImageArrays, load_images
+from autosparse.models.errors import DataError
+from autosparse.models.networks.torchvision_guard import import_torchvision
+from autosparse.storage.image_datasets import ImageArrays, load_images
 
 
 def load(name: str, path: Path, cache: Path | None = None, *, download: bool = False, train_limit: int | None = None) -> ImageArrays:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from models.errors import DataError, ServiceError, TrackingError
-from models.features import FEATURE_NAMES
-from models.scorers.registry import build_scorer
-from storage.store import open_store
-from tasks import settings, tracking
-from tasks.spool import Record, Spool
-from tasks.tracking import Tracker, flatten
-from tasks.worker.scorer_files import read_scorer, save_scorer
+from autosparse.models.errors import DataError, ServiceError, TrackingError
+from autosparse.models.features import FEATURE_NAMES
+from autosparse.models.scorers.registry import build_scorer
+from autosparse.storage.open_store import open_store
+from autosparse.tasks import settings
+from autosparse.tasks.tracking import tracker as tracking
+from autosparse.tasks.tracking.spool import Record, Spool
+from autosparse.tasks.tracking.tracker import Tracker, flatten
+from autosparse.tasks.worker.scorer_files import read_scorer, save_scorer
 
 EXAMPLE = torch.zeros(2, len(FEATURE_NAMES))
 

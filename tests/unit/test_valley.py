@@ -10,33 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from autosparse.models.errors import DataError
+from autosparse.models.networks.build import build_network
+from autosparse.models.probes.hessian import share
+from autosparse.models.probes.pair import measure
+from autosparse.models.probes.registry import PROBES
+from autosparse.models.probes.vectors import flatten, unflatten
+from autosparse.models.specs.fanout import ValleySpec
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.trainer import Rank
+from autosparse.storage import paths
+from autosparse.storage.image_datasets import ImageArrays
+from autosparse.storage.open_store import open_store
+from autosparse.storage.store import Store
+from autosparse.tasks.compare_arms import numbers
+from autosparse.tasks.report.page import report_page
+from autosparse.tasks.report.valley_plots import pictures, spectrum_figure
+from autosparse.tasks.results.comparisons import comparison_of
+from autosparse.tasks.results.run_view import view_run
+from autosparse.tasks.settings import export, load
+from autosparse.tasks.worker.job import Job, images
+from autosparse.tasks.worker.probe_pair import batches, durations, probe_pair, trained
+from autosparse.tasks.worker.train_network import dump_state, initial_network
 from matplotlib.image import imread
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-
-from models.errors import DataError
-from models.fanout_specs import ValleySpec
-from models.networks.registry import build_network
-from models.probes.hessian import share
-from models.probes.pair import measure
-from models.probes.registry import PROBES
-from models.probes.vectors import flatten, unflatten
-from models.spec_fields import to_plain
-from models.specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from models.trainer import Rank
-from storage import paths
-from storage.image_datasets import ImageArrays
-from storage.store import Store, open_store
-from tasks.compare_arms import numbers
-from tasks.comparisons import comparison_of
-from tasks.report_page import report_page
-from tasks.run_view import view_run
-from tasks.settings import export, load
-from tasks.valley_plots import pictures, spectrum_figure
-from tasks.worker.job import Job, images
-from tasks.worker.probe_pair import batches, durations, probe_pair, trained
-from tasks.worker.train_network import dump_state, initial_network
 
 NETWORK = NetworkSpec(name="resnet8", width=2)
 DATA = DataSpec(name="digits", train_limit=96, test_limit=16, mean=(0.3,), std=(0.35,))

@@ -1,8 +1,7 @@
 """Gap closure, controls and the headline on paper."""
 
 import pytest
-
-from tasks.verdicts import controls, gaps, headline, standing
+from autosparse.tasks.results.verdicts import controls, gaps, headline, standing
 
 
 def row(method: str, density: float, *accuracies: float | None) -> list[dict]:

@@ -16,28 +16,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from autosparse.flows.cli import parse_changes
+from autosparse.flows.recipes import smoke
+from autosparse.models.arms.names import find_pairs, planned
+from autosparse.models.errors import SpecError
+from autosparse.models.features import FEATURE_NAMES
+from autosparse.models.methods.names import spelled
+from autosparse.models.scorers.allocation_head import CONTEXT, Allocation
+from autosparse.models.scorers.drift import Column, Seen
+from autosparse.models.scorers.registry import build_scorer, scorer_config
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
+from autosparse.storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
+from autosparse.storage.dataset_manifest import MANIFEST, Manifest
+from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
+from autosparse.storage.image_datasets import load_images
+from autosparse.storage.mask_files import dump_mask, load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.worker.scorer_files import features_seen, read_scorer
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from flows.cli import parse_changes
-from flows.recipes import smoke
-from models.allocation_head import CONTEXT, Allocation
-from models.arm_names import find_pairs, planned
-from models.drift import Column, Seen
-from models.errors import SpecError
-from models.experiment import ExperimentSpec
-from models.features import FEATURE_NAMES
-from models.method_names import spelled
-from models.scorers.registry import build_scorer, scorer_config
-from models.spec_fields import fingerprint, from_plain, override, to_plain
-from storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
-from storage.dataset_manifest import MANIFEST, Manifest
-from storage.feature_table import commit_dataset, open_dataset, write_shard
-from storage.image_datasets import load_images
-from storage.mask_files import dump_mask, load_mask
-from storage.store import open_store
-from tasks.worker.scorer_files import features_seen, read_scorer
 from tests.faults.fuzz.mutations import DEEP, spoiled_bytes, spoiled_json, spoiled_plain, values
 
 SPEC = TypeAdapter(ExperimentSpec)
@@ -185,7 +185,7 @@ def _read_all(root: Path) -> Any:
 
 
 def _signed(plain: dict[str, Any]) -> bytes:
-    from storage.dataset_manifest import StoredPart
+    from autosparse.storage.dataset_manifest import StoredPart
 
     parts = tuple(StoredPart(**part) for part in plain["parts"])
     digest = Manifest(schema=plain["schema"], metadata=plain["metadata"], parts=parts).digest

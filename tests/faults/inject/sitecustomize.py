@@ -2,7 +2,7 @@
 
 AUTOSPARSE_INJECT is a JSON list of faults. Each wraps one function of the product as its module is imported:
 
-    {"where": "models.training:train_step", "call": 5, "do": "kill", "once": "/tmp/marker"}
+    {"where": "autosparse.models.training.loop:train_step", "call": 5, "do": "kill", "once": "/tmp/marker"}
 
 `call` counts the calls in one process, from 1. With `once` the fault strikes a single time in all processes: whoever
 creates that file first. Without it every process that gets there is struck. `rank` limits it to one rank of a Ray Train job;

@@ -1,0 +1,156 @@
+"""Arms by name, as people write them: `[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]`, e.g. `dense`, `scorer@0.02`, `grda(c=0.02,mu=0.8)#10`.
+
+What is left out is found where there is one choice only: the density, and the target of a pair (all targets that have both arms).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autosparse.models.arms.controls import CONTROLS, Control, arm_name
+from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
+from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.methods.names import spelled
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.run_specs import DENSE, TICKET
+
+_TEXT = re.compile(
+    r"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>[a-z][a-z0-9_]*(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
+    r"(?:@(?P<density>[0-9.]+(?:e-?[0-9]+)?))?(?:#(?P<seed>[0-9]+))?"
+)
+SHAPE = "[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmName:
+    """One arm of a fan-out; `density` None = its method has no density target."""
+
+    target: str
+    method: str
+    control: str | None = None
+    density: float | None = None
+    seed: int
+
+    @property
+    def short(self) -> str:
+        """Without target and seed: `snip+shuffle@0.05`."""
+        density = "" if self.density is None or self.method == DENSE else f"@{self.density:g}"
+        return arm_name(self.method, self.control) + density
+
+    @property
+    def text(self) -> str:
+        """What names this arm and no other: `resnet8-w32-s2/snip+shuffle@0.05#10`."""
+        return f"{self.target}/{self.short}#{self.seed}"
+
+    @property
+    def start(self) -> tuple[int, bool, str]:
+        """Arms of one target with the same start drew the same initial weights and see the same batches in the same order.
+
+        A ticket starts from a state of its IRP, the control `reinit` draws its weights anew, `rescale` scales what a mask keeps.
+        """
+        control = CONTROLS[self.control] if self.control else Control()
+        drawn = self.short if control.weights else "anew" if control.init_seed else ""
+        return self.seed, self.method == TICKET, drawn
+
+
+def planned(spec: ExperimentSpec) -> list[ArmName]:
+    """Every arm that a run of the spec has, dense, tickets and controls included."""
+    fanout = spec.fanout
+    arms = [ArmName(target=target.label, method=DENSE, density=1.0, seed=seed) for target in fanout.targets for seed in fanout.seeds]
+    arms = arms if fanout.dense else []
+    arms += [
+        ArmName(target=target.label, method=TICKET, density=density, seed=seed)
+        for network in spec.irp.networks
+        for target in ticket_targets(spec, network)
+        for density in ticket_densities(spec)
+        for seed in spec.irp.seeds
+    ]
+    for target in fanout.targets:
+        for method in methods_of(fanout, target):
+            arms += [
+                ArmName(target=target.label, method=method, control=control, density=density, seed=seed)
+                for seed in fanout.seeds
+                for density in densities_of(fanout, method)
+                for control in (None, *controls_of(fanout, method))
+            ]
+    return arms
+
+
+def find_pairs(
+    spec: ExperimentSpec, first: str, second: str, *, seed: int | None = None, fields: tuple[str, str] = ("first", "second")
+) -> list[tuple[ArmName, ArmName]]:
+    """The two arms on every target that has both; `seed` is that of a name without one.
+
+    Raises SpecError, which names the field, for a name that is no arm of the spec or several, for two arms of different targets
+    and for one arm twice.
+    """
+    ones, others = _matching(spec, first, seed, fields[0]), _matching(spec, second, seed, fields[1])
+    pairs = []
+    for target in dict.fromkeys(arm.target for arm in ones):
+        both = [[arm for arm in arms if arm.target == target] for arms in (ones, others)]
+        if both[1]:
+            pairs.append((_single(both[0], first, fields[0]), _single(both[1], second, fields[1])))
+    if not pairs:
+        raise SpecError(
+            f"{fields[1]}: {second!r} on {_listed(arm.target for arm in others)} and {first!r} on {_listed(arm.target for arm in ones)} "
+            "are two different networks; allowed: two arms of one target"
+        )
+    if any(one == other for one, other in pairs):
+        raise not_allowed(fields[1], second, "another arm than the first")
+    return pairs
+
+
+def spec_pairs(spec: ExperimentSpec) -> list[tuple[ArmName, ArmName]]:
+    """What `valley.pairs` of the spec stands for. Raises SpecError."""
+    found: list[tuple[ArmName, ArmName]] = []
+    for index, pair in enumerate(spec.valley.pairs):
+        field = f"valley.pairs.{index}"
+        if len(pair) != 2:
+            raise not_allowed(field, list(pair), "two arms")
+        found += find_pairs(spec, *pair, seed=spec.valley.seed, fields=(f"{field}.0", f"{field}.1"))
+    return list(dict.fromkeys(found))
+
+
+def _matching(spec: ExperimentSpec, text: str, seed: int | None, field: str) -> list[ArmName]:
+    read = _TEXT.fullmatch(text)
+    if not read:
+        raise not_allowed(field, text, SHAPE)
+    target, name, control, density, own = read.group("target", "method", "control", "density", "seed")
+    methods = (name,) if name in (DENSE, TICKET) else _spelled(spec, field, text, name)
+    arms = [arm for arm in planned(spec) if arm.method in methods and arm.control == control and target in (None, arm.target)]
+    if density:
+        arms = [arm for arm in arms if f"{arm.density or 0:g}" == f"{float(density):g}"]
+    if not arms:
+        raise _no_arm(spec, field, text)
+    wanted = int(own) if own else seed
+    if wanted is None:
+        wanted = (spec.irp.seeds if name == TICKET else spec.fanout.seeds)[0]
+    seeds = sorted({arm.seed for arm in arms})
+    if wanted not in seeds:
+        raise not_allowed(field, f"{text} of seed {wanted}", f"seeds {_listed(map(str, seeds))}")
+    return [arm for arm in arms if arm.seed == wanted]
+
+
+def _spelled(spec: ExperimentSpec, field: str, text: str, name: str) -> tuple[str, ...]:
+    try:
+        return spelled(field, name)
+    except SpecError:
+        if "(" in name:
+            raise
+        raise _no_arm(spec, field, text) from None
+
+
+def _no_arm(spec: ExperimentSpec, field: str, text: str) -> SpecError:
+    arms = planned(spec)
+    full = "/" in text
+    return unknown_name(field, text, dict.fromkeys(f"{arm.target}/{arm.short}" if full else arm.short for arm in arms))
+
+
+def _single(arms: list[ArmName], text: str, field: str) -> ArmName:
+    if len(arms) > 1:
+        raise not_allowed(field, text, f"one of {_listed(arm.short for arm in arms)}")
+    return arms[0]
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))

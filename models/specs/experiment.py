@@ -1,0 +1,71 @@
+"""The spec of a whole run, and what its parts must agree on."""
+
+from dataclasses import dataclass, replace
+
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
+from autosparse.models.specs.fields import check_fields
+from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, TILTS, DataSpec, IrpSpec, ScorerSpec, ScoringSpec, Spec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentSpec(Spec):
+    """A whole pipeline run: IRP, feature data set, scorer, fan-out, and what is measured between its arms."""
+
+    data: DataSpec
+    irp: IrpSpec
+    scoring: ScoringSpec
+    scorer: ScorerSpec
+    fanout: FanoutSpec
+    valley: ValleySpec = ValleySpec()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, items in (
+            ("irp.networks", [network.label for network in self.irp.networks]),
+            ("irp.seeds", self.irp.seeds),
+            ("fanout.targets", [target.label for target in self.fanout.targets]),
+            ("fanout.methods", self.fanout.methods),
+            ("fanout.densities", self.fanout.densities),
+            ("fanout.seeds", self.fanout.seeds),
+        ):
+            if not items or len(set(items)) != len(items):
+                raise not_allowed(name, list(items), "at least one entry, no two the same")
+        optional = {f"fanout.targets.{index}.methods": target.methods for index, target in enumerate(self.fanout.targets)}
+        for name, items in {"fanout.controls": self.fanout.controls, **optional}.items():
+            if len(set(items)) != len(items):
+                raise not_allowed(name, list(items), "no two the same")
+        self._check_seeds()
+        self._check_lookahead()
+
+    def data_of(self, target: TargetSpec) -> DataSpec:
+        """The data of a target; one that names no path finds the same kind of files where the run does."""
+        if target.data is None:
+            return self.data
+        if target.data.path is None and target.data.name == self.data.name:
+            return replace(target.data, path=self.data.path)
+        return target.data
+
+    def _check_lookahead(self) -> None:
+        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.all_methods))
+        if ahead and not self.scoring.lookahead_steps:
+            raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
+        if SCORER_GROWTH in ahead and self.scorer.allocation == "global":
+            raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
+        spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
+        if ahead and spoiled:
+            raise not_allowed("fanout.controls", spoiled, f"none that spoils scoring batches beside {', '.join(ahead)}")
+
+    def _check_seeds(self) -> None:
+        strangers = set(self.scorer.holdout_seeds) - set(self.irp.seeds)
+        if strangers or set(self.scorer.holdout_seeds) == set(self.irp.seeds):
+            raise not_allowed(
+                "scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}"
+            )
+        if len(self.scorer.tilt) not in (0, TILTS):
+            raise not_allowed("scorer.tilt", list(self.scorer.tilt), f"{TILTS} numbers, or none")
+        if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
+            raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
+        shared = set(self.irp.seeds) & set(self.fanout.seeds)
+        if shared and set(LEARNED) & set(self.fanout.all_methods):
+            raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")

@@ -1,0 +1,243 @@
+"""What every spec is made of: allowed values of a field, reading from plain data, overrides, and the fingerprint.
+
+A field declares what it allows once, as `Annotated[float, Range(above=0, most=1)]`. That declaration is checked when the
+spec is built and appears in the JSON schema of the Prefect deployment, so a bad value is refused at submit time.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from autosparse.models.errors import CREDENTIALS, SpecError, not_allowed, unknown_name, without_password
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Range:
+    """A number within bounds: `above` and `below` are exclusive, `least` and `most` inclusive."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def check(self, field: str, value: Any) -> None:
+        """Raise SpecError naming `field` unless `value` is within the bounds."""
+        inside = (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+        if not inside:
+            raise not_allowed(field, value, str(self))
+
+    def __str__(self) -> str:
+        signs = ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below))
+        return " and ".join(f"{sign} {bound}" for sign, bound in signs if bound is not None)
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        names = {"minimum": self.least, "maximum": self.most, "exclusiveMinimum": self.above, "exclusiveMaximum": self.below}
+        return dict(handler(core_schema)) | {key: bound for key, bound in names.items() if bound is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A name out of a registry, which is asked only when it is needed (registries import the specs)."""
+
+    names: Callable[[], tuple[str, ...]]
+    accepts: Callable[[str], bool] = lambda name: False  # open families such as `torchvision:NAME`
+    pattern: str | None = None  # of an open family, for the JSON schema
+
+    def check(self, field: str, value: Any) -> None:
+        """Raise SpecError with a did-you-mean unless `value` is registered or of an open family."""
+        names = self.names()
+        if value not in names and not self.accepts(value):
+            raise unknown_name(field, value, names)
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        schema = dict(handler(core_schema))
+        listed = schema | {"enum": list(self.names())}
+        return {"anyOf": [listed, schema | {"pattern": self.pattern}]} if self.pattern else listed
+
+
+class WithoutCredentials:
+    """An address that names no user and no password: a spec is written into reports, Prefect and MLflow as it is."""
+
+    def check(self, field: str, value: str) -> None:
+        """Raise SpecError naming `field`, and the address without them, where it has some."""
+        if without_password(value) != value:
+            raise not_allowed(field, value, "an address without credentials, which are read from the environment")
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return dict(handler(core_schema)) | {"pattern": f"^(?!.*{CREDENTIALS.pattern})"}
+
+
+def check_fields(spec: Any) -> None:
+    """Check each field of a spec against its type and declaration. Raises SpecError, a line per field: value, what is allowed."""
+    with _Collected() as bad:
+        for name, hint in get_type_hints(type(spec), include_extras=True).items():
+            if not name.startswith("_"):
+                with bad.one():
+                    _check(name, getattr(spec, name), hint)
+
+
+class _Collected:
+    """SpecErrors of several fields, raised as one with a line each: whoever mends a spec wants to see all of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def one(self, path: str = "") -> Iterator[None]:
+        """Around one field; `path` is put before the lines of its errors."""
+        try:
+            yield
+        except SpecError as error:
+            self.lines += [f"{path}.{line}" if path else line for line in str(error).splitlines()]
+
+    def __enter__(self) -> "_Collected":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None and self.lines:
+            raise SpecError("\n".join(self.lines))
+
+
+def _check(field: str, value: Any, hint: Any) -> None:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        _check(field, value, args[0])
+        if value is not None:
+            for rule in args[1:]:
+                rule.check(field, value)
+    elif origin in (Union, UnionType):
+        if value is not None:
+            _check(field, value, next(arg for arg in args if arg is not type(None)))
+    elif origin is Literal:
+        if value not in args:
+            raise not_allowed(field, value, " | ".join(map(str, args)))
+    elif origin is tuple:
+        if not isinstance(value, tuple):
+            raise not_allowed(field, value, "a list")
+        for index, item in enumerate(value):
+            _check(f"{field}[{index}]", item, args[0])
+    elif not _is_a(value, hint):
+        raise not_allowed(field, value, f"a value of type {hint.__name__}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != float("inf") and value == value
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def from_plain(kind: Any, data: Any, path: str = "") -> Any:
+    """Build the spec `kind` from JSON-like data; unknown keys and bad values are SpecErrors that name their path, a line each."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return from_plain(args[0], data, path)
+    if origin in (Union, UnionType):
+        return None if data is None else from_plain(next(arg for arg in args if arg is not type(None)), data, path)
+    if origin is tuple and isinstance(data, list | tuple):
+        items = []
+        with _Collected() as bad:
+            for index, item in enumerate(data):
+                with bad.one():
+                    items.append(from_plain(args[0], item, f"{path}.{index}"))
+        return tuple(items)
+    if not dataclasses.is_dataclass(kind):
+        return _number(data, path) if kind is float and _is_a(data, int) else data
+    if not isinstance(data, Mapping):
+        raise not_allowed(path or "spec", data, "an object with fields")
+    with _Collected() as bad:
+        values = _values(kind, data, path, bad)
+    with _Collected() as bad, bad.one(path):
+        return kind(**values)  # type: ignore[operator]
+
+
+def _values(kind: Any, data: Mapping[str, Any], path: str, bad: _Collected) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for key, item in data.items():
+        with bad.one():
+            if key not in fields:
+                raise unknown_name(_join(path, str(key)), str(key), fields)
+            values[key] = from_plain(hints[key], item, _join(path, key))
+    for name, field in fields.items():
+        if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            bad.lines.append(f"{_join(path, name)}: missing; allowed: a value of {field.type}")
+    for name in values if bad.lines else ():  # else the spec checks them itself
+        with bad.one(path):
+            _check(name, values[name], hints[name])
+    return values
+
+
+def _number(data: int, path: str) -> float:
+    try:
+        return float(data)
+    except OverflowError:
+        raise not_allowed(path, data, "a number of at most 1.8e308") from None
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def to_plain(spec: Any) -> Any:
+    """The spec as JSON-like data: dicts, lists, numbers, strings."""
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def override(spec: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy with dotted paths replaced: `{"irp.rounds": 12, "irp.networks.0.width": 16}`. Raises SpecError, a line per bad path."""
+    data = to_plain(spec)
+    with _Collected() as bad:
+        for path, value in changes.items():
+            with bad.one():
+                _replace(data, path, value)
+        with bad.one():
+            spec = from_plain(type(spec), data)
+    return spec
+
+
+def _replace(data: Any, path: str, value: Any) -> None:
+    node, *keys = data, *path.split(".")
+    for key in keys[:-1]:
+        node = _child(node, key, path)
+        if node is None:
+            raise not_allowed(path, value, f"a field of something that is set ({key} is not)")
+    _child(node, keys[-1], path)
+    node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
+
+
+def _child(node: Any, key: str, path: str) -> Any:
+    known = [str(index) for index in range(len(node))] if isinstance(node, list) else list(node) if isinstance(node, dict) else []
+    if key not in known:
+        raise unknown_name(path, key, known)
+    return node[int(key)] if isinstance(node, list) else node[key]
+
+
+def fingerprint(spec: Any) -> str:
+    """Twelve hex digits that name a result: SHA-256 over the sorted fields that differ from their default.
+
+    Fields marked `metadata={"identity": False}` say where or how fast, not what, and are left out. A new field with a
+    default that changes nothing keeps the names of all old results.
+    """
+    return hashlib.sha256(json.dumps(_identity(spec), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _identity(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _identity(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.metadata.get("identity", True) and _identity(getattr(value, field.name)) != _identity(field.default)
+        }
+    return [_identity(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,196 @@
+"""Frozen specs: the complete description of a run and the identity of every result.
+
+Defaults are no-op switches only and never change, else old artifacts would answer to a new meaning. Recipes
+(`flows/recipes.py`) return whole `ExperimentSpec`s; the same type is the parameter of the Prefect flow.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from autosparse.models.specs.fields import Known, Range, WithoutCredentials, check_fields
+
+Density = Annotated[float, Range(above=0, most=1)]
+Seed = Annotated[int, Range(least=0, below=2**31)]
+Count = Annotated[int, Range(least=1)]
+Natural = Annotated[int, Range(least=0)]
+
+SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
+SCORER_GROWTH = "scorer_growth"  # the scorer that looks ahead: growth takes part in its ranking
+LEARNED = (SCORER, SCORER_GROWTH)
+LOOKING_AHEAD = ("growth", "growth_paths", SCORER_GROWTH)
+TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
+DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
+
+
+def _networks() -> tuple[str, ...]:
+    from autosparse.models.networks.registry import NETWORKS
+
+    return tuple(NETWORKS)
+
+
+def _scorers() -> tuple[str, ...]:
+    from autosparse.models.scorers.registry import SCORERS
+
+    return tuple(SCORERS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """Base of all specs: unknown keys are refused, each field is checked against its declaration."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpec(Spec):
+    """An image data set and how its images reach the network.
+
+    `mean` and `std` are per channel, of pixels in [0, 1]; empty = measured on the training images. `path` says where the
+    files are, not what they hold: identity comes from the content digest, which a resumed run compares.
+    """
+
+    name: str
+    path: Annotated[str, WithoutCredentials()] | None = field(default=None, metadata={"identity": False})
+    download: bool = field(default=False, metadata={"identity": False})
+    train_limit: Count | None = None  # first rows only
+    test_limit: Count | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Range(above=0)], ...] = ()
+    augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
+    pad: Annotated[int, Range(least=0, most=64)] = 0
+
+    @property
+    def title(self) -> str:
+        """The name that people know: of the folder, where there is one."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1] if self.path else self.name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkSpec(Spec):
+    """A network by registered name, `torchvision:NAME` or `package.module:factory`."""
+
+    name: Annotated[str, Known(_networks, lambda name: ":" in name, pattern=":")]
+    width: Count | None = None  # channels of the first stage; None = the paper's
+    stem_stride: Annotated[int, Range(least=1, most=4)] = 1
+    init: Literal["kaiming_in", "kaiming_out", "own"] = "kaiming_in"  # own = what the definition's layers do by themselves
+    prune_head: bool = True  # whether the classifier is prunable
+
+    @property
+    def label(self) -> str:
+        """The name in keys, tables and plots: `resnet8-w32-s2`."""
+        parts = [re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")]
+        parts += [f"w{self.width}"] if self.width else []
+        parts += [f"s{self.stem_stride}"] if self.stem_stride != 1 else []
+        parts += [self.init.replace("_", "-")] if self.init != "kaiming_in" else []
+        return "-".join(parts + ([] if self.prune_head else ["densehead"]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec(Spec):
+    """One training: SGD on cross entropy, the last short batch dropped, weight decay on every parameter.
+
+    `batch_size` counts the images of one step over all workers. `warmup` is the rising share of the one-cycle schedule
+    (other values as in torch.optim.lr_scheduler.OneCycleLR); `milestones` are epochs, each multiplies lr by `gamma`.
+    """
+
+    epochs: Count
+    batch_size: Count
+    lr: Annotated[float, Range(above=0)]
+    momentum: Annotated[float, Range(least=0, below=1)]
+    nesterov: bool
+    weight_decay: Annotated[float, Range(least=0)]
+    schedule: Literal["constant", "onecycle", "steps", "cosine"]
+    warmup: Annotated[float, Range(above=0, below=1)] = 0.3
+    milestones: tuple[Count, ...] = ()
+    gamma: Annotated[float, Range(above=0, most=1)] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec(Spec):
+    """What one Ray job occupies and how it computes. `gpus_per_worker` may be a fraction, so that small arms share one.
+
+    `step_timeout` is in seconds: a worker in which no step, evaluation or checkpoint comes to its end for so long is hung; its job is
+    started again from the last checkpoint.
+    """
+
+    workers: Count = 1
+    cpus_per_worker: Count = 1  # torch threads: part of the identity, because sums depend on it
+    gpus_per_worker: Annotated[float, Range(least=0, most=8)] = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 autocast on GPU, fp32 on CPU
+    channels_last: bool = True
+    compile: bool = False
+    step_timeout: Annotated[float, Range(above=0)] = field(default=600.0, metadata={"identity": False})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IrpSpec(Spec):
+    """Iterative rewind pruning: per network and seed, `rounds` times train, cut, rewind.
+
+    Round r trains at density `final_density ** (r / rounds)` and then cuts to `final_density ** ((r + 1) / rounds)`.
+    """
+
+    networks: tuple[NetworkSpec, ...]
+    seeds: tuple[Seed, ...]
+    rounds: Annotated[int, Range(least=1, most=200)]
+    final_density: Density
+    criterion: Literal["magnitude", "snip"]
+    train: TrainSpec
+    rewind_step: Natural = 0  # survivors return to their value after this many steps of round 0
+    min_per_layer: Natural = 0  # floor of kept weights in each layer
+    job: JobSpec = JobSpec()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringSpec(Spec):
+    """The batches on which gradients at initialization are taken: training images, no augmentation, BatchNorm in train mode."""
+
+    batches: Count
+    batch_size: Count
+    lookahead_steps: Natural = 0  # of training before the cut, rewound afterwards; 0 = the strict track
+    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
+
+    @property
+    def strict(self) -> "ScoringSpec":
+        """The same batches without a probe."""
+        return ScoringSpec(batches=self.batches, batch_size=self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerSpec(Spec):
+    """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
+
+    `label` is what it learns: rounds survived, or the place of a weight in its layer by how much it grew in the first training.
+    `allocation` "learned" adds the head for layer densities (models/scorers/allocation_head.py): held-out layers are unseen in its
+    evaluation, but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking from
+    the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
+    number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
+    in `irp.seeds` nor in `fanout.seeds`.
+
+    `allocation` "paths" lets paths compete by the ranking inside layers (models/criteria/paths.py): `contrast` says how far it
+    counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there. `candidates` is
+    the density of the network that looks ahead, chosen by the ranking: below 1.0 nothing else is kept at smaller densities.
+    `hubs_ahead` below 1.0 spreads the paths of what grows over more channels than SynFlow would.
+    """
+
+    kind: Annotated[str, Known(_scorers)]
+    epochs: Count
+    batch_size: Count
+    lr: Annotated[float, Range(above=0)]
+    holdout_layers: Annotated[float, Range(least=0, below=1)]
+    holdout_seeds: tuple[Seed, ...] = ()
+    hidden: tuple[Count, ...] = (32, 32)
+    label: Literal["survival", "growth"] = "survival"
+    allocation: Literal["global", "learned", "paths"] = "global"
+    sharpness: Annotated[float, Range(least=0)] | None = None
+    tilt: tuple[float, ...] = ()
+    contrast: Annotated[float, Range(least=0)] = 1.0
+    contrast_ahead: Annotated[float, Range(least=0)] = 1.0
+    blend: Annotated[float, Range(least=0, most=1)] = 0.0
+    candidates: Density = 1.0
+    hubs_ahead: Annotated[float, Range(least=0, most=1)] = 1.0
+    seed: Seed = 0
+    job: JobSpec = JobSpec()

@@ -1,0 +1,1 @@
+"""One training: the loop, its step, the images it reads."""

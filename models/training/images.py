@@ -1,0 +1,143 @@
+"""Images as tensors on the device: statistics, normalisation and augmentation of whole batches by a passed generator.
+
+Augmentation acts on normalised images and pads with zero, that is with the mean colour. It is drawn for the global batch and
+applied to a share of its rows, so that the ranks of a distributed training agree with a single process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from autosparse.models.errors import not_allowed
+from torch import Tensor
+from torch.nn import functional
+
+KINDS = ("none", "shift", "shift_flip", "crop_flip")
+FLIP_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`images` uint8 (N, C, H, W) and `labels` int64 (N,) on one device; pixels lie channels-last, as batches are used."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def to_images(images: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> ImageSet:
+    """Copy uint8 (N, C, H, W) and integer (N,) arrays, which may be memory-mapped, to `device`."""
+    pixels = torch.from_numpy(np.array(images, dtype=np.uint8)).contiguous(memory_format=torch.channels_last)
+    return ImageSet(pixels.to(device), torch.from_numpy(np.array(labels, dtype=np.int64)).to(device))
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation per channel of uint8 images (N, C, H, W), in units where 255 is 1.
+
+    Computed from exact integer counts, hence the same on every device. A constant channel has the deviation 1.
+    """
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).tolist()
+        total = sum(counts)
+        first = sum(value * count for value, count in enumerate(counts))
+        second = sum(value * value * count for value, count in enumerate(counts))
+        means.append(first / total / 255)
+        deviations.append((total * second - first * first) ** 0.5 / total / 255 or 1.0)
+    return tuple(means), tuple(deviations)
+
+
+def normalise(batch: Tensor, mean: tuple[float, ...], std: tuple[float, ...], *, channels_last: bool) -> Tensor:
+    """(pixel / 255 - mean) / std as float32 (N, C, H, W) of uint8 images of that shape, in the memory format asked for.
+
+    `mean` and `std` are per channel, of pixels in [0, 1]. Raises SpecError for another number of values.
+    """
+    count, channels, height, width = batch.shape
+    for name, values in (("data.mean", mean), ("data.std", std)):
+        if len(values) != channels:
+            raise not_allowed(name, list(values), f"one value per channel ({channels})")
+    laid_out = batch.permute(0, 2, 3, 1) if channels_last else batch
+    # Flat rows against one row of constants: broadcasting over three interleaved channels would run at a third of the speed.
+    centre, spread = _constants(mean, std, height * width, channels_last, batch.device)
+    flat = laid_out.flatten(1).to(torch.float32).sub_(centre).div_(spread)
+    return flat.view(count, height, width, channels).permute(0, 3, 1, 2) if channels_last else flat.view(batch.shape)
+
+
+@lru_cache(maxsize=32)
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], pixels: int, channels_last: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """255 * mean and 255 * std for each element of an image, kept on the device because copying them there every step would wait for it."""
+    rows = [255 * torch.tensor(values, dtype=torch.float64) for values in (mean, std)]
+    flat = [row.repeat(pixels) if channels_last else row.repeat_interleave(pixels) for row in rows]
+    return flat[0].to(device, torch.float32), flat[1].to(device, torch.float32)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What was drawn for one global batch: offsets are (row, column) in [0, 2 * pad] into the padded image."""
+
+    pad: int = 0
+    offset: tuple[int, int] | None = None  # one for the whole batch
+    offsets: Tensor | None = None  # int64 (batch, 2), one per image
+    flips: Tensor | None = None  # bool (batch,)
+
+    def apply(self, images: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Augment normalised float images (n, C, H, W), which are the `rows` of the batch this was drawn for.
+
+        The memory format is kept. Raises SpecError when `pad` is not smaller than the image.
+        """
+        height, width = images.shape[-2:]
+        if self.pad >= min(height, width):
+            raise not_allowed("data.pad", self.pad, f"< {min(height, width)}, the image size")
+        if self.offset is not None:
+            down, right = self.pad - self.offset[0], self.pad - self.offset[1]
+            images = functional.pad(images, (right, -right, down, -down))
+        if self.offsets is not None:
+            images = _crops(images, self.offsets[rows].to(images.device, non_blocking=True), self.pad)
+        if self.flips is not None:
+            chosen = self.flips[rows].to(images.device, non_blocking=True)
+            images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+        return images
+
+
+def _crops(images: Tensor, offsets: Tensor, pad: int) -> Tensor:
+    """One window of the original size per zero-padded image, at its own offset."""
+    height, width = images.shape[-2:]
+    windows = functional.pad(images, (pad,) * 4).permute(0, 2, 3, 1).unfold(1, height, 1).unfold(2, width, 1)
+    every = torch.arange(len(images), device=images.device)
+    return windows[every, offsets[:, 0], offsets[:, 1]]
+
+
+def draw(kind: str, batch: int, pad: int, generator: torch.Generator) -> Augmentation:
+    """Draw the augmentation of a global batch of `batch` images from a CPU generator.
+
+    none: the images as they are. shift: zero-pad by `pad` and crop the whole batch at one random offset. shift_flip: the same,
+    and each image mirrored left to right with probability 1/2. crop_flip: an offset of its own for each image, and the
+    mirroring. Raises SpecError for another kind.
+    """
+    if kind not in KINDS:
+        raise not_allowed("data.augment", kind, " | ".join(KINDS))
+    if kind == "none":
+        return Augmentation()
+    offsets = torch.randint(0, 2 * pad + 1, (batch if kind == "crop_flip" else 1, 2), generator=generator)
+    flips = torch.rand(batch, generator=generator) < FLIP_PROBABILITY if kind != "shift" else None
+    if kind == "crop_flip":
+        return Augmentation(pad, offsets=offsets, flips=flips)
+    down, right = offsets[0].tolist()
+    return Augmentation(pad, offset=(down, right), flips=flips)
+
+
+def to_device(drawn: Sequence[Augmentation], device: torch.device) -> list[Augmentation]:
+    """The same augmentations, all of one kind and batch size, with their tensors on `device`: one copy for all of them."""
+    moved = list(drawn)
+    for name in ("offsets", "flips"):
+        parts = [part for one in drawn if (part := getattr(one, name)) is not None]
+        if parts:
+            together = torch.stack(parts).to(device)
+            moved = [replace(one, **{name: part}) for one, part in zip(moved, together, strict=True)]
+    return moved

@@ -1,0 +1,15 @@
+"""On which training images a network is scored: the same for criteria, the scorer and the feature data set."""
+
+import torch
+from autosparse.models import seeding
+from autosparse.models.specs.run_specs import ScoringSpec
+from torch import Tensor
+
+
+def scoring_rows(images: int, scoring: ScoringSpec, seed: int) -> list[Tensor]:
+    """The rows, int64, of each scoring batch out of `images` training images: drawn by seed, no image twice.
+
+    Too few images make fewer batches, the last of them perhaps a short one.
+    """
+    order = torch.randperm(images, generator=seeding.generator(seed, "scoring"))
+    return list(order[: scoring.batches * scoring.batch_size].split(scoring.batch_size))

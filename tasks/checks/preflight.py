@@ -1,0 +1,148 @@
+"""Checks of a whole spec before anything starts; each error is one line: field, value, what is allowed."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from autosparse.models.arms.names import spec_pairs
+from autosparse.models.errors import ConflictError, DataError, not_allowed, unknown_name
+from autosparse.models.features import FEATURES_VERSION
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.storage.addresses import is_local
+from autosparse.storage.image_datasets import DATASETS
+from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
+from autosparse.storage.store import Store, dump_json
+from autosparse.tasks.checks.method_checks import check_methods
+
+
+def check_spec(spec: ExperimentSpec) -> None:
+    """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
+    on networks that they do not support, pairs of arms that there will not be."""
+    for field, data in data_specs(spec):
+        if data.name not in DATASETS:
+            raise unknown_name(f"{field}.name", data.name, DATASETS)
+        if data.path and is_local(data.path) and not Path(data.path).is_absolute():
+            raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
+    check_labels(spec)
+    for field, network in _networks(spec):
+        _check_builds(field, network)
+    for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
+        _check_train(f"{field}.train", train, workers)
+    check_methods(spec)
+    spec_pairs(spec)
+
+
+def check_labels(spec: ExperimentSpec) -> None:
+    """Raise SpecError for a network whose name leaves nothing, or too much, for the keys of its results."""
+    for field, network in _networks(spec):
+        check_name(f"{field}.name", network.label, LONGEST_LABEL)
+
+
+def run_name(spec: ExperimentSpec) -> str:
+    """The default name: the same spec finds the same run again."""
+    return f"run-{fingerprint(spec)}"
+
+
+def check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
+    """Raise ConflictError when a run of another spec has that name."""
+    if store.exists(paths.spec):
+        there = store.read_json(paths.spec)["fingerprint"]
+        if there != fingerprint(spec):
+            raise ConflictError(
+                f"name: {paths.name!r} holds a run of another spec ({there}, now {fingerprint(spec)}); allowed: another --name"
+            )
+
+
+def versions() -> dict[str, str]:
+    """What results depend on beside the spec: other versions round otherwise, or measure other features."""
+    found = {"python": platform.python_version(), "torch": version("torch"), "ray": version("ray")}
+    return {**{name: ".".join(text.split(".")[:2]) for name, text in found.items()}, "features": str(FEATURES_VERSION)}
+
+
+def check_same_versions(store: Store, paths: RunPaths, *, force: bool = False) -> dict[str, Any]:
+    """What the record of a run says about versions from now on: those of now, and all earlier ones that `force` mixed them with.
+
+    Raises ConflictError when the run was begun with others, unless `force`.
+    """
+    now = versions()
+    record = store.read_json(paths.spec) if store.exists(paths.spec) else {}
+    before, mixed = record.get("versions", now), record.get("earlier_versions", [])
+    if before == now:
+        return {"versions": now} | ({"earlier_versions": mixed} if mixed else {})
+    if not force:
+        differ = [name for name in now if before.get(name) != now[name]]
+        there, here = ({name: of.get(name) for name in differ} for of in (before, now))
+        raise ConflictError(
+            f"name: {paths.name!r} was begun with {_named(there)}, now {_named(here)}; allowed: those versions, another --name, or "
+            "--force, which mixes them in one result"
+        )
+    return {"versions": now, "earlier_versions": [*mixed, before]}
+
+
+def _named(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in found.items())
+
+
+def claim_name(store: Store, paths: RunPaths, spec: ExperimentSpec, versions: Mapping[str, Any]) -> None:
+    """Write the record of the run under its name, which decides between two runs that start at the same moment.
+
+    `versions` is what `check_same_versions` returned. Raises ConflictError, with both fingerprints, for the one that comes second with
+    another spec.
+    """
+    record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **versions}
+    try:
+        store.create(paths.spec, dump_json(record))
+    except ConflictError:
+        check_same_spec(store, paths, spec)
+        store.write_json(paths.spec, record)
+
+
+def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:
+    """Every data set of a spec with the path of its field."""
+    yield "data", spec.data
+    for index, target in enumerate(spec.fanout.targets):
+        if target.data:
+            yield f"fanout.targets.{index}.data", spec.data_of(target)
+
+
+def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
+    """Open every local data set of the spec here, which decodes it into the cache; raise DataError or SpecError when one cannot be read.
+
+    Without a cache nothing is written, and what would have to be downloaded is left out.
+    """
+    from autosparse.storage.image_datasets import load_images
+
+    for _, data in data_specs(spec):
+        if cache is None and data.download:
+            continue
+        arrays = load_images(
+            name=data.name, path=data.path, download=data.download, train_limit=data.train_limit, test_limit=data.test_limit, cache=cache
+        )
+        if not len(arrays.train_labels) or not len(arrays.test_labels):
+            raise DataError(f"data: {data.title} has no images")
+
+
+def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec]]:
+    for index, network in enumerate(spec.irp.networks):
+        yield f"irp.networks.{index}", network
+    for index, target in enumerate(spec.fanout.targets):
+        yield f"fanout.targets.{index}.network", target.network
+
+
+def _check_builds(field: str, network: NetworkSpec) -> None:
+    try:
+        build_network(network, image_shape=(3, 32, 32), num_classes=10, seed=0)
+    except ValueError as error:
+        raise type(error)(f"{field}.{str(error).removeprefix('network.')}") from None
+
+
+def _check_train(field: str, train: TrainSpec, workers: int) -> None:
+    if train.batch_size % workers:
+        raise not_allowed(f"{field}.batch_size", train.batch_size, f"a multiple of the {workers} workers")
+    if any(mark >= train.epochs for mark in train.milestones):
+        raise not_allowed(f"{field}.milestones", list(train.milestones), f"below the {train.epochs} epochs")

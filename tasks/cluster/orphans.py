@@ -1,0 +1,62 @@
+"""What a killed run leaves behind: embedded Prefect and Ray's agents, which no parent ends, and the folder of its local Ray.
+
+And what Ray leaves behind that ends in good order.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Sequence
+
+import psutil
+from autosparse.tasks.cluster.folder import remove_dead
+from autosparse.tasks.settings import Settings
+
+MARKS = ("prefect.server.api.server", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
+WAIT_SECONDS = 5
+END_SECONDS = 10
+
+
+def sweep(settings: Settings) -> int:
+    """End processes of dead embedded runs of this home, so that they hold neither its database nor memory; their number.
+
+    Folders of local Rays whose run is dead are removed, whatever its home.
+    """
+    found = [process for process in psutil.process_iter() if _is_orphan(process, str(settings.home))]
+    for process in found:
+        process.terminate()
+    _, alive = psutil.wait_procs(found, timeout=WAIT_SECONDS)
+    for process in alive:
+        process.kill()
+    remove_dead()
+    return len(found)
+
+
+def descendants(started: Sequence["subprocess.Popen[bytes]"]) -> list[psutil.Process]:
+    """All processes below these that live."""
+    found = []
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def await_end(started: Sequence["subprocess.Popen[bytes]"], workers: Sequence[psutil.Process]) -> None:
+    """Wait for the processes of a local Ray that was shut down, and kill workers that do not end; Ray kills some and waits for none."""
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+    _, left = psutil.wait_procs(workers, timeout=END_SECONDS)
+    for process in left:  # seen: the exit handlers of a controller waited for each other for ever
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_orphan(process: psutil.Process, home: str) -> bool:
+    try:
+        if process.ppid() != 1 or not any(mark in " ".join(process.cmdline()) for mark in MARKS):
+            return False
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    # servers of `autosparse up` run with a safe path; those of an embedded run do not
+    return environment.get("PREFECT_HOME") == f"{home}/prefect" and "PYTHONSAFEPATH" not in environment

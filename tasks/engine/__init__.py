@@ -1,0 +1,1 @@
+"""How every task runs: one step with its report, under the lock of its run, with its progress."""

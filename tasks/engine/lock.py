@@ -1,0 +1,47 @@
+"""One process of a machine at a time works on a run. Between machines the deployment's concurrency limit keeps them apart."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from autosparse.tasks.settings import Settings
+from filelock import FileLock, Timeout
+
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def sole(settings: Settings, name: str, tell: Callable[[str], None], *, timeout: float = -1) -> Iterator[None]:
+    """Hold the run called `name`, which ends with this process at the latest; `tell` hears who has it where that means waiting.
+
+    Raises filelock.Timeout after `timeout` seconds; -1 waits for ever.
+    """
+    path = _file(settings, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(path), path.with_suffix(".holder")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"process {_read(holder)}")
+        lock.acquire(timeout=timeout, poll_interval=POLL_SECONDS)
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def _file(settings: Settings, name: str) -> Path:
+    """With local storage beside the runs, for all homes that use it; else in the home."""
+    if "://" not in settings.storage:
+        return Path(settings.storage) / ".locks" / f"{name}.lock"
+    return settings.home / "locks" / f"{name}-{hashlib.sha256(settings.storage.encode()).hexdigest()[:16]}.lock"
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text() or "unknown"
+    except OSError:
+        return "unknown"

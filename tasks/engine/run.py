@@ -1,0 +1,171 @@
+"""A pipeline run in this process: its spec, and the open doors to storage, Ray and MLflow."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from autosparse.models.errors import DataError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks import settings as settings_module
+from autosparse.tasks.checks.disk_room import check_room
+from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
+from autosparse.tasks.cluster.connection import Cluster, connected, job_id
+from autosparse.tasks.engine import progress
+from autosparse.tasks.engine.lock import sole
+from autosparse.tasks.settings import Settings
+from autosparse.tasks.tracking.tracker import Tracker, check_reachable
+from prefect.context import get_run_context
+from prefect.logging import get_run_logger
+
+
+class Run:
+    """What the tasks of one pipeline run share. A plain class: Prefect would walk through a dataclass in search of futures."""
+
+    def __init__(
+        self,
+        *,
+        spec: ExperimentSpec,
+        paths: RunPaths,
+        store: Store,
+        cluster: Cluster,
+        tracker: Tracker,
+        ids: dict[str, Any],
+        mlflow_run: str,
+    ) -> None:
+        self.spec = spec
+        self.paths = paths
+        self.store = store
+        self.cluster = cluster
+        self.tracker = tracker
+        self.ids = ids
+        self.mlflow_run = mlflow_run
+
+    @property
+    def name(self) -> str:
+        """The name of the run, unique in its storage."""
+        return self.paths.name
+
+    def config(self, **extra: Any) -> dict[str, Any]:
+        """What every job is told."""
+        return job_config(self.spec, self.store, self.paths, **extra)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around a flow's waiting for its tasks: a cancellation ends the Ray jobs first, because the engine joins their threads."""
+        try:
+            yield
+        except BaseException as signal:
+            if not isinstance(signal, Exception):
+                self.tracker.call_off()
+                self.cluster.stop()
+            raise
+
+
+def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, **extra: Any) -> dict[str, Any]:
+    """What every job of a run is told, and what this one is told beside."""
+    return {"storage": store.root, "run": paths.name, "scoring": to_plain(spec.scoring), **extra}
+
+
+@contextmanager
+def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> Iterator[Run]:
+    """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
+
+    Waits while another process of this machine works on the run. Raises SpecError or CapacityError before anything is stored,
+    ConflictError when another spec has that name, or the run was begun with other versions (`force`: go on and say so in the record).
+    """
+    settings = settings_module.load()
+    settings_module.export(settings)
+    paths = RunPaths(name or run_name(spec))
+    check_spec(spec)
+    store = open_store(settings.storage)
+    with _sole(settings, paths):
+        check_same_spec(store, paths, spec)
+        versions = check_same_versions(store, paths, force=force)
+        check_room(store, paths, spec)
+        check_reachable(settings.mlflow_uri)
+        with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):
+            claim_name(store, paths, spec, versions)
+            ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
+            tracker.parameters(mlflow_run, to_plain(spec))
+            tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
+            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
+
+
+@contextmanager
+def reopen_run(name: str) -> Iterator[Run]:
+    """A run that is there already, for work on what it made: its record and the state of its MLflow run stay as they are.
+
+    Raises DataError where there is no such run.
+    """
+    settings = settings_module.load()
+    settings_module.export(settings)
+    store, paths = open_store(settings.storage), RunPaths(name)
+    if not store.exists(paths.run):
+        raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
+    with _sole(settings, paths):
+        check_reachable(settings.mlflow_uri)
+        spec, ids = from_plain(ExperimentSpec, store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
+        with _connected(settings, spec, paths) as (cluster, tracker, _), tracker.closing():
+            mlflow_run = tracker.adopt("run", ids["mlflow_run_id"]) or tracker.open("run", name)
+            ids = ids | {"mlflow_run_id": tracker.run_id(mlflow_run)}
+            yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
+
+
+@contextmanager
+def _sole(settings: Settings, paths: RunPaths) -> Iterator[None]:
+    def tell(holder: str) -> None:
+        line = f"waiting: run {paths.name} is at work in {holder}"
+        progress.emit("waiting", paths.root, line)
+        log().info(line)
+
+    with sole(settings, paths.name, tell):
+        yield
+
+
+@contextmanager
+def _connected(settings: Settings, spec: ExperimentSpec, paths: RunPaths) -> Iterator[tuple[Cluster, Tracker, Any]]:
+    """Ray, MLflow and this flow's run. Raises CapacityError where a job of the spec cannot be placed."""
+    with connected(settings) as cluster:
+        _check_capacity(spec, cluster)
+        flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
+        tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
+        yield cluster, Tracker(settings, tags), flow_run
+
+
+def log() -> logging.Logger | logging.LoggerAdapter[Any]:
+    """The logger of the flow or task that runs here."""
+    return get_run_logger()
+
+
+def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:
+    for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):
+        try:
+            cluster.slots(job)
+        except Exception as error:
+            raise type(error)(f"{field}.{error}") from None
+
+
+def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker, flow_run: Any) -> tuple[dict[str, Any], str]:
+    page = f"{settings.prefect_api_url.removesuffix('/api')}/runs/flow-run/{flow_run.id}" if settings.prefect_api_url else None
+    tags = {"prefect.url": page} if page else {}
+    mlflow_run = tracker.open("run", paths.name, tags=tags)
+    ids = {
+        "name": paths.name,
+        "prefect_flow_run_id": str(flow_run.id),
+        "prefect_flow_run_name": flow_run.name,
+        "prefect_url": page,
+        "mlflow_uri": tracker.uri,
+        "mlflow_run_id": tracker.run_id(mlflow_run),
+        "mlflow_url": tracker.address(mlflow_run),
+        "ray_job_id": job_id(),
+        "storage": store.uri(paths.root),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    store.write_json(paths.run, ids)
+    return ids, mlflow_run

@@ -1,0 +1,203 @@
+"""One self-contained HTML page about a run, from storage alone. Every text is escaped; figures are inline SVG."""
+
+import json
+from typing import Any
+
+from autosparse.models.specs.run_specs import SCORER
+from autosparse.storage.store import Store
+from autosparse.tasks.report import methods as report_methods
+from autosparse.tasks.report import parts as parts
+from autosparse.tasks.report.template import STYLE, TEMPLATE
+from autosparse.tasks.report.valley import valleys
+from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims
+from autosparse.tasks.results.drift_rows import drift_rows
+from autosparse.tasks.results.ledger import Ledger, ledger
+from autosparse.tasks.results.paired import Paired
+from autosparse.tasks.results.record import RunRecord, load_record
+from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+SECTIONS = (
+    ("accuracy", "Accuracy"),
+    ("results", "Results"),
+    ("claims", "Claims"),
+    ("gap", "Gap closure"),
+    ("controls", "Controls"),
+    ("layers", "Layers"),
+    ("overlap", "Overlap"),
+    ("survival", "Survival"),
+    ("drift", "Drift"),
+    ("valley", "Valleys"),
+    ("ledger", "Cost"),
+    ("provenance", "Provenance"),
+)
+
+
+def report_page(store: Store, name: str, command: str | None = None) -> str:
+    """The page about the run `name` of a store; `command` makes the run again. What is missing is left out, and said.
+
+    Raises DataError where there is no such run.
+    """
+    record = load_record(store, name)
+    found, costs = gaps(record.arms), ledger(record)
+    layers, why_layers = parts.layer_pictures(store, record)
+    overlaps, why_overlap = parts.overlap_pictures(store, record)
+    survival, why_survival = parts.survival_pictures(store, record)
+    compared = valleys(store, record)
+    macs, why_macs = parts.macs_tables(store, record)
+    return (
+        _environment()
+        .from_string(TEMPLATE)
+        .render(
+            style=Markup(STYLE),
+            name=record.name,
+            headline=headline(found),
+            lead=_lead(record),
+            notes=_notes(record),
+            unfinished=bool(_open_steps(record)),
+            tiles=_tiles(record, found, costs),
+            sections=[section for section in SECTIONS if compared or section[0] != "valley"],
+            valleys=[{**one, "pictures": _pictures(one["pictures"])} for one in compared],
+            curves=_pictures(parts.curves(record)),
+            results=parts.result_tables(record),
+            failed=parts.failed_arms(record),
+            many=len(panels(record.rows)) > 1,
+            claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},
+            gaps=found,
+            controls=controls(record.arms),
+            drift=drift_rows(record.scores),
+            layers=_pictures(layers),
+            overlaps=_pictures(overlaps),
+            survival=_pictures(survival),
+            macs=macs,
+            why={"layers": why_layers, "overlap": why_overlap, "survival": why_survival, "macs": why_macs},
+            ledger=costs,
+            arm_costs=report_methods.cost_tables(record),
+            cards=report_methods.cards(record),
+            break_even=_break_even(costs),
+            facts=_facts(record),
+            command=command,
+            spec=json.dumps(record.view["spec"], indent=2),
+        )
+        .strip()
+        + "\n"
+    )
+
+
+def points(difference: float | None) -> str:
+    """A difference of accuracies in percentage points, signed."""
+    return "-" if difference is None else f"{100 * difference:+.2f} points"
+
+
+def tested(found: Paired) -> str:
+    """`± 0.50 points, p=0.2, n=2`: standard error and paired test, as far as n allows."""
+    error = [f"± {100 * found.error:.2f} points"] if found.error is not None else []
+    test = [f"p={found.p_value:.2g}"] if found.p_value is not None else []
+    return ", ".join([*error, *test, f"n={found.n}"])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["points"] = points
+    environment.filters["tested"] = tested
+    environment.filters["seconds"] = duration
+    environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
+    environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"
+    environment.filters["mebibytes"] = lambda value: "-" if value is None else f"{value / 2**20:.0f} MiB"
+    environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
+    return environment
+
+
+def _pictures(found: list[parts.Picture]) -> list[dict[str, Any]]:
+    return [{**picture, "svg": Markup(picture["svg"])} for picture in found]  # matplotlib has escaped its texts
+
+
+def _lead(record: RunRecord) -> str:
+    irp, fanout = record.spec.irp, record.spec.fanout
+    sources = ", ".join(network.label for network in irp.networks)
+    started = record.view["ids"].get("started")
+    return (
+        f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
+        f"{irp.final_density:g}; "
+        f"{len(fanout.all_methods)} methods on {', '.join(target.label for target in fanout.targets)} "
+        f"at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
+    )
+
+
+def _open_steps(record: RunRecord) -> list[str]:
+    irp = record.spec.irp
+    rounds = irp.rounds * len(irp.networks) * len(irp.seeds)
+    steps = [f"IRP rounds: {len(record.rounds)} of {rounds} are there"] if len(record.rounds) < rounds else []
+    steps += ["the feature data set"] if record.features is None else []
+    steps += ["the scorer"] if record.scorer is None else []
+    arms, expected = len(record.planned_arms), record.expected_arms
+    return steps + ([f"arms: {arms} of {expected} are there"] if arms < expected else [])
+
+
+def _notes(record: RunRecord) -> list[str]:
+    single = sorted({row["n"] for row in record.rows if row["n"]}) == [1]
+    return _open_steps(record) + (["spread over seeds: every cell is one seed, so small differences mean little"] if single else [])
+
+
+def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
+    tiles = []
+    judged = [gap for gap in found if gap.lead is not None and gap.method == SCORER]
+    if judged:
+        last = judged[-1]
+        where = f"{last.target}, density {last.density:g}"
+        tiles.append({"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{points(last.lead)} beside {last.best_name}; {where}"})
+        closed = f"{100 * last.closure:.0f} %" if last.closure is not None else "not defined"
+        tiles.append({"what": "gap closure", "value": closed, "more": last.why or f"of the way to the ticket; {where}"})
+    if record.scorer:
+        group, metrics = next(iter(record.scorer["metrics"].items()), ("", {}))
+        if group:
+            value = f"{metrics['spearman_pooled']:.3f}"
+            tiles.append({"what": "held-out Spearman", "value": value, "more": f"pooled, on {group} the scorer has not seen"})
+    reuses = costs.networks
+    tiles.append(
+        {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
+    )
+    failed = sum(arm["accuracy"] is None for arm in record.arms)
+    beside = len(record.arms) - len(record.planned_arms)
+    more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
+    tiles.append({"what": "arms", "value": f"{len(record.planned_arms)} / {record.expected_arms}", "more": more})
+    return tiles
+
+
+def _break_even(costs: Ledger) -> str:
+    reuses, why = costs.break_even
+    if reuses is None:
+        text = f"Break-even is not defined: {why}."
+    else:
+        text = (
+            f"IRP, features and scorer fit pay for themselves after {reuses:.2f} reuses of the scorer, "
+            f"that is from network {costs.networks} on, "
+            f"compared with an IRP of {duration(costs.irp_per_network or 0.0)} for every new network."
+        )
+    share = next((cost.share for cost in costs.methods if cost.method == SCORER), None)
+    return text if share is None else f"{text} Scoring by the scorer takes {100 * share:.1f} % of one retraining."
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    view, ids = record.view, record.view["ids"]
+    made = record.made_by
+    facts = [("run", record.name), ("spec fingerprint", view["fingerprint"])]
+    facts += [("image data", parts.digests(record.data))] if record.data else []
+    facts += [("feature data set", f"{record.features['digest']} ({record.features['rows']:,} rows)")] if record.features else []
+    if view["scorer"]:
+        facts.append(("scorer", f"{view['scorer']['kind']}, version {view['scorer'].get('version', 'not registered')}"))
+    facts += [("made by", ", ".join(f"{key} {value}" for key, value in sorted(one.items()))) for one in made]
+    facts += [(key.replace("_", " "), str(value)) for key, value in sorted(ids.items()) if value and key != "name"]
+    return facts
+
+
+def _list(values: tuple[Any, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

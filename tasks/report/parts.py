@@ -1,0 +1,161 @@
+"""The figures and tables of the report page that need more than result rows: masks, features, layer shapes."""
+
+from typing import Any
+
+import numpy as np
+from autosparse.models.arms.controls import SIGN
+from autosparse.models.errors import AutosparseError
+from autosparse.models.masks.mask import overlap
+from autosparse.models.specs.run_specs import DENSE, TICKET
+from autosparse.storage.feature_table import open_dataset
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.report.figures import accuracy_figure, layers_figure, overlap_figure, survival_figure
+from autosparse.tasks.report.survival_map import FEWEST, survival_map
+from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
+from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
+from autosparse.tasks.results.rows import Report, Row, landed, targeted
+from autosparse.tasks.results.verdicts import densities, panels
+
+Picture = dict[str, str]
+Found = tuple[list[Any], str]  # what there is to show, and why it is less than all
+
+
+def curves(record: RunRecord) -> list[Picture]:
+    """Accuracy over density, a figure per target and data set."""
+    found = []
+    for target, dataset in panels(record.rows):
+        rows = [row for row in _of(record.rows, target, dataset) if SIGN not in row["method"]]
+        title = f"{target} on {dataset}"
+        caption = "Dotted: dense. Dashed: the ticket of a whole IRP." if {DENSE, TICKET} <= {row["method"] for row in rows} else ""
+        found.append({"title": title, "svg": accuracy_figure(rows, f"Accuracy over density of {title}"), "caption": caption})
+    return found
+
+
+def result_tables(record: RunRecord) -> list[dict[str, Any]]:
+    """Per target and data set: a line per method, a cell per density; dense in every column. `landed`: methods without a target."""
+    tables = []
+    for target, dataset in panels(record.rows):
+        everything = _of(record.rows, target, dataset)
+        rows = targeted(everything)
+        columns = densities(rows) or [1.0]
+        cells = {(row["method"], row["density"]): row for row in rows}
+        best = {column: _best(rows, column) for column in columns}
+        lines = []
+        for method in record.ordered(row["method"] for row in rows):
+            at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
+            lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
+        tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
+    return tables
+
+
+def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
+    """Arms without an accuracy, and what happened to them."""
+    found = []
+    for arm in record.arms:
+        if arm["accuracy"] is None:
+            what = arm.get("reason") or f"{arm.get('status', 'failed')}: no weight left in {', '.join(arm.get('collapsed', []))}"
+            found.append({**arm, "what": what})
+    return found
+
+
+def layer_pictures(store: Store, record: RunRecord) -> Found:
+    """Layer densities per method, a figure per target and density."""
+    found: list[Picture] = []
+    try:
+        for target, density in _cuts(record):
+            rows = layer_density_rows(store, record, target, density)
+            rows = {method: rows[method] for method in record.ordered(rows) if SIGN not in method}
+            title = f"{target} at density {density:g}"
+            found.append(
+                {"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)}
+            )
+    except AutosparseError as error:
+        return found, str(error)
+    return found, "no method has scored a target yet"
+
+
+def overlap_pictures(store: Store, record: RunRecord) -> Found:
+    """Overlap between the methods' masks of one seed, a heat map per target and density."""
+    found: list[Picture] = []
+    try:
+        for target, density in _cuts(record):
+            seed, masks = masks_of_one_seed(store, record, target, density)
+            methods = record.ordered(masks)
+            if len(methods) > 1:
+                shares = np.array([[overlap(masks[row], masks[column]) for column in methods] for row in methods])
+                title = f"{target} at density {density:g}"
+                svg = overlap_figure(methods, shares, f"Overlap of masks of {title}")
+                found.append({"title": title, "svg": svg, "caption": f"Masks of seed {seed}. By chance: {density:g}."})
+    except AutosparseError as error:
+        return found, str(error)
+    return found, "no two methods have cut a target yet"
+
+
+def survival_pictures(store: Store, record: RunRecord) -> Found:
+    """Mean rounds survived over weight and growth gradient, read from the feature data set."""
+    if record.features is None:
+        return [], "there is no feature data set yet"
+    try:
+        # by its place in this store: the stored address may be that of another machine
+        uri = store.uri(f"{RunPaths(record.name).features}/{record.features['digest']}")
+        counted = survival_map(open_dataset(uri, verify=False))
+    except AutosparseError as error:
+        return [], str(error)
+    caption = (
+        f"Mean rounds survived (of {counted.rounds}) of {counted.rows:,} weights by what they were at initialization. "
+        f"Values beyond the edges are counted in the outermost cells; cells of fewer than {FEWEST} weights are blank."
+    )
+    title = "Rounds survived over weight and gradient"
+    return [{"title": title, "svg": survival_figure(counted, title), "caption": caption}], ""
+
+
+def macs_tables(store: Store, record: RunRecord) -> Found:
+    """Per target: the dense cost, and a line per method with a cost per density; networks that cannot be built here are named."""
+    found: list[Any] = []
+    missing = []
+    for index, target in enumerate(record.spec.fanout.targets):
+        data = data_of(record, target.data, index)
+        if data is None:
+            missing.append(f"{target.label} (its data set has not been read yet)")
+            continue
+        try:
+            macs = target_macs(target.network, data)
+            columns = sorted((density for density in record.spec.fanout.densities if density < 1), reverse=True)
+            cuts = [layer_density_rows(store, record, target.label, density) for density in columns]
+        except Exception as error:  # whatever a network of the user's own does away from its home
+            missing.append(f"{target.label} ({error})")
+            continue
+        methods = record.ordered(method for cut in cuts for method in cut if SIGN not in method)
+        lines = [
+            {"method": method, "cells": [macs_cost(macs, cut[method], record, data) if method in cut else None for cut in cuts]}
+            for method in methods
+        ]
+        found.append({"title": target.label, "densities": columns, "dense": macs_cost(macs, None, record, data), "lines": lines})
+    return found, f"the multiply-adds of {', '.join(missing)}" if missing else ""
+
+
+def digests(data: dict[str, Report]) -> str:
+    """The image data sets by label and digest."""
+    return ", ".join(f"{label} {report['digest']} ({report['train']:,} + {report['test']:,} images)" for label, report in data.items())
+
+
+def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
+    return [row for row in rows if (row["target"], row["dataset"]) == (target, dataset)]
+
+
+def _best(rows: list[Row], density: float) -> Row | None:
+    rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
+    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and SIGN not in row["method"]]
+    return max(rivals, key=lambda row: row["mean"], default=None)
+
+
+def _cuts(record: RunRecord) -> list[tuple[str, float]]:
+    targets = dict.fromkeys(report["target"] for report in record.scores)
+    return [(target, density) for target in targets for density in sorted(record.spec.fanout.densities, reverse=True) if density < 1]
+
+
+def _layers_caption(rows: dict[str, dict[str, float]]) -> str:
+    empty = {method: sum(not density for density in layers.values()) for method, layers in rows.items()}
+    counts = [f"{method} {count} of {len(rows[method])}" for method, count in empty.items() if count]
+    return f"Layers left empty: {', '.join(counts)}." if counts else ""

@@ -1,0 +1,67 @@
+"""Which arms are compared, where that lies, and whether both are there; without Prefect, for the command line to ask first."""
+
+from dataclasses import dataclass, replace
+
+from autosparse.models.arms.names import ArmName, find_pairs, spec_pairs
+from autosparse.models.errors import DataError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import ValleySpec
+from autosparse.models.specs.fields import fingerprint
+from autosparse.storage import reports
+from autosparse.storage.paths import RunPaths, arm_key
+from autosparse.storage.store import Store
+
+OK = "ok"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Two arms of one target and how they are compared; `valley` has neither pairs nor seed."""
+
+    first: ArmName
+    second: ArmName
+    valley: ValleySpec
+
+    @property
+    def title(self) -> str:
+        """`valley of resnet8-w32-s2: dense seed 10 and scorer@0.02 seed 10`."""
+        return f"valley of {self.first.target}: {self.first.short} seed {self.first.seed} and {self.second.short} seed {self.second.seed}"
+
+    def key(self, run: RunPaths) -> str:
+        """Where it lies in the store."""
+        first, second = (arm_key(arm.method, arm.control, arm.density, arm.seed) for arm in (self.first, self.second))
+        return run.comparison(self.first.target, first, second, fingerprint(self.valley))
+
+
+def comparisons(spec: ExperimentSpec) -> list[Comparison]:
+    """What `valley.pairs` of the spec asks for. Raises SpecError."""
+    valley = replace(spec.valley, pairs=(), seed=None)
+    return [Comparison(first=first, second=second, valley=valley) for first, second in spec_pairs(spec)]
+
+
+def comparison_of(
+    spec: ExperimentSpec, store: Store, run: RunPaths, first: str, second: str, *, seed: int | None, valley: ValleySpec
+) -> list[Comparison]:
+    """Two arms of a run that is there, on every target that has both.
+
+    Raises SpecError for a name that is no arm, DataError for an arm that is not finished, that failed or has lost its weights.
+    """
+    found = find_pairs(spec, first, second, seed=seed, fields=("--first", "--second"))
+    for arm in (arm for pair in found for arm in pair):
+        if why := missing(store, run, arm):
+            raise DataError(f"arm: {arm.text} of {run.name} cannot be compared: {why}")
+    return [Comparison(first=one, second=other, valley=replace(valley, pairs=(), seed=None)) for one, other in found]
+
+
+def step_of(run: RunPaths, arm: ArmName) -> str:
+    """The step that trained an arm."""
+    return run.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
+
+
+def missing(store: Store, run: RunPaths, arm: ArmName) -> str:
+    """Why an arm has no trained weights, empty where it has."""
+    report = reports.find(store, step_of(run, arm))
+    if report is None:
+        return "it is not finished"
+    status = report.get("status", OK)
+    return "" if status == OK else f"it {status}"

@@ -1,0 +1,25 @@
+"""What the drift guard said of each scoring by a learned method, for the summary and the report page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from autosparse.tasks.results.rows import Report
+
+WORST = 3
+
+
+def drift_rows(scores: Sequence[Report]) -> list[dict[str, Any]]:
+    """A row per target, seed and method: the network it was compared with, the warning or None, its WORST columns, the worst first.
+
+    Reports without a word of the guard (of criteria, of older runs and scorers) have no row.
+    """
+    return [
+        {
+            **{name: report[name] for name in ("target", "seed", "method")},
+            "source": report["drift"]["source"],
+            "warning": report["drift"]["warning"],
+            "worst": report["drift"]["columns"][:WORST],
+        }
+        for report in scores
+        if report.get("drift")
+    ]

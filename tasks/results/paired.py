@@ -1,0 +1,109 @@
+"""Two methods over the same seeds: whether their difference is more than the seeds make."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.models.arms.controls import CONTROLS, arm_name
+from scipy import stats
+
+CONFIDENCE = 0.95
+Place = tuple[str, str, float]
+Cell = dict[str, dict[int, float]]
+
+SAME = 1e-12  # differences closer than this are one and the same: what is left is rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """`mean` of first minus second over `n` shared seeds, `std` of the differences (n - 1), Student's t-test and interval.
+
+    `p_value` is two-sided, `low` and `high` hold the mean with CONFIDENCE. What n does not allow is None, never NaN: all of
+    it for n = 0, all but the mean for n = 1, test and interval where every seed has the same difference.
+    """
+
+    n: int
+    mean: float | None = None
+    std: float | None = None
+    p_value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean, std / sqrt(n)."""
+        return None if self.std is None else self.std / math.sqrt(self.n)
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
+    """Compare seed -> accuracy of two methods over the seeds that both have.
+
+    The t-test is that of the paired differences (Student 1908): t = mean / (std / sqrt(n)) with n - 1 degrees of freedom.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return Paired(n=0)
+    differences = [first[seed] - second[seed] for seed in seeds]
+    mean = statistics.fmean(differences)
+    if len(seeds) == 1:
+        return Paired(n=1, mean=mean)
+    std = statistics.stdev(differences)
+    if std < SAME:
+        return Paired(n=len(seeds), mean=mean, std=0.0)
+    test: Any = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * std / math.sqrt(len(seeds))
+    return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=mean - reach, high=mean + reach)
+
+
+def cells(arms: Sequence[dict[str, Any]]) -> dict[Place, Cell]:
+    """(target, data set, density) -> method -> seed -> accuracy, densities falling; a failed arm leaves its method without the seed."""
+    found: dict[Place, Cell] = {}
+    for arm in arms:
+        seeds = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {}).setdefault(arm["method"], {})
+        if arm["accuracy"] is not None:
+            seeds[arm["seed"]] = arm["accuracy"]
+    return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -(place[2] or 0)))}
+
+
+def control_rows(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every control that was run against its own method, per target x dataset x density: the method minus the control."""
+    cells: dict[tuple[Any, ...], dict[int, float]] = {}
+    for arm in arms:
+        if arm["accuracy"] is not None and arm["density"] is not None:
+            cells.setdefault((arm["target"], arm["dataset"], -arm["density"], arm["method"]), {})[arm["seed"]] = arm["accuracy"]
+    rows = []
+    for *place, method in sorted(cells):
+        for control in CONTROLS:
+            spoiled = cells.get((*place, arm_name(method, control)))
+            if spoiled:
+                found = paired(cells[(*place, method)], spoiled)
+                named = {"target": place[0], "dataset": place[1], "density": -place[2], "method": method, "control": control}
+                rows.append({**named, "n": found.n, "difference": found.mean, **_spread(found)})
+    return rows
+
+
+def control_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as people read them: a line per cell and method, the method minus each control with its 95 % interval and n."""
+    controls = [control for control in CONTROLS if any(row["control"] == control for row in rows)]
+    places = ("target", "dataset", "density", "method")
+    head = [*places, *(f"minus {control}" for control in controls)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for place in dict.fromkeys(tuple(row[name] for name in places) for row in rows):
+        shown = {row["control"]: _cell(row) for row in rows if tuple(row[name] for name in places) == place}
+        names = [f"{value:g}" if isinstance(value, float) else value for value in place]
+        lines.append(f"| {' | '.join([*names, *(shown.get(control, '') for control in controls)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(found: Paired) -> dict[str, float | None]:
+    return {"std": found.std, "p_value": found.p_value, "low": found.low, "high": found.high}
+
+
+def _cell(row: dict[str, Any]) -> str:
+    """`+.052 [.031, .073] (n=3)`."""
+    if row["difference"] is None:
+        return "no shared seed"
+    interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["low"] is not None else ""
+    return f"{row['difference']:+.3f}{interval} (n={row['n']})"

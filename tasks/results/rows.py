@@ -1,0 +1,151 @@
+"""Arm reports as result rows: mean, spread and n over seeds, and how people read them."""
+
+import math
+import statistics
+from typing import Any
+
+from autosparse.models.errors import DataError
+from autosparse.models.methods.names import family
+from autosparse.models.specs.run_specs import DENSE
+from autosparse.storage.paths import method_key
+
+Report = dict[str, Any]
+Row = dict[str, Any]
+FIGURES = (  # of an arm's report; a row has the mean of those that are there
+    *("effective_density", "density_all", "density_own", "expected_density", "inference_macs", "training_macs"),
+    *("training_seconds", "inference_seconds", "images_per_second", "peak_memory_bytes"),
+)
+
+
+def summarize(arms: list[Report]) -> list[Row]:
+    """Mean, standard deviation (n - 1) and n over seeds of last-epoch test accuracy, per target x dataset x method x density.
+
+    Arms without an accuracy (collapsed, diverged) are counted in `failed` and stay out of the mean. Raises DataError when arms
+    of one target and data set were not made under one protocol.
+    """
+    _check_protocols(arms)
+    cells: dict[tuple[Any, ...], list[Report]] = {}
+    for arm in arms:
+        cells.setdefault((arm["target"], arm["dataset"], arm["method"], arm["density"]), []).append(arm)
+    return sorted((_row(cell, members) for cell, members in cells.items()), key=_place)
+
+
+def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
+    """The row of one cell: target, dataset, method, density that was asked for, None for methods without a target.
+
+    `kept_density` is the density that was achieved.
+    """
+    found = [arm["accuracy"] for arm in members if arm["accuracy"] is not None]
+    return {
+        **dict(zip(("target", "dataset", "method", "density"), cell, strict=True)),
+        "kept_density": _mean([arm["kept_density"] for arm in members]),
+        **{name: _mean([arm.get(name) for arm in members]) for name in FIGURES},
+        "mean": _mean(found),
+        "std": statistics.stdev(found) if len(found) > 1 else None,
+        "n": len(found),
+        "failed": len(members) - len(found),
+    }
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """By density that was asked for, falling; then what has none, by method and what it kept."""
+    if row["density"] is not None:
+        return row["target"], row["dataset"], 0, -row["density"], row["method"], 0.0
+    return row["target"], row["dataset"], 1, 0.0, family(row["method"]), -(row["kept_density"] or 0.0)
+
+
+def targeted(rows: list[Row]) -> list[Row]:
+    """Rows of a density that was asked for, dense among them."""
+    return [row for row in rows if row["density"] is not None]
+
+
+def landed(rows: list[Row]) -> list[Row]:
+    """Rows of methods without a density target, which are placed at the density where they landed."""
+    return [row for row in rows if row["density"] is None]
+
+
+def curves(rows: list[Row]) -> dict[str, list[tuple[float, float, float]]]:
+    """Name -> (kept density, mean, std or 0) by density, for plots: a curve per method with a target, else per family of levels.
+
+    What failed or kept nothing has no place; dense is a level of its own and not among them.
+    """
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        if row["method"] != DENSE and row["mean"] is not None and row["kept_density"]:
+            name = row["method"] if row["density"] is not None else family(row["method"])
+            found.setdefault(name, []).append((row["kept_density"], row["mean"], row["std"] or 0.0))
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def metric_name(row: Row) -> str:
+    """The name of a row's mean as a metric of MLflow, which refuses the `+` of controls and the brackets of settings."""
+    method, _, control = row["method"].partition("+")
+    name = f"accuracy/{row['target']}/{method_key(method)}" + (f"/{control}" if control else "")
+    return name if row["method"] == DENSE or row["density"] is None else f"{name}/density-{row['density']:g}"
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """The tables as people read them: a line per target and method and a column per density, then methods without a density target."""
+    tables = [_density_table(targeted(rows)), _landed_table(landed(rows))]
+    return "\n".join(table for table in tables if table)
+
+
+def _density_table(rows: list[Row]) -> str:
+    """One line per target and method, one column per density, mean +- std (n)."""
+    if not rows:
+        return ""
+    densities = sorted({row["density"] for row in rows if row["method"] != DENSE}, reverse=True)
+    head = ["target", "dataset", "method", *(f"{density:g}" for density in densities)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
+        cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
+        shown = [cells.get(1.0, "")] * len(densities) if method == DENSE else [cells.get(density, "") for density in densities]
+        lines.append(f"| {target} | {dataset} | {method} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _landed_table(rows: list[Row]) -> str:
+    """One line per target and level, with the density where it landed."""
+    if not rows:
+        return ""
+    head = ["target", "dataset", "method without a density target", "density", "of all parameters", "accuracy"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        shares = [share(row["kept_density"]), share(row["density_all"])]
+        lines.append(f"| {' | '.join([row['target'], row['dataset'], row['method'], *shares, cell(row)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def share(value: float | None) -> str:
+    """A density as people read it."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def cell(row: Row) -> str:
+    """`.623 +- .004 (n=3)`, or what went wrong."""
+    if row["mean"] is None:
+        return "collapsed" if row["density"] is not None else "failed"
+    spread = f" ± {row['std']:.3f}" if row["std"] is not None and math.isfinite(row["std"]) else ""
+    return f"{row['mean']:.3f}{spread} (n={row['n']})"
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of what is there, None where there is nothing."""
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def _check_protocols(arms: list[Report]) -> None:
+    """Raise DataError where a part of the protocol has two values in one table; reports that say nothing of it do not differ."""
+    seen: dict[tuple[str, str, str], dict[str, str]] = {}
+    for arm in arms:
+        parts = {**(arm.get("protocol") or {}), "data_digest": arm.get("data_digest")}
+        for part, value in parts.items():
+            if value is not None:
+                seen.setdefault((arm["target"], arm["dataset"], part), {}).setdefault(value, f"{arm['method']} seed {arm['seed']}")
+    differ: dict[tuple[str, str], list[str]] = {}
+    for (target, dataset, part), values in seen.items():
+        if len(values) > 1:
+            differ.setdefault((target, dataset), []).append(f"{part} {', '.join(f'{value} ({who})' for value, who in values.items())}")
+    for (target, dataset), parts in differ.items():
+        raise DataError(f"protocol: arms of {target} on {dataset} differ in {'; '.join(parts)}; allowed: one protocol in a table")

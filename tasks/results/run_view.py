@@ -1,0 +1,97 @@
+"""A run as one JSON-like object, put together from its stored reports; needs storage and nothing else."""
+
+from typing import Any
+
+from autosparse.models.errors import DataError
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.run_specs import DENSE, TICKET
+from autosparse.storage import paths, reports
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+
+ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
+ARM_FIELDS = (
+    *("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status"),
+    *("density_all", "density_own", "expected_density", "inference_macs", "training_macs", "training_seconds", "inference_seconds"),
+    *("images_per_second", "peak_memory_bytes", "lr_over_batch", "reason"),
+)
+
+
+def view_run(store: Store, name: str) -> dict[str, Any]:
+    """Spec, fingerprint, rounds, dataset, scorer, arms, summary, ids. Unfinished parts are empty. Raises DataError."""
+    run = RunPaths(name)
+    if not store.exists(run.spec):
+        known = last_runs(store)
+        raise DataError(f"run: {name!r} is not in {store.uri(paths.RUNS)}; there are: {', '.join(known) or 'none'}")
+    stored = store.read_json(run.spec)
+    spec = from_plain(ExperimentSpec, stored["spec"])
+    ids = store.read_json(run.run) if store.exists(run.run) else {}
+    dataset = reports.find(store, run.features)
+    summary = reports.find(store, run.summary)
+    return {
+        "name": name,
+        "spec": stored["spec"],
+        "fingerprint": stored["fingerprint"],
+        "rounds": _rounds(store, run, spec),
+        "dataset": {key: dataset[key] for key in ("uri", "digest", "rows")} if dataset else None,
+        "scorer": _scorer(store, run),
+        "arms": _arms(store, run),
+        "valley": _valley(store, run),
+        "summary": summary["rows"] if summary else [],
+        "controls": summary.get("controls", []) if summary else [],
+        "ids": ids,
+        "addresses": {
+            "results": store.uri(run.summary),
+            "picture": store.uri(f"{run.summary}/accuracy_density.png") if summary else None,
+            "report": store.uri(page) if store.exists(page := f"{run.summary}/report.html") else None,
+            "features": dataset["uri"] if dataset else None,
+            "scorer": store.uri(run.scorer),
+            "MLflow": ids.get("mlflow_url"),
+            "Prefect": ids.get("prefect_url"),
+        },
+    }
+
+
+def last_runs(store: Store, count: int = 10) -> list[str]:
+    """Names of runs in the store, the last begun first."""
+    names = {key.split("/")[1] for key in store.list(paths.RUNS) if key.endswith("/run.json")}
+    begun = {name: store.read_json(RunPaths(name).run).get("started", "") for name in names}
+    return sorted(names, key=lambda name: begun[name], reverse=True)[:count]
+
+
+def _rounds(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[dict[str, Any]]:
+    keys = (
+        run.round(network.label, seed, index)
+        for network in spec.irp.networks
+        for seed in spec.irp.seeds
+        for index in range(spec.irp.rounds)
+    )
+    found = (reports.find(store, key) for key in keys)
+    return [{field: report[field] for field in ROUND_FIELDS} for report in found if report]
+
+
+def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
+    fitted, registered = reports.find(store, run.scorer), reports.find(store, f"{run.scorer}/registration")
+    if not fitted:
+        return None
+    version = {key: registered[key] for key in ("version", "champion", "held_out")} if registered else {}
+    return {"metrics": fitted["metrics"], "kind": fitted["kind"], "trained_on": fitted["trained_on"], **version}
+
+
+def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
+    """Comparisons of two arms, without the tables of planes: these stay in the report, whose address is there."""
+    found = []
+    for key in (key for key in store.list(run.valley) if key.endswith("/report.json")):
+        report = store.read_json(key)
+        records = {name: record for name, record in report.get("records", {}).items() if name != "plane"}
+        images = [store.uri(picture) for picture in report.get("pictures", [])]
+        found.append({**report, "records": records, "pictures": images, "report": store.uri(key)})
+    return found
+
+
+def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
+    keys = [key for key in store.list(f"{run.root}/fanout") if key.endswith("/report.json") and "/density-" in key]
+    arms = [{field: report.get(field) for field in ARM_FIELDS} for report in map(store.read_json, keys)]
+    ends = {DENSE: 0, TICKET: 1}
+    return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -(arm["density"] or 1.0), arm["seed"]))

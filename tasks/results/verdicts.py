@@ -1,0 +1,192 @@
+"""What the numbers of a run say, in words: gap closure, controls, headline. Pure functions of arm reports, compared seed by seed."""
+
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from autosparse.models.arms.controls import SIGN
+from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
+from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, paired
+from autosparse.tasks.results.rows import Report, Row
+
+POINT = 0.01  # one percentage point of test accuracy: smaller differences decide nothing
+AT_INIT = tuple(name for name in CRITERIA if name not in LOOKING_AHEAD)
+# control -> (what it says when accuracy falls by a point, and when it does not)
+WORDS = {
+    "shuffle": ("weights matter", "only layer densities matter"),
+    "reinit": ("initial values matter", "initial values do not matter"),
+    "rescale": ("the size of what is kept matters", "the size of what is kept does not matter"),
+    "invert": ("the order of scores matters", "the order of scores does not matter"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Where a learned scorer (`method`) stands between the best criterion at initialization and the ticket.
+
+    `over` is scorer - best, seed by seed; `scorer` and `best` are means over the seeds they share (over all, where they share none).
+    The ticket has seeds of its own. `closure` is None where `why` says so. Criteria that look ahead are no rivals: they are a track
+    of their own.
+    """
+
+    method: str
+    target: str
+    dataset: str
+    density: float
+    scorer: float | None
+    best: float | None
+    best_name: str
+    ticket: float | None
+    over: Paired
+    closure: float | None
+    why: str = ""
+
+    @property
+    def lead(self) -> float | None:
+        """Accuracy of the scorer above that of the best criterion, mean over shared seeds."""
+        return self.over.mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A control beside its method at one density; `found` is control - method, seed by seed."""
+
+    target: str
+    dataset: str
+    method: str
+    control: str
+    density: float
+    base: float | None
+    accuracy: float | None
+    found: Paired
+    verdict: str
+
+
+def panels(rows: list[Row]) -> list[tuple[str, str]]:
+    """Targets and data sets in the order of the rows."""
+    return list(dict.fromkeys((row["target"], row["dataset"]) for row in rows))
+
+
+def densities(rows: list[Row]) -> list[float]:
+    """Densities below 1 that were asked for, falling."""
+    return sorted({row["density"] for row in rows if row["density"] is not None and row["density"] < 1}, reverse=True)
+
+
+def gaps(arms: Sequence[Report]) -> list[Gap]:
+    """(scorer - best criterion) / (ticket - best criterion), per target, data set, density below 1 and learned scorer."""
+    return [
+        _gap(place, cell, method)
+        for place, cell in cells(arms).items()
+        for method in LEARNED
+        if place[2] is not None and place[2] < 1 and (method == SCORER or method in cell)
+    ]
+
+
+def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int]) -> str:
+    """The method with the highest mean over those `seeds` it has; over all its seeds where none has any of them; "" of nothing.
+
+    A method that failed on a seed counts by the others, which makes it no easier to beat.
+    """
+    there = {name: cell[name] for name in sorted(names) if cell.get(name)}
+    shared = {name: {seed: values[seed] for seed in values if seed in seeds} for name, values in there.items()}
+    shared = {name: values for name, values in shared.items() if values} or there
+    return max(shared, key=lambda name: statistics.fmean(shared[name].values()), default="")
+
+
+def _gap(place: Place, cell: Cell, method: str) -> Gap:
+    mine = cell.get(method, {})
+    name = best_of(cell, AT_INIT, mine.keys())
+    rival = cell.get(name, {})
+    scorer, best, ticket = _mean(mine, rival), _mean(rival, mine), _mean(cell.get(TICKET, {}))
+    missing = [what for what, mean in ((method, scorer), ("criterion", best), (TICKET, ticket)) if mean is None]
+    closure, why = None, f"no {' and no '.join(missing)}"
+    if scorer is not None and ticket is not None and best is not None:
+        if ticket > best:
+            closure, why = (scorer - best) / (ticket - best), ""
+        else:
+            why = "the ticket is not above the best criterion"
+    return Gap(
+        method=method,
+        target=place[0],
+        dataset=place[1],
+        density=place[2],
+        scorer=scorer,
+        best=best,
+        best_name=name,
+        ticket=ticket,
+        over=paired(mine, rival),
+        closure=closure,
+        why=why,
+    )
+
+
+def controls(arms: Sequence[Report]) -> list[Control]:
+    """Every method `METHOD+CONTROL` beside METHOD at the same target and density, over the seeds that both have."""
+    found = []
+    for (target, dataset, density), cell in cells(arms).items():
+        for name, spoiled in cell.items():
+            method, sign, control = name.rpartition(SIGN)
+            if not sign or not method:
+                continue
+            base = cell.get(method, {})
+            compared = paired(spoiled, base)
+            found.append(
+                Control(
+                    target=target,
+                    dataset=dataset,
+                    method=method,
+                    control=control,
+                    density=density,
+                    base=_mean(base, spoiled),
+                    accuracy=_mean(spoiled, base),
+                    found=compared,
+                    verdict=verdict(control, compared.mean, "no seed that both have" if base and spoiled else "an accuracy is missing"),
+                )
+            )
+    return sorted(found, key=lambda one: (one.target, one.dataset, one.method, one.control, -one.density))
+
+
+def verdict(control: str, difference: float | None, why: str = "an accuracy is missing") -> str:
+    """What a control says by its mean paired difference to its method; `why` it says nothing where there is none."""
+    if difference is None:
+        return f"not defined: {why}"
+    falls, holds = WORDS.get(control, ("accuracy falls", "accuracy does not fall"))
+    return falls if round(difference, 9) <= -POINT else holds  # rounded: .80 - .81 is not -.01 in binary
+
+
+def _mean(seeds: Mapping[int, float], other: Collection[int] = ()) -> float | None:
+    """The mean over the seeds of `other` too, over all where there are none."""
+    values = [seeds[seed] for seed in seeds if seed in other] or list(seeds.values())
+    return statistics.fmean(values) if values else None
+
+
+def standing(gap: Gap) -> str:
+    """The scorer beside the best criterion, seed by seed: `ahead`, `behind`, `level`, `unclear` or `open`.
+
+    `level` is a mean difference of less than a point; a larger one is `unclear` from a single seed, or where the paired test does not
+    exclude 0 at CONFIDENCE.
+    """
+    if gap.lead is None:
+        return "open"
+    lead = round(gap.lead, 9)
+    if abs(lead) < POINT:
+        return "level"
+    if gap.over.n < 2 or (gap.over.p_value is not None and gap.over.p_value >= 1 - CONFIDENCE):
+        return "unclear"
+    return "ahead" if lead > 0 else "behind"
+
+
+def headline(found: list[Gap]) -> str:
+    """One sentence on the scorer over all targets and densities."""
+    places = [standing(gap) for gap in found if gap.method == SCORER]
+    judged = [place for place in places if place != "open"]
+    if not judged:
+        return "No verdict yet: there is no density with both the scorer and a criterion."
+    counts = {place: judged.count(place) for place in ("ahead", "level", "behind", "unclear")}
+    cells = "the one density" if len(judged) == 1 else f"{len(judged)} densities"
+    if len(set(judged)) == 1:
+        words = {"ahead": "beats", "level": "is level with", "behind": "is behind", "unclear": "is not clearly apart from"}[judged[0]]
+        return f"The scorer {words} the best criterion at {'' if len(judged) == 1 else 'all '}{cells}."
+    parts = [f"{place} at {count}" for place, count in counts.items() if count]
+    return f"Against the best criterion the scorer is {', '.join(parts[:-1])} and {parts[-1]} of {cells}."

@@ -1,0 +1,1 @@
+"""What `autosparse up` starts and `autosparse down` ends."""
