@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 import torch
+
 from autosparse.models.features import LayerFacts
 from autosparse.models.scorers.criterion import score_weights
 from autosparse.models.scorers.registry import build_scorer
-
 from benchmarks.bench_feature_table import BOUNDED_ROWS, Columns, bounded
 from benchmarks.reporting import options, report
 

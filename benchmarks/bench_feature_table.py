@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from autosparse.models.scorers.labels import GROWTH_LEVELS
 from autosparse.storage.feature_table import FeatureDataset, Part, commit_dataset, open_dataset, write_shard
 from autosparse.storage.open_store import open_store
-
 from benchmarks.reporting import figure, options, peak_mib, report
 
 STAGES = (*[36864] * 4, 73728, *[147456] * 3, 8192, 294912, *[589824] * 3, 32768, 1179648, *[2359296] * 3, 131072)

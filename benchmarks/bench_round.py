@@ -20,7 +20,6 @@ from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.engine.run import job_config
 from autosparse.tasks.prune_round import round_config
 from autosparse.tasks.worker.irp_round import run_round
-
 from benchmarks.reporting import arguments, report
 
 

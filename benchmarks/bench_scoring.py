@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from autosparse.models.features import layer_facts
 from autosparse.models.scorers.criterion import score_weights
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.seeding import generator
-from torch import Tensor
-
 from benchmarks.reporting import figure, options, report
 
 LAYER = (512, 512, 3, 3)

@@ -8,6 +8,9 @@ import statistics
 import time
 
 import torch
+from torch import nn
+from torch.nn import functional
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.networks.build import build_network
@@ -15,9 +18,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, Tr
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from torch import nn
-from torch.nn import functional
-
 from benchmarks.reporting import arguments, report
 
 DATA = DataSpec(name="parquet", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="shift_flip", pad=2)

@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA, Criterion
 from autosparse.models.errors import DivergedError
@@ -17,8 +19,6 @@ from autosparse.models.training.images import ImageSet, normalise
 from autosparse.models.training.loop import EpochReport, fit
 from autosparse.models.training.scoring_rows import scoring_rows
 from autosparse.models.training.trainer import Trainer
-from torch import Tensor, nn
-
 from benchmarks.cifar10_protocol import Arm, Setting
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import AutosparseError, not_allowed, unknown_name
 from autosparse.models.scorers.registry import restored_scorer
@@ -26,8 +28,6 @@ from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.storage.scorer_files import read_scorer_files
-from torch import nn
-
 from benchmarks.arm_file import Record, append_arm, read_arms
 from benchmarks.cifar10_arms import Workbench
 from benchmarks.cifar10_protocol import DENSITIES, NETWORKS, SMOKE_DENSITIES, Arm, Setting, plan, setting

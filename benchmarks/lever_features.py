@@ -1,12 +1,13 @@
 """What could be known of a weight at initialization, in groups of columns: those of the product and candidates for more."""
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.synaptic_flow import flow
 from autosparse.models.features import feature_matrix, layer_facts
 from autosparse.models.gradients import Batches, mean_gradients, mean_hessian_products
 from autosparse.models.masks.linearised import linearised
 from autosparse.models.masks.mask import Mask, apply_, prunable
-from torch import Tensor, nn
 
 RAW_COLUMNS = 2  # of the product's features: unnormalised, no scorer but the paper's sees them
 HESSIAN_BATCHES = 4

@@ -5,6 +5,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from autosparse.flows.recipes import small_cifar_scorer
 from autosparse.models import seeding
 from autosparse.models.criteria.smallest_paths import HEAD, smallest_paths
@@ -18,8 +21,6 @@ from autosparse.models.training.loop import fit
 from autosparse.models.training.scoring_rows import scoring_rows
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.image_datasets import load_images
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 SPEC = small_cifar_scorer()
 PROBE_SEED = 5000  # of its order of images, added to the initialization's seed

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from autosparse.models import seeding
-from autosparse.models.masks.mask import prunable
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autosparse.models import seeding
+from autosparse.models.masks.mask import prunable
 from benchmarks.lever_features import Groups, groups_of
 from benchmarks.lever_trainings import Trainings, place_by_growth
 from benchmarks.reporting import options, report

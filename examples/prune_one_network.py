@@ -1,6 +1,7 @@
 """Prune one network at initialization with a fixed criterion: the core alone, no service and no file."""
 
 import torch
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks

@@ -6,6 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Literal
 
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
 from autosparse.flows.iterative_pruning import iterative_pruning
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.flows.rerun import rerun_command
@@ -20,10 +25,6 @@ from autosparse.tasks.extract_features import extract_features
 from autosparse.tasks.inspect_data import inspect_data
 from autosparse.tasks.results.comparisons import comparisons
 from autosparse.tasks.summarize_arms import summarize_arms
-from prefect import flow
-from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
 RecipeName = Literal[
     "demo",

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from cyclopts import App, Parameter
+
 from autosparse.flows.recipes import RECIPES
 from autosparse.models.errors import AutosparseError, not_allowed
-from cyclopts import App, Parameter
 
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autosparse.models.arms.plan import count_arms
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.tasks.engine.progress import Event, listening
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+from autosparse.models.arms.plan import count_arms
+from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.tasks.engine.progress import Event, listening
 
 
 def expected(spec: ExperimentSpec) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """`autosparse gc`: what killed runs left in the storage, listed, and removed when asked for."""
 
+from rich.console import Console
+
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings
 from autosparse.tasks.garbage import orphans
-from rich.console import Console
 
 console = Console(soft_wrap=True)
 

@@ -1,11 +1,12 @@
 """Subflow: the IRP of one source network and seed, one Ray Train job per round."""
 
+from prefect import flow
+
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.tasks.engine.progress_artifact import ProgressArtifact
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report, table_artifact
 from autosparse.tasks.prune_round import prune_round, round_title
-from prefect import flow
 
 
 @flow(name="iterative-pruning", flow_run_name="IRP {title}", validate_parameters=False)

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
@@ -21,9 +25,6 @@ from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
 
 
 def prune_network(

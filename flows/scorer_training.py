@@ -1,10 +1,11 @@
 """Subflow: fit the scorer on the feature data set, evaluate it on held-out seeds and layers, register it."""
 
+from prefect import flow
+
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.fit_scorer import fit_scorer
 from autosparse.tasks.register_scorer import register_scorer
-from prefect import flow
 
 
 @flow(name="scorer-training", flow_run_name="scorer {title}", validate_parameters=False)

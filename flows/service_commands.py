@@ -2,10 +2,11 @@
 
 import os
 
-from autosparse.tasks import settings
-from autosparse.tasks.services import up_down as services
 from rich.console import Console
 from rich.table import Table
+
+from autosparse.tasks import settings
+from autosparse.tasks.services import up_down as services
 
 console = Console(soft_wrap=True)
 

@@ -2,6 +2,9 @@
 
 import itertools
 
+from prefect import flow
+from prefect.futures import PrefectFuture, wait
+
 from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
 from autosparse.models.errors import DataError
 from autosparse.models.methods.names import trains
@@ -13,8 +16,6 @@ from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.retrain_arm import Arm, retrain_arm
 from autosparse.tasks.score_target import score_target
-from prefect import flow
-from prefect.futures import PrefectFuture, wait
 
 
 @flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)

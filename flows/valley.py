@@ -1,11 +1,12 @@
 """Subflow: what lies between the minima of two arms, for every pair that is asked for; and the same on a run that is there."""
 
+from prefect import flow
+from prefect.futures import wait
+
 from autosparse.tasks.compare_arms import compare_arms
 from autosparse.tasks.engine.run import Run, reopen_run
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.results.comparisons import Comparison
-from prefect import flow
-from prefect.futures import wait
 
 
 @flow(name="valley", flow_run_name="valley {title}", validate_parameters=False)

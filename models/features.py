@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
+
 from autosparse.models.errors import DataError, DivergedError, SpecError, not_allowed
 from autosparse.models.specs.fields import from_plain, to_plain
-from torch import Tensor
 
 FEATURES_VERSION = 1  # goes up with any change of FEATURE_NAMES or of what a column means
 

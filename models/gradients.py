@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from autosparse.models.errors import not_allowed
-from autosparse.models.masks.mask import Mask
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from autosparse.models.errors import not_allowed
+from autosparse.models.masks.mask import Mask
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 LookAhead = Callable[[nn.Module, Mask | None], nn.Module]

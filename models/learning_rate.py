@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+
 from autosparse.models.specs.run_specs import TrainSpec
 
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
 from autosparse.models.errors import DataError
 from autosparse.storage.disk import disk_error
 from autosparse.storage.plain_json import load_json
-from safetensors import SafetensorError
-from torch import Tensor
 
 HEADER_KEY = "autosparse"  # one metadata key, because safetensors writes several in an arbitrary order
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"

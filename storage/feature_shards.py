@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from autosparse.models.errors import DataError
 from autosparse.storage.disk import disk_error
 from autosparse.storage.store import dump_json

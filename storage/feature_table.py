@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from autosparse.models.errors import ConflictError, DataError, unknown_name
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest, StoredPart
 from autosparse.storage.disk import disk_error

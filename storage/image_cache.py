@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
+from filelock import FileLock
+
 from autosparse.storage.disk import DISK_FULL
 from autosparse.storage.image_sources.source import ImageSource, Split
-from filelock import FileLock
 
 LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from autosparse.models.errors import DataError, unknown_name
 from autosparse.storage.image_cache import cached
 from autosparse.storage.image_sources.digits import Digits

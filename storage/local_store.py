@@ -11,11 +11,12 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 import pyarrow as pa
+from pyarrow import fs
+
 from autosparse.models.errors import AutosparseError, ConflictError
 from autosparse.storage.disk import disk_error, sync_folder
 from autosparse.storage.leftovers import Leftover, last_change, staged_files
 from autosparse.storage.store import Store, check_key, is_hidden
-from pyarrow import fs
 
 
 @dataclass(frozen=True)

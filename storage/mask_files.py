@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from autosparse.models.errors import DataError
 from autosparse.storage.checkpoints import dump_tensors, load_tensors, read_metadata
 from autosparse.storage.plain_json import load_json
-from torch import Tensor
 
 SHAPES = "shapes"
 

@@ -15,11 +15,6 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError as TransferError
-from autosparse.models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
-from autosparse.storage.disk import DISK_FULL, disk_error
-from autosparse.storage.leftovers import Leftover
-from autosparse.storage.s3_retries import ATTEMPTS, PatientS3
-from autosparse.storage.store import Store, check_key, is_hidden
 from botocore.exceptions import (
     BotoCoreError,
     CredentialRetrievalError,
@@ -30,6 +25,12 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from pyarrow import fs
+
+from autosparse.models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
+from autosparse.storage.disk import DISK_FULL, disk_error
+from autosparse.storage.leftovers import Leftover
+from autosparse.storage.s3_retries import ATTEMPTS, PatientS3
+from autosparse.storage.store import Store, check_key, is_hidden
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CONNECT_S, READ_S = 3, 15

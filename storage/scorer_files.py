@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from autosparse.models.errors import DataError
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors, load_tensors
 from autosparse.storage.plain_json import load_json
 from autosparse.storage.store import Store
-from torch import Tensor
 
 
 def write_scorer_files(store: Store, folder: str, tensors: Mapping[str, Tensor], card: dict[str, Any]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from pyarrow import fs
+
 from autosparse.models.errors import AutosparseError, DataError, not_allowed
 from autosparse.storage.leftovers import Leftover
 from autosparse.storage.plain_json import load_json
-from pyarrow import fs
 
 SEGMENT = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"  # never starts with a dot: no way up, and room for names of our own
 KEY = re.compile(f"{SEGMENT}(/{SEGMENT})*")

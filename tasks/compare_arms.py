@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from prefect import task
+from prefect.artifacts import create_image_artifact
+
 from autosparse.models.arms.names import ArmName
 from autosparse.models.arms.plan import ticket_targets
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -14,8 +17,6 @@ from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_s
 from autosparse.tasks.report.valley_plots import pictures
 from autosparse.tasks.results.comparisons import OK, Comparison, missing, step_of
 from autosparse.tasks.worker import probe_pair as worker
-from prefect import task
-from prefect.artifacts import create_image_artifact
 
 SKIPPED = "skipped"
 ARM_FACTS = ("dataset", "accuracy", "kept_density", "status")

@@ -1,11 +1,12 @@
 """The task that joins initial state and survival of all sources into one feature data set."""
 
+from prefect import task
+
 from autosparse.models.specs.fields import fingerprint, to_plain
 from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.worker import extract_features as worker
-from prefect import task
 
 
 @task(**TASK)

@@ -2,12 +2,13 @@
 
 import json
 
+from prefect import task
+
 from autosparse.models.specs.fields import to_plain
 from autosparse.storage import paths
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step, table_artifact
 from autosparse.tasks.worker import fit_scorer as worker
-from prefect import task
 
 
 @task(**TASK)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from prefect import task
+
 from autosparse.models.errors import ConflictError
 from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import DataSpec
@@ -11,7 +13,6 @@ from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, run_step
 from autosparse.tasks.worker import inspect_data as worker
-from prefect import task
 
 
 @task(**TASK)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from prefect import task
+
 from autosparse.models.schedules import density_before
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import to_plain
@@ -12,7 +14,6 @@ from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.report.plots import layer_density_plot
 from autosparse.tasks.worker.irp_round import run_round
-from prefect import task
 
 
 def round_title(run: Run, index: int) -> str:

@@ -1,6 +1,8 @@
 """The task that puts the scorer into the MLflow model registry and lets the best one be champion."""
 
 import torch
+from prefect import task
+
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.storage import paths
 from autosparse.storage.paths import RunPaths
@@ -10,7 +12,6 @@ from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.tracking.tracker import Tracker
 from autosparse.tasks.worker.scorer_files import load_scorer
-from prefect import task
 
 METRIC = "spearman_pooled"
 

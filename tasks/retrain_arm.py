@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from prefect import task
+
 from autosparse.models.arms.controls import arm_name
 from autosparse.models.errors import DivergedError
 from autosparse.models.methods.names import trains
@@ -13,7 +15,6 @@ from autosparse.models.specs.run_specs import DENSE, LOOKING_AHEAD, DataSpec, Ne
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.worker import retrain_arm as worker
-from prefect import task
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
 COUNTS = ("kept_density", "density_all", "density_own", "expected_density", "effective_density")

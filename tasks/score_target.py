@@ -1,5 +1,7 @@
 """The task that scores one target by one method and cuts it at every density."""
 
+from prefect import task
+
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import LEARNED
@@ -7,7 +9,6 @@ from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.worker import score_target as worker
-from prefect import task
 
 
 @task(**TASK)

@@ -2,6 +2,9 @@
 
 import json
 
+from prefect import task
+from prefect.artifacts import create_image_artifact, create_link_artifact
+
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
 from autosparse.tasks.report.page import report_page
@@ -12,8 +15,6 @@ from autosparse.tasks.results.ledger import ledger
 from autosparse.tasks.results.paired import control_rows, control_table
 from autosparse.tasks.results.record import load_record
 from autosparse.tasks.results.rows import Row, markdown_table, metric_name, summarize
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_link_artifact
 
 
 @task(**TASK)

@@ -2,6 +2,8 @@
 
 import time
 
+from filelock import Timeout
+
 from autosparse.models.errors import ConflictError, DataError
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import from_plain, to_plain
@@ -15,7 +17,6 @@ from autosparse.tasks.engine.step import Report
 from autosparse.tasks.register_scorer import register, registration
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker
-from filelock import Timeout
 
 REPORT = "/report.json"
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.methods.contract import Setup
 from autosparse.models.methods.registry import METHODS, parse
 from autosparse.models.networks.resnet_cifar import resnet_cifar
@@ -11,7 +13,6 @@ from autosparse.models.seeding import scoped
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.trainer import Trainer
-from torch import Tensor, nn
 
 SHAPE, CLASSES = (1, 8, 8), 3
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle")

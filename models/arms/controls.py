@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Mask, Scores, prunable
-from torch import Tensor, nn
 
 
 class Control(NamedTuple):

@@ -3,10 +3,11 @@
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import nn
+
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores
-from torch import nn
 
 
 class ScoreFn(Protocol):

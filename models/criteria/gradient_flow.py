@@ -1,10 +1,11 @@
 """GraSP: keep the gradient flow through the pruned network."""
 
 import torch
-from autosparse.models.gradients import Batches, mean_gradients, mean_hessian_products
-from autosparse.models.masks.mask import Scores, prunable
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from autosparse.models.gradients import Batches, mean_gradients, mean_hessian_products
+from autosparse.models.masks.mask import Scores, prunable
 
 TEMPERATURE = 200.0
 

@@ -1,11 +1,12 @@
 """Growth: which weights a short training makes larger. Not a criterion at initialization in the strict sense: it looks ahead."""
 
 import torch
+from torch import nn
+
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.errors import SpecError
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Mask, Scores, prunable
-from torch import nn
 
 
 def growth(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:

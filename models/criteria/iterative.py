@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores, apply_, full, prunable
 from autosparse.models.schedules import density_after
-from torch import Tensor, nn
 
 
 def iterated(score: ScoreFn, iterations: int, *, revive: bool = False) -> ScoreFn:

@@ -1,10 +1,11 @@
 """The criteria that look at no data: random, and the magnitude of the weights."""
 
 import torch
+from torch import nn
+
 from autosparse.models.criteria.iterative import iterated
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Scores, prunable
-from torch import nn
 
 ITERATIONS = 30
 

@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.criteria.synaptic_flow import ranks_by_flow
 from autosparse.models.errors import DataError
@@ -24,7 +26,6 @@ from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk, shares_from_top
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.specs.fields import from_plain, to_plain
-from torch import Tensor, nn
 
 LEAST_CONTRAST = 0.5  # while nearly all weights are alive
 FAINT = 1e-9  # of a weight that is no candidate: any path of candidates alone outweighs it

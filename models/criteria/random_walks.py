@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.iterative import as_ranks
 from autosparse.models.criteria.walk_routes import Layer, Route, route_of
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.mask import Scores, prunable
-from torch import Tensor, nn
 
 WALKED = 0.5  # share of all weights that the walks rank at least, where they meet as many
 CHUNK = 1024  # walks in each direction that are drawn at once

@@ -1,10 +1,11 @@
 """SNIP, in one shot and iterated, and FORCE: how much the loss changes when a connection is taken away."""
 
 import torch
+from torch import nn
+
 from autosparse.models.criteria.iterative import iterated
 from autosparse.models.gradients import Batches, mean_gradients
 from autosparse.models.masks.mask import Scores, prunable
-from torch import nn
 
 ITERATIONS = 30
 

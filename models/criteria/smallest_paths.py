@@ -4,12 +4,13 @@ Our own, from no paper: each is the cut of the recipes' scorer with -abs(w) in t
 """
 
 import torch
+from torch import nn
+
 from autosparse.models.criteria.growth import growth_under
 from autosparse.models.criteria.magnitude import magnitude
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Scores
-from torch import nn
 
 # the head of the recipes' scorer: what differs is the ranking alone
 HEAD = Paths(contrast=1.0, contrast_ahead=1.0, blend=0.0, candidates=0.2, hubs_ahead=0.25)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.iterative import ranks_of_death
 from autosparse.models.errors import DivergedError
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.linearised import linearised
 from autosparse.models.masks.mask import Mask, Scores, apply_, prunable
 from autosparse.models.masks.mask import density as density_of
-from torch import Tensor, nn
 
 ITERATIONS = 100
 

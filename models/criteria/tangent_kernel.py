@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from autosparse.models.criteria.iterative import ranks_of_death
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Mask, Scores, prunable
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 ITERATIONS = 20
 EPSILON = 0.01  # standard deviation of the perturbation, on the scale of the weights

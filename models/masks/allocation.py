@@ -6,9 +6,10 @@ from itertools import accumulate
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from autosparse.models.errors import DivergedError, not_allowed
 from autosparse.models.masks.mask import Mask, Scores
-from torch import Tensor
 
 HEAD_DENSITY = 0.2  # least density of the last linear layer in uniform+
 

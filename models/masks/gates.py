@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.linearised import linearised
 from autosparse.models.masks.mask import Mask
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 # What the mode below does with a function of torch, by name, so that modules, functions and methods of tensors are all met.
 WEIGHTED = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from autosparse.models.errors import SpecError, not_allowed
 from torch import Tensor, nn
+
+from autosparse.models.errors import SpecError, not_allowed
 
 Mask = dict[str, Tensor]
 Scores = dict[str, Tensor]  # float, of the parameter's shape; higher = keep

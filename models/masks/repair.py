@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.gates import Reach, both
 from autosparse.models.masks.mask import Mask, Scores
-from torch import nn
 
 ROUNDS = 10
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import fx, nn
+from torch.nn import functional
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks.mask import CONVOLUTIONS
 from autosparse.models.networks.initialization import BATCH_NORMS
-from torch import fx, nn
-from torch.nn import functional
 
 # A channel of zeros stays one of zeros in all of these, and no channel moves.
 QUIET_MODULES = (

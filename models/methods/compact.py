@@ -4,8 +4,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from autosparse.models.methods.channel_groups import ChannelGroup, channel_groups
 from torch import Tensor, nn
+
+from autosparse.models.methods.channel_groups import ChannelGroup, channel_groups
 
 SIZES = {"row": ("out_channels", "out_features", "num_features"), "column": ("in_channels", "in_features")}
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.masks import mask as masks
@@ -18,7 +20,6 @@ from autosparse.models.methods.expected_cost import ChannelCost, Cost, WeightCos
 from autosparse.models.methods.gate_bank import FreeLogits, GateBank, Gates, HardConcrete, filter_places, weight_places
 from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
 from autosparse.models.specs.fields import Range
-from torch import Tensor, nn
 
 LOGIT_SPREAD = 0.01  # standard deviation of the first logits
 SMALL = 0.1  # below this density the published clamp may be in the way

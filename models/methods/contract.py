@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.masks.mask import Mask
 from autosparse.models.specs.run_specs import Spec, TrainSpec
-from torch import Tensor, nn
 
 State = dict[str, Any]  # tensors, numbers, strings, lists and dicts of them
 Facts = dict[str, float]  # what a part tells of itself after an epoch, by name

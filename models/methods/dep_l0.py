@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.methods.channel_groups import channel_groups
@@ -16,7 +18,6 @@ from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
 from autosparse.models.methods.gate_bank import HardConcrete, attach_to_filters
 from autosparse.models.methods.simple_controllers import FixedPenalty
 from autosparse.models.specs.fields import Range
-from torch import Tensor, nn
 
 BOUND = math.log(100)  # of every logit
 BIAS, BIAS_SPREAD = 3.0, 0.01  # mean and standard deviation of the first b_l

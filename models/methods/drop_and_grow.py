@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import erk_topk
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Facts, State, StepInfo
-from torch import Tensor, nn
 
 
 class Candidates(NamedTuple):

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
+
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.methods import budgets

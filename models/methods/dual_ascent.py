@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from autosparse.models.methods.contract import Facts, State, StepInfo
 from torch import Tensor
+
+from autosparse.models.methods.contract import Facts, State, StepInfo
 
 
 class DualAscent:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Facts
-from torch import Tensor, nn
 
 ACCUMULATOR = "accumulator"
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.channel_groups import ChannelGroup
-from torch import Tensor, nn
 
 
 class ChannelCost:

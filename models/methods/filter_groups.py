@@ -2,11 +2,12 @@
 
 from math import sqrt
 
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.dual_averaging import Family
 from autosparse.models.networks.look_through import look_through
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def filter_groups(

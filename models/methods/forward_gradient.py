@@ -9,15 +9,16 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.nn import functional
+
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks.mask import CONVOLUTIONS
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.networks.local_mixer import LAYERS, LocalMixer, MixerBlock
-from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.func import functional_call
-from torch.nn import functional
 
 PERTURBED = (*CONVOLUTIONS, nn.Linear, nn.LayerNorm, nn.GroupNorm)
 HEADS = "local_heads"

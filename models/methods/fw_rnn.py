@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State
 from autosparse.models.specs.fields import Range
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
+from torch import nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
@@ -27,7 +29,6 @@ from autosparse.models.methods import budgets
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
 from autosparse.models.methods.thresholds import Largest, SoftThreshold, Thresholds
 from autosparse.models.specs.fields import Range, check_fields
-from torch import nn
 
 STEEPNESS = 12.0  # of the sigmoid over the training: it begins at .9975 and ends at .0025 [unverified]
 

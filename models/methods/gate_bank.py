@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods import hard_concrete
 from autosparse.models.methods.channel_groups import ChannelGroup
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 
 class Squash(Protocol):

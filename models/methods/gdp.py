@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.channel_groups import channel_groups
 from autosparse.models.methods.compact import purge
@@ -18,7 +20,6 @@ from autosparse.models.methods.gate_bank import FreeLogits, GateBank, attach_to_
 from autosparse.models.methods.simple_controllers import FixedPenalty, Stateless
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.specs.fields import Range
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

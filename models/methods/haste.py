@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.specs.fields import Range
-from torch import Tensor, nn
-from torch.nn import functional
 
 TILE = 3  # a patch of side K + 2 gives 3 x 3 outputs
 CHUNK = 2**22  # numbers in the patches that are merged at a time: 16 MiB

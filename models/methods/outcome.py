@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
 from autosparse.models.networks.flops import training_macs
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 
 def own_tensors(network: nn.Module, parts: Parts) -> set[str]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from torch import nn
+
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup
 from autosparse.models.methods.dual_averaging import GroupThreshold, densities, group_norms, over_network
 from autosparse.models.methods.filter_groups import filter_groups
 from autosparse.models.specs.fields import Range
-from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.methods.contract import Facts, State, StepInfo
 from autosparse.models.methods.expected_cost import ChannelCost
 from autosparse.models.methods.gate_bank import GateBank
-from torch import Tensor, nn
 
 
 class Stateless:

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from autosparse.models.masks.allocation import erk_topk
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from autosparse.models.masks.allocation import erk_topk
 
 
 class _Shrink(torch.autograd.Function):

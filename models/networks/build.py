@@ -3,12 +3,13 @@
 import inspect
 from typing import Any
 
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.networks.initialization import initialize
 from autosparse.models.networks.registry import Builder, find_builder
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import nn
 
 
 def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:

@@ -7,9 +7,10 @@ activations and pooling are not.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor, nn
+
 from autosparse.models.masks.mask import CONVOLUTIONS
 from autosparse.models.networks.look_through import look_through
-from torch import Tensor, nn
 
 BACKWARD = 2  # a backward pass costs two forward passes: gradients of the inputs, gradients of the weights
 

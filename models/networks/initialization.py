@@ -1,7 +1,8 @@
 """How fresh weights are drawn: the values of `NetworkSpec.init`."""
 
-from autosparse.models.masks.mask import CONVOLUTIONS
 from torch import nn
+
+from autosparse.models.masks.mask import CONVOLUTIONS
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from autosparse.models.errors import not_allowed
 from torch import Tensor, nn
 from torch.nn import functional
+
+from autosparse.models.errors import not_allowed
 
 CHANNELS_PER_GROUP = 16
 LAYERS = 3  # of a block: patches mix, channels mix, channels mix within their group

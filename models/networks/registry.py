@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
+from torch import nn
+
 from autosparse.models.errors import unknown_name
 from autosparse.models.networks.imported import import_factory
 from autosparse.models.networks.lenet import lenet_300_100
@@ -13,7 +15,6 @@ from autosparse.models.networks.row_lstm import row_lstm
 from autosparse.models.networks.torchvision_zoo import torchvision_network
 from autosparse.models.networks.vgg_cifar import vgg_cifar
 from autosparse.models.networks.wide_resnet import wide_resnet
-from torch import nn
 
 # A function of keywords, each given only where its signature names it: `image_shape` (channels, height, width), `num_classes`,
 # and the fields of the spec that not every family has, `width` and `stem_stride`.

@@ -1,7 +1,8 @@
 """The ResNets for CIFAR: ResNet-8, 20, 32 and 56."""
 
-from autosparse.models.networks.residual import BasicBlock, ResNet
 from torch import nn
+
+from autosparse.models.networks.residual import BasicBlock, ResNet
 
 
 def resnet_cifar(*, image_shape: tuple[int, int, int], num_classes: int, blocks: int, width: int = 16, stem_stride: int = 1) -> nn.Module:

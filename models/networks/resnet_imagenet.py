@@ -1,7 +1,8 @@
 """ResNet-18, 34 and 50: the ImageNet networks with a stem for small images."""
 
-from autosparse.models.networks.residual import BasicBlock, Bottleneck, ResNet
 from torch import nn
+
+from autosparse.models.networks.residual import BasicBlock, Bottleneck, ResNet
 
 STAGES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
     18: (BasicBlock, [2, 2, 2, 2]),

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from torch import nn
+
 from autosparse.models.errors import not_allowed, unknown_name
 from autosparse.models.networks.torchvision_guard import import_torchvision
-from torch import nn
 
 # Auxiliary classifiers would make the output of a network in training a tuple.
 KEYWORDS: dict[str, dict[str, Any]] = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}

@@ -1,7 +1,8 @@
 """VGG-11, 16 and 19 with BatchNorm, for small images."""
 
-from autosparse.models.networks.residual import convolution
 from torch import nn
+
+from autosparse.models.networks.residual import convolution
 
 # 3x3 convolutions in each of the five stages (table 1: columns A, D and E)
 STAGES = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -1,8 +1,9 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, arXiv 1605.07146)."""
 
-from autosparse.models.networks.residual import convolution
 from torch import Tensor, nn
 from torch.nn import functional
+
+from autosparse.models.networks.residual import convolution
 
 
 class PreactivationBlock(nn.Module):

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from autosparse.models.errors import not_allowed
-from autosparse.models.gradients import Batches, batch_statistics
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from autosparse.models.errors import not_allowed
+from autosparse.models.gradients import Batches, batch_statistics
 
 
 @torch.no_grad()

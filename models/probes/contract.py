@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
+
 from autosparse.models.errors import DivergedError
 from autosparse.models.gradients import Batches
 from autosparse.models.specs.run_specs import Spec
-from torch import nn
 
 NETWORK, OTHER, THIRD = "network", "other", "third"  # the roles: what is measured, what it is compared with, a corner of a plane
 

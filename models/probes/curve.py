@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
@@ -17,7 +19,6 @@ from autosparse.models.probes.surface import Measure, Surface
 from autosparse.models.probes.vectors import check_same_shapes, flatten
 from autosparse.models.specs.fields import Range
 from autosparse.models.specs.run_specs import Count, Spec
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
 from autosparse.models.probes.contract import NETWORK, Record
 from autosparse.models.probes.hessian import HessianOperator, Spectrum, lanczos
 from autosparse.models.specs.fields import Range, to_plain
 from autosparse.models.specs.run_specs import Count, Spec
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn.functional import cross_entropy
 
 BARRIER = 0.25  # of the double well, from either minimum to the saddle
 

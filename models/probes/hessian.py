@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
 from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
 from autosparse.models.probes.vectors import displacement, flatten, unflatten
 from autosparse.models.specs.run_specs import Count, Spec
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import AutosparseError
 from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, Record
@@ -18,7 +20,6 @@ from autosparse.models.probes.registry import PROBES, run_probe
 from autosparse.models.probes.surface import Surface
 from autosparse.models.probes.vectors import check_same_shapes, displacement, flatten
 from autosparse.models.specs.fanout import ValleySpec
-from torch import Tensor, nn
 
 Stream = Callable[[str], torch.Generator]  # a name -> the generator of that name
 FIRST, SECOND = "first", "second"

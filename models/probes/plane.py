@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, THIRD, Record, finite
@@ -13,7 +15,6 @@ from autosparse.models.probes.surface import Measure, Surface
 from autosparse.models.probes.vectors import check_same_shapes, flatten
 from autosparse.models.specs.fields import Range
 from autosparse.models.specs.run_specs import Spec
-from torch import Tensor, nn
 
 BEND = CurveSettings()
 FLAT = 1e-6  # a third point nearer to the line through the others, as a share of its distance, spans no plane

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import torch
+from torch import nn
+
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
 from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, THIRD, Probe, Record
@@ -12,7 +14,6 @@ from autosparse.models.probes.hessian import HessianSettings, hessian
 from autosparse.models.probes.plane import PlaneSettings, plane
 from autosparse.models.probes.vectors import NormSettings, norms
 from autosparse.models.specs.run_specs import Spec
-from torch import nn
 
 PAIR = frozenset({NETWORK, OTHER})
 

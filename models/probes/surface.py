@@ -5,13 +5,14 @@ from copy import deepcopy
 from itertools import cycle
 
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss, batch_statistics
 from autosparse.models.probes.batchnorm import reestimated
 from autosparse.models.probes.vectors import unflatten
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 Measure = Callable[[Tensor], dict[str, float]]  # point (d,) -> named numbers, of which probes keep each
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, Record
 from autosparse.models.specs.run_specs import Spec
-from torch import Tensor, nn
 
 CHUNK = 2**22  # numbers that are in double precision at a time
 

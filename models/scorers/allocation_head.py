@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.errors import DataError
 from autosparse.models.features import LayerFacts, layer_facts
@@ -20,7 +22,6 @@ from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import shares_from_top
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.specs.fields import from_plain, to_plain
-from torch import Tensor, nn
 
 CONTEXT = ("one", "log_fan_in", "log_fan_out", "depth", "linear", "pointwise")
 RIDGE = 0.01  # per example, on columns of spread 1

@@ -9,9 +9,10 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.features import FEATURE_NAMES
-from torch import Tensor, nn
 
 WEIGHT, GROWTH, LINEAR = (FEATURE_NAMES.index(name) for name in ("weight_scaled", "growth_gradient", "linear"))
 EDGE_ROWS = 2**18  # rows whose quantiles become the edges: the first ones, which minibatches have mixed

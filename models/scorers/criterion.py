@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.criteria.growth import growth_under
 from autosparse.models.errors import not_allowed
 from autosparse.models.features import LayerFacts, feature_matrix, layer_facts
 from autosparse.models.gradients import Batches, mean_gradients
 from autosparse.models.masks.mask import Scores, prunable
-from torch import Tensor, nn
 
 CHUNK_ROWS = 32_768  # of a scorer that does not say how many rows it takes at once
 

@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURE_NAMES, LAYER_COLUMNS, LayerFacts, feature_matrix
-from torch import Tensor
 
 SAMPLE_ROWS = 200_000  # weights of a network that are looked at, about
 POINTS = 257  # quantiles that stand for a column: a distance is right within 2 / POINTS

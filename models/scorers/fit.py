@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from autosparse.models.errors import DataError, DivergedError
 from torch import Tensor, nn
 from torch.nn import functional
+
+from autosparse.models.errors import DataError, DivergedError
 
 Rows = tuple[Tensor, Tensor]  # features (n, F) float32, label target (n,) float32
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from autosparse.models.errors import DataError
 from torch import Tensor
+
+from autosparse.models.errors import DataError
 
 MOST_ROUNDS = 255  # a label is one byte
 GROWTH_LEVELS = 32  # five bits a weight on disk; the growth itself is far noisier

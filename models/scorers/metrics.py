@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from autosparse.models.errors import DivergedError, not_allowed
 from autosparse.models.scorers.labels import label_target
-from torch import Tensor
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

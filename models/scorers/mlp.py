@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.features import FEATURE_NAMES
-from torch import Tensor, nn
 
 RAW_COLUMNS = 2  # raw weight and gradient change their scale with the network and the data set
 SPREADS = 6.0  # inputs are held within so many standard deviations: gradients have heavy tails

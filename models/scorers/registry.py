@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError, unknown_name
 from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION
@@ -12,7 +14,6 @@ from autosparse.models.scorers.allocation_head import Allocation
 from autosparse.models.scorers.binned_table import BinnedTable
 from autosparse.models.scorers.mlp import MlpScorer
 from autosparse.models.scorers.resnet_lift import ResNetScorer
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

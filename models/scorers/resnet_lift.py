@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar
 
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.networks.initialization import initialize
 from autosparse.models.networks.resnet_imagenet import resnet_imagenet
-from torch import Tensor, nn
 
 IMAGE = (3, 32, 32)
 

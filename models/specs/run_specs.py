@@ -165,8 +165,8 @@ class ScorerSpec(Spec):
 
     `label` is what it learns: rounds survived, or the place of a weight in its layer by how much it grew in the first training.
     `allocation` "learned" adds the head for layer densities (models/scorers/allocation_head.py): held-out layers are unseen in its
-    evaluation, but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking from
-    the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
+    evaluation, but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking
+    from the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
     number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
     in `irp.seeds` nor in `fanout.seeds`.
 

@@ -10,9 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from autosparse.models.errors import not_allowed
 from torch import Tensor
 from torch.nn import functional
+
+from autosparse.models.errors import not_allowed
 
 KINDS = ("none", "shift", "shift_flip", "crop_flip")
 FLIP_PROBABILITY = 0.5

@@ -2,10 +2,11 @@
 
 from itertools import count
 
+from torch import nn
+
 from autosparse.models.training.loop import batches
 from autosparse.models.training.step import train_step
 from autosparse.models.training.trainer import Trainer
-from torch import nn
 
 
 def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:

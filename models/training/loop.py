@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
+
 from autosparse.models import seeding
 from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
 from autosparse.models.training.images import Augmentation, draw, normalise, to_device
 from autosparse.models.training.step import autocast, finite, train_step
 from autosparse.models.training.trainer import Trainer
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """On which training images a network is scored: the same for criteria, the scorer and the feature data set."""
 
 import torch
+from torch import Tensor
+
 from autosparse.models import seeding
 from autosparse.models.specs.run_specs import ScoringSpec
-from torch import Tensor
 
 
 def scoring_rows(images: int, scoring: ScoringSpec, seed: int) -> list[Tensor]:

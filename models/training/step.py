@@ -4,13 +4,14 @@ import math
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError
 from autosparse.models.methods.contract import StepInfo
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.models.training.trainer import Trainer
-from torch import Tensor
-from torch.nn import functional
 
 GPU_LOSS_CHECK_STEPS = 50  # reading the loss waits for the device
 

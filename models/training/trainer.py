@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+
 from autosparse.models.errors import not_allowed
 from autosparse.storage.image_sources.source import Split
 

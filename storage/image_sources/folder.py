@@ -5,6 +5,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
+
 from autosparse.models.errors import DataError
 from autosparse.storage.image_sources.source import SPLIT_NAMES, Split, decode, local_folder
 

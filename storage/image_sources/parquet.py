@@ -11,6 +11,7 @@ from itertools import chain, islice
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from autosparse.models.errors import DataError
 from autosparse.storage.addresses import LOCAL, S3, address_kind
 from autosparse.storage.image_sources.source import SPLIT_NAMES, Split, decode

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
+
 from autosparse.models.errors import DataError
 from autosparse.storage.addresses import LOCAL, address_kind
-from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")

@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
+
 from autosparse.models.errors import DataError
 from autosparse.storage.image_sources.source import Split, local_folder
-from filelock import FileLock
 
 
 class Layout(NamedTuple):

@@ -1,5 +1,7 @@
 """Methods beside their targets before anything starts: what a method cannot do is said in one line, not after hours of other arms."""
 
+from torch import nn
+
 from autosparse.models.arms.plan import densities_of, methods_of
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.contract import Parts, Setup
@@ -8,7 +10,6 @@ from autosparse.models.methods.registry import METHODS, parse
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
-from torch import nn
 
 IMAGE, CLASSES, IMAGES = (3, 32, 32), 10, 50_000  # of a data set that nobody has opened yet
 

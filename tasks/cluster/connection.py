@@ -20,6 +20,9 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from autosparse.models import errors
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import JobSpec
@@ -29,8 +32,6 @@ from autosparse.tasks.cluster.lifeline import Lifeline
 from autosparse.tasks.cluster.orphans import await_end, descendants
 from autosparse.tasks.cluster.process_group import NodeTorchConfig
 from autosparse.tasks.settings import Settings
-from ray.train.torch import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 Event = dict[str, Any]
 Loop = Callable[[dict[str, Any]], dict[str, Any]]

@@ -9,6 +9,9 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.train import UserCallback
+
 from autosparse.models import errors
 from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import JobSpec
@@ -16,8 +19,6 @@ from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
-from ray.train import UserCallback
 
 START_FAILURES = 5
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 
 import psutil
+
 from autosparse.tasks.cluster.folder import remove_dead
 from autosparse.tasks.settings import Settings
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autosparse.tasks.settings import Settings
 from filelock import FileLock, Timeout
+
+from autosparse.tasks.settings import Settings
 
 POLL_SECONDS = 0.5
 

@@ -1,8 +1,9 @@
 """A progress bar in the Prefect UI."""
 
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
 from autosparse.tasks.engine.run import log
 from autosparse.tasks.engine.step import artifact_key
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 
 class ProgressArtifact:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prefect.context import get_run_context
+from prefect.logging import get_run_logger
+
 from autosparse.models.errors import DataError
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import from_plain, to_plain
@@ -20,8 +23,6 @@ from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker, check_reachable
-from prefect.context import get_run_context
-from prefect.logging import get_run_logger
 
 
 class Run:

@@ -5,6 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
 from autosparse.models.errors import AutosparseError, DivergedError, ServiceError
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage import paths, reports
@@ -14,11 +20,6 @@ from autosparse.tasks.cluster.connection import Event, Loop
 from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log
-from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
-from prefect.tasks import exponential_backoff
 
 Report = dict[str, Any]
 Work = Callable[["Step"], Report]

@@ -13,13 +13,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.plots import COLORS, density_ticks, series_styles
 from autosparse.tasks.report.survival_map import GROWTH_EDGES, WEIGHT_EDGES, SurvivalMap
 from autosparse.tasks.results.rows import Row, curves
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 INK, SOFT = "#010203", "#040506"  # nobody draws with these two: they become the page's text and line colours
 STYLE: Any = {

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
 from autosparse.models.specs.run_specs import SCORER
 from autosparse.storage.store import Store
 from autosparse.tasks.report import methods as report_methods
@@ -15,8 +18,6 @@ from autosparse.tasks.results.ledger import Ledger, ledger
 from autosparse.tasks.results.paired import Paired
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 SECTIONS = (
     ("accuracy", "Accuracy"),

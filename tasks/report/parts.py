@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from autosparse.models.arms.controls import SIGN
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks.mask import overlap

@@ -5,12 +5,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from autosparse.models.arms.controls import CONTROLS
-from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
-from autosparse.tasks.results.rows import curves
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
+from autosparse.tasks.results.rows import curves
 
 # Okabe and Ito's palette; the two ends of the scale and the scorer keep their own marks everywhere
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#5C5C8A")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from autosparse.storage.feature_table import FeatureDataset
 
 BINS = 36

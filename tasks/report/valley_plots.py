@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from autosparse.tasks.report.plots import COLORS, figure_bytes
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from autosparse.tasks.report.plots import COLORS, figure_bytes
 
 Record = dict[str, Any]
 HIGHEST = 1e4  # times the lowest loss: above, the colours of a plane would show nothing but its edge

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.models.arms.controls import CONTROLS, arm_name
 from scipy import stats
+
+from autosparse.models.arms.controls import CONTROLS, arm_name
 
 CONFIDENCE = 0.95
 Place = tuple[str, str, float]

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from filelock import FileLock
+
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services.commands import LOOPBACK, Launch
 from autosparse.tasks.settings import EMBEDDED_PREFECT, Settings
-from filelock import FileLock
 
 
 @contextmanager

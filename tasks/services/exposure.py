@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+
 from autosparse.models.errors import not_allowed
 
 AUTH_STRING = "PREFECT_SERVER_API_AUTH_STRING"

@@ -7,9 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from autosparse.models.errors import ServiceError
-from autosparse.tasks.services.commands import POOL, program
-from autosparse.tasks.services.processes import last_line
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
@@ -18,6 +15,10 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
+
+from autosparse.models.errors import ServiceError
+from autosparse.tasks.services.commands import POOL, program
+from autosparse.tasks.services.processes import last_line
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY_SECONDS = 120

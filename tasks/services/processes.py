@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 from autosparse.models.errors import ServiceError, without_password
 from autosparse.tasks.services.commands import Launch
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from autosparse.models.errors import ServiceError, without_password
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
@@ -22,7 +24,6 @@ from autosparse.tasks.services.commands import LOOPBACK, MLFLOW, PORTS, PREFECT,
 from autosparse.tasks.services.exposure import check_exposure, let_clients_in, write_users
 from autosparse.tasks.services.processes import ServiceProcess
 from autosparse.tasks.settings import ENVIRONMENT, STALE_RAY, Settings
-from filelock import FileLock, Timeout
 
 NAMES = (PREFECT, MLFLOW, RAY, WORKER)
 VARIABLES = {PREFECT: "PREFECT_API_URL", MLFLOW: "MLFLOW_TRACKING_URI", RAY: "AUTOSPARSE_RAY_ADDRESS"}

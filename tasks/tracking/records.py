@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from autosparse.storage import paths
-from autosparse.storage.store import Store
-from autosparse.tasks.tracking.spool import Record, RefusedError
 from mlflow import pytorch as mlflow_pytorch
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
@@ -21,6 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
+
+from autosparse.storage import paths
+from autosparse.storage.store import Store
+from autosparse.tasks.tracking.spool import Record, RefusedError
 
 REGISTERED_MODEL = "autosparse-scorer"
 CHAMPION = "champion"

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from torch import Tensor, nn
+
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
 from autosparse.storage.store import Store
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.records import REGISTERED_MODEL, Receiver, is_final
 from autosparse.tasks.tracking.spool import RefusedError, Spool
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-from torch import Tensor, nn
 
 EXPERIMENT = "autosparse"
 HEALTH_SECONDS = 15

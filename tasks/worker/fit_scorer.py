@@ -10,6 +10,8 @@ from typing import Any
 import ray.train
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURES_VERSION
@@ -23,7 +25,6 @@ from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from autosparse.tasks.worker.watchdog import watched
-from torch import Tensor, nn
 
 
 @body

@@ -6,6 +6,8 @@ the order of the data is a function of seed and epoch, so it is rewound as well.
 
 from typing import Any
 
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import CollapseError
@@ -21,7 +23,6 @@ from autosparse.storage.mask_files import dump_mask
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
-from torch import nn
 
 
 @body

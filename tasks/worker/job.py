@@ -10,6 +10,8 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.train.torch import get_device
+
 from autosparse.models import errors
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import DataSpec, JobSpec
@@ -19,7 +21,6 @@ from autosparse.storage.image_datasets import ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks.settings import load as load_settings
-from ray.train.torch import get_device
 
 Body = Callable[["Job"], dict[str, Any]]
 

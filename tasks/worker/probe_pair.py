@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import DataError
 from autosparse.models.probes.diffusion import noise_scale
@@ -15,7 +17,6 @@ from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
-from torch import Tensor, nn
 
 
 @body

@@ -9,6 +9,8 @@ import time
 from typing import Any
 
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
 from autosparse.models.masks import gates
@@ -26,7 +28,6 @@ from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
-from torch import nn
 
 
 @body

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
 from autosparse.models.criteria.registry import CRITERIA, Criterion
@@ -21,7 +23,6 @@ from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.scorer_files import features_seen, load_scorer
 from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import initial_network
-from torch import nn
 
 Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 

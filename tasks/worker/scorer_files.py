@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from torch import nn
+
 from autosparse.models.errors import DataError
 from autosparse.models.scorers.drift import Seen
 from autosparse.models.scorers.registry import restored_scorer, scorer_config
 from autosparse.storage.scorer_files import parse_scorer_files, read_scorer_files, write_scorer_files
 from autosparse.storage.store import Store
-from torch import nn
 
 
 def save_scorer(store: Store, folder: str, scorer: nn.Module, card: dict[str, Any]) -> None:

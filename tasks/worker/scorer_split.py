@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from autosparse.models import seeding
 from autosparse.models.errors import DataError
 from autosparse.models.features import LayerFacts, feature_matrix_rows
@@ -18,7 +20,6 @@ from autosparse.models.scorers.labels import GROWTH_LEVELS, label_target
 from autosparse.models.specs.run_specs import ScorerSpec
 from autosparse.storage.feature_table import FeatureDataset
 from autosparse.tasks.worker.job import Job
-from torch import Tensor
 
 BLOCK_ROWS = 2_000_000  # rows shuffled together, whatever the data set's size
 EVALUATION_ROWS = 10_000_000  # of each held-out group; more are thinned out evenly

@@ -4,6 +4,8 @@ from copy import deepcopy
 from functools import partial
 
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.gradients import ScoringBatches
 from autosparse.models.masks.mask import Mask
@@ -15,7 +17,6 @@ from autosparse.models.training.trainer import Trainer
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.train_network import with_statistics
-from torch import nn
 
 
 def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:

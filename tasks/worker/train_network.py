@@ -15,6 +15,8 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+
 from autosparse.models.errors import AutosparseError, DataError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
@@ -39,7 +41,6 @@ from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.watchdog import watched
-from torch import Tensor, nn
 
 
 def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:

@@ -6,9 +6,10 @@ from typing import get_args
 
 import pytest
 import yaml
+from prefect.flows import load_flow_from_entrypoint
+
 from autosparse.flows.autosparse_pipeline import RecipeName, autosparse
 from autosparse.flows.recipes import RECIPES
-from prefect.flows import load_flow_from_entrypoint
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
+
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.services.commands import program
 from autosparse.tasks.services.processes import ServiceProcess, is_running, processes
-from filelock import FileLock
-
 from tests.faults.runs import RECIPE, with_faults
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import AutosparseError
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -31,7 +32,6 @@ from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.engine.run import job_config
 from autosparse.tasks.prune_round import round_config
 from autosparse.tasks.worker.irp_round import run_round
-
 from tests.faults.runs import INJECT
 from tests.pipeline.command_line import ROOT, environment, without_seconds
 

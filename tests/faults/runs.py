@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from mlflow.tracking import MlflowClient
+
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.results.run_view import view_run
-from mlflow.tracking import MlflowClient
-
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, without_seconds
 
 INJECT = str(Path(__file__).parent / "inject")

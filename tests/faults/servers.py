@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services.commands import Launch
-
 from tests.pipeline.command_line import environment
 
 # Each process that tests has ten ports of its own: a server that is away for a while must not find its port taken by one of the other half.

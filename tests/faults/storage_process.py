@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from autosparse.models.errors import AutosparseError
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest
 from autosparse.storage.feature_table import Part, commit_dataset, publish, write_shard

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.specs.fields import override, to_plain
 from autosparse.storage.open_store import open_store
@@ -27,7 +28,6 @@ from autosparse.tasks.results.run_view import view_run
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services import up_down as services
 from autosparse.tasks.services.up_down import ServicesState
-
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed
 from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults

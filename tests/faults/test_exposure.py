@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from autosparse.models.errors import SpecError
 from autosparse.tasks import settings
 from autosparse.tasks.services import processes as service_processes
@@ -22,7 +23,6 @@ from autosparse.tasks.services import up_down as services
 from autosparse.tasks.services.exposure import check_exposure
 from autosparse.tasks.services.up_down import ServicesState
 from autosparse.tasks.settings import ENVIRONMENT
-
 from tests.faults.matrix import fault
 from tests.faults.runs import holding, read_until, running
 from tests.pipeline.command_line import ROOT, cli

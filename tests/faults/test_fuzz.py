@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autosparse.models.errors import AutosparseError
 from hypothesis import HealthCheck, Phase, given, settings
 
+from autosparse.models.errors import AutosparseError
 from tests.faults.fuzz.doors import DOORS
 from tests.faults.matrix import fault
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import ConflictError
 from autosparse.models.specs.fields import fingerprint, override, to_plain
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.checks.preflight import check_same_versions, versions
-
 from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, processes_of, result, run
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prefect.exceptions import ParameterTypeError
+
 from autosparse.flows.autosparse_pipeline import autosparse
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import AutosparseError, SpecError
@@ -20,10 +24,6 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths, arm_key, check_name
 from autosparse.tasks.checks.preflight import check_labels
 from autosparse.tasks.worker.scorer_files import save_scorer
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from prefect.exceptions import ParameterTypeError
-
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import cli
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import psutil
 import pytest
+from ray.cluster_utils import Cluster as Nodes
+
 from autosparse.tasks.services.commands import PORTS
 from autosparse.tasks.services.processes import free_port
 from autosparse.tasks.settings import ONE_MACHINE_RAY
-from ray.cluster_utils import Cluster as Nodes
-
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
 from tests.pipeline.command_line import wait_for

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from autosparse.models.errors import ServiceError
 from autosparse.storage import s3_retries, s3_store
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
-
 from tests.faults.fault_proxy import FaultProxy, fault_proxy
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, holding, mlflow_states, processes_of, result, run

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from autosparse.models.errors import AutosparseError, SpecError, not_allowed, without_password
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -29,7 +30,6 @@ from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
-
 from tests.faults.fuzz.doors import DATASET, IMAGES
 from tests.faults.matrix import fault
 from tests.faults.payload import Trap, trapped

@@ -9,8 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from autosparse.storage.paths import RunPaths
-from autosparse.tasks.services import prefect_setup
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
@@ -19,6 +17,8 @@ from prefect.events.clients import PrefectEventsClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Running
 
+from autosparse.storage.paths import RunPaths
+from autosparse.tasks.services import prefect_setup
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, SMALL, mlflow_states, processes_of, read_until, result, running, versions
 from tests.faults.servers import flow_runs, mlflow_server, prefect_server

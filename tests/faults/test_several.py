@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from autosparse.storage.open_store import open_store
-from autosparse.tasks.results.run_view import last_runs, view_run
 from mlflow.tracking import MlflowClient
 
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.results.run_view import last_runs, view_run
 from tests.faults.matrix import fault
 from tests.faults.runs import mlflow_states, read_until, running, versions
 from tests.faults.servers import prefect_server

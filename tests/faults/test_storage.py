@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import DataError
 from autosparse.models.specs.fields import override
@@ -17,7 +18,6 @@ from autosparse.storage.feature_table import commit_dataset, open_dataset
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.checks import disk_room
-
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
 from tests.faults.storage_process import shard

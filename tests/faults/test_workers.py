@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from autosparse.models.errors import CollapseError, DivergedError, MemoryLimitError
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage import paths
@@ -13,7 +14,6 @@ from autosparse.storage.checkpoints import load_training_state
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.cluster.connection import Cluster
-
 from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, Round, driver, fresh, printed, ray_of_ones_own
 from tests.faults.matrix import fault
 from tests.faults.runs import processes_of

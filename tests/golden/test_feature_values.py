@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION, feature_matrix_rows, layer_facts
 from torch import tensor
+
+from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION, feature_matrix_rows, layer_facts
 
 WEIGHTS = {"stem": tensor([0.5, -0.25, 0.125, -0.75, 0.0, 1.0]).view(2, 1, 1, 3), "head": tensor([[0.25, -0.5, 0.75, 1.5]])}
 GRADIENTS = {"stem": tensor([0.01, 0.02, -0.005, 0.0, 0.03, -0.04]).view(2, 1, 1, 3), "head": tensor([[0.0, 0.125, -0.5, 0.25]])}

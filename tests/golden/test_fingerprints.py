@@ -1,6 +1,7 @@
 """None of these names may change: results are stored under them."""
 
 import pytest
+
 from autosparse.flows.recipes import recipe
 from autosparse.models.specs.fields import fingerprint, override
 from autosparse.models.specs.run_specs import NetworkSpec

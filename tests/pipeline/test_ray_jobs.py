@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import CapacityError, DivergedError
 from autosparse.models.masks import mask as masks

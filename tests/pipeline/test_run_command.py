@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from autosparse.storage.mask_files import load_mask
-from autosparse.tasks.results.run_view import ARM_FIELDS
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
+from autosparse.storage.mask_files import load_mask
+from autosparse.tasks.results.run_view import ARM_FIELDS
 from tests.pipeline.command_line import CHANGES, METHOD, cli
 
 pytestmark = pytest.mark.services

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import ServiceError
 from autosparse.models.specs.fields import override, to_plain
@@ -22,8 +24,6 @@ from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services import up_down as services
 from autosparse.tasks.services.up_down import ServicesState
 from autosparse.tasks.settings import Settings
-from mlflow.tracking import MlflowClient
-
 from tests.pipeline.command_line import wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]

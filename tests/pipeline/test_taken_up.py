@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from autosparse.storage.dataset_manifest import MANIFEST
 
+from autosparse.storage.dataset_manifest import MANIFEST
 from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environment, wait_for, without_seconds
 
 pytestmark = pytest.mark.services

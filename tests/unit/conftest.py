@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, to_plain

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import erk_densities, erk_topk, global_topk, keep_count, uniform_plus_topk, uniform_topk

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from autosparse.flows.recipes import smoke
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from autosparse.flows.recipes import smoke
 from autosparse.flows.rerun import rerun_command
 from autosparse.models.arms.names import ArmName, find_pairs, planned, spec_pairs

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from autosparse.models.errors import DataError
-from autosparse.storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from autosparse.models.errors import DataError
+from autosparse.storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
 
 
 def same(left: Tensor, right: Tensor) -> bool:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims, claims_table

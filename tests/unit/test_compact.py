@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.channel_groups import ChannelGroup, Site, channel_groups
 from autosparse.models.methods.compact import purge
 from autosparse.models.methods.registry import METHODS, parse
-from torch import Tensor, nn
-
 from tests.gated_networks import CLASSES, network, outputs, setup_for
 
 CASES = [

@@ -1,6 +1,7 @@
 """What people see of the progress of a run."""
 
 import pytest
+
 from autosparse.flows.console import RunProgress, expected, line, shown
 from autosparse.flows.recipes import demo, small_cifar
 from autosparse.models.specs.fields import override

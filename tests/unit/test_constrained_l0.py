@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.methods import hard_concrete
 from autosparse.models.methods.constrained_l0 import METHOD, ConstrainedL0, lowest_logit
@@ -17,8 +19,6 @@ from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
 from autosparse.models.seeding import generator
 from autosparse.models.training.loop import fit
 from autosparse.storage.checkpoints import load_training_state, save_training_state
-from torch import Tensor, nn
-
 from tests.gated_networks import network, setup_for, trainer
 
 INFO = StepInfo(step=0, total=1, steps_per_epoch=1, lr=0.1, loss=0.0)

@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 import torch
+from torch import Tensor
+
 from autosparse.models.arms.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks
@@ -12,7 +14,6 @@ from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.build import build_network
 from autosparse.models.seeding import generator
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
 

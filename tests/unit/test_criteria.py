@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.criteria.synaptic_flow import flow
@@ -18,9 +22,6 @@ from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.linearised import linearised
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.specs.run_specs import LOOKING_AHEAD
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 ALL = sorted(set(CRITERIA) - set(LOOKING_AHEAD))
 

@@ -4,6 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.criteria.iterative import iterated, ranks_of_death
 from autosparse.models.criteria.magnitude import magnitude
@@ -14,9 +18,6 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk, keep_count
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.scorers.criterion import as_criterion
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 Batch = tuple[Tensor, Tensor]
 

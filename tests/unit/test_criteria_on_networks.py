@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks
@@ -13,7 +15,6 @@ from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.mask import Scores, prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import LOOKING_AHEAD, NetworkSpec
-from torch import Tensor, nn
 
 NETWORKS = {
     "lenet300-100": (NetworkSpec(name="lenet300-100"), (1, 8, 8)),

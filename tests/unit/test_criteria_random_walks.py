@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.random_walks import odds_of, phew, walk
 from autosparse.models.criteria.walk_routes import route_of
@@ -13,7 +15,6 @@ from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Scores, prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import Tensor, nn
 
 
 def with_weights(network: nn.Module, *weights: list) -> nn.Module:

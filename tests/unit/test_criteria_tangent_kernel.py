@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.criteria.tangent_kernel import response_slopes
 from autosparse.models.errors import SpecError
 from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.mask import Scores, full, prunable
-from torch import Tensor, nn
 
 
 def smooth_network() -> nn.Sequential:

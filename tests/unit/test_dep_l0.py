@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.methods import hard_concrete
 from autosparse.models.methods.channel_groups import channel_groups
@@ -15,8 +17,6 @@ from autosparse.models.methods.gate_bank import FreeLogits, GateBank, HardConcre
 from autosparse.models.methods.registry import parse
 from autosparse.models.training.loop import fit
 from autosparse.storage.checkpoints import load_training_state, save_training_state
-from torch import nn
-
 from tests.gated_networks import network, trainer
 
 CPU = torch.device("cpu")

@@ -17,9 +17,10 @@ from typing import Any
 import prefect.settings
 import pytest
 import yaml
-from autosparse.tasks import settings
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
+
+from autosparse.tasks import settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.flows.prune_command import prune_network
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError
@@ -27,7 +29,6 @@ from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.score_target import Scoring, _method
 from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
 from autosparse.tasks.worker.scorer_split import Split
-from torch import Tensor, nn
 
 SHAPE = (1, 8, 8)
 SEEDS = range(10, 22)

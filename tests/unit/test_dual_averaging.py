@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.methods.dual_averaging import DualAveraging, Family, GroupThreshold, densities, over_network, soft_threshold
-from torch import Tensor, nn
 
 
 def stream(seed: int) -> torch.Generator:

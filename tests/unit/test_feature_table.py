@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from autosparse.models.errors import ConflictError, DataError, SpecError
 from autosparse.storage import feature_shards
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest, StoredPart

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import tensor
+
 from autosparse.models.errors import DataError, DivergedError, SpecError
 from autosparse.models.features import FEATURE_NAMES, LOG_FLOOR, LayerFacts, feature_matrix, feature_matrix_rows, layer_facts
 from autosparse.models.seeding import generator
-from torch import tensor
 
 WEIGHT = tensor([[3.0, 1.0], [-1.0, -3.0]])  # mean 0, mean square 5
 GRADIENT = tensor([[2.0, -2.0], [-2.0, 2.0]])  # root mean square 2

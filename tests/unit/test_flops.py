@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from autosparse.models.networks.flops import forward_macs, training_macs
 from torch import nn
+
+from autosparse.models.networks.flops import forward_macs, training_macs
 
 
 def small() -> nn.Sequential:

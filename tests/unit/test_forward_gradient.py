@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
@@ -34,8 +37,6 @@ from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.checkpoints import load_training_state, save_training_state
-from torch import Tensor, nn
-from torch.nn import functional
 
 SPEC = TrainSpec(epochs=12, batch_size=20, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="cosine")
 DRAWS = 2000

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
@@ -19,7 +21,6 @@ from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import EpochReport, fit
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
-from torch import Tensor, nn
 
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0, schedule="cosine")
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,))

@@ -4,6 +4,8 @@ from itertools import pairwise, product
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
@@ -11,7 +13,6 @@ from autosparse.models.masks.gates import effective, effective_density, facts
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import nn
 
 T, F = True, False
 

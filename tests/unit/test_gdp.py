@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from autosparse.models.errors import SpecError
 from autosparse.models.methods.gate_bank import FreeLogits
 from autosparse.models.methods.gdp import Polarized, shrink_
@@ -12,7 +13,6 @@ from autosparse.models.methods.registry import parse
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.training.loop import fit
 from autosparse.storage.checkpoints import load_training_state, save_training_state
-
 from tests.gated_networks import SHAPE, network, trainer
 
 

@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.gradients import mean_gradients, mean_hessian_products
 from autosparse.models.masks.mask import prunable
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.contract import Setup
@@ -16,7 +18,6 @@ from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import EpochReport, fit
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
-from torch import nn
 
 # momentum and weight decay are those of a spec for SGD: the method leaves them alone
 SPEC = TrainSpec(epochs=3, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from autosparse.models.methods import hard_concrete
 from autosparse.models.methods.hard_concrete import logit_at, median, noise, open_probability, sample
 

@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
@@ -27,8 +30,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, Tr
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import evaluate, fit
 from autosparse.models.training.trainer import Trainer
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 def convolution(channels: int = 32, out: int = 8, kernel: int = 3, dtype: torch.dtype = torch.float64, **keywords: Any) -> nn.Conv2d:

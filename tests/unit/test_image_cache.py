@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from autosparse.storage.image_cache import cached
 from autosparse.storage.image_sources.source import Split
 

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
 from autosparse.models.errors import DataError, SpecError
 from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
-from PIL import Image
 
 RED, DARK = [[[250, 0, 0], [0, 0, 0]]], [[[9, 9, 9], [1, 2, 3]]]  # 1 row of 2 pixels
 GREY = [[7, 8], [9, 10]]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from autosparse.models.errors import SpecError
 from autosparse.models.seeding import generator
 from autosparse.models.training.images import KINDS, Augmentation, channel_statistics, draw, normalise, to_device, to_images

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import tensor
+
 from autosparse.models.errors import DataError
 from autosparse.models.scorers.labels import GROWTH_LEVELS, growth_levels, label_target, mask_after, rounds_survived
-from torch import tensor
 
 FIRST = {"a": tensor([[True, True], [True, False]]), "b": tensor([True, True])}
 SECOND = {"a": tensor([[True, False], [True, False]]), "b": tensor([False, True])}

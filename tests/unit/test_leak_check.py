@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import LeakError
 from autosparse.models.features import layer_facts

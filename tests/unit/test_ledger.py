@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.storage.paths import RunPaths, report
 from autosparse.tasks.results.ledger import Ledger, MethodCost, ledger, macs_cost, target_macs

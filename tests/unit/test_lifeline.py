@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from autosparse.models.errors import JobError
 from autosparse.tasks.cluster.lifeline import Lifeline
 

@@ -5,6 +5,8 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.flows.recipes import demo, smoke
 from autosparse.models import seeding
 from autosparse.models.criteria.growth import growth_under
@@ -18,7 +20,6 @@ from autosparse.models.training.images import ImageSet
 from autosparse.models.training.lookahead import look_ahead
 from autosparse.models.training.loop import batches
 from autosparse.models.training.trainer import Trainer
-from torch import nn
 
 TRAIN = TrainSpec(epochs=1, batch_size=4, lr=0.3, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
 DATA = DataSpec(name="digits", mean=(0.0,), std=(1.0,))

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import ray.train
 import torch
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train import ControllerError, WorkerGroupError
+
 from autosparse.models.errors import DivergedError, JobError, MemoryLimitError
 from autosparse.storage.checkpoints import save_training_state
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.cluster import jobs as ray_jobs
 from autosparse.tasks.cluster.jobs import Losses, Restarts
 from autosparse.tasks.worker import train_network
-from ray.exceptions import ActorDiedError, OutOfMemoryError
-from ray.train import ControllerError, WorkerGroupError
 
 CLUSTER: Any = SimpleNamespace(logs="/logs", keep_logs=False)
 

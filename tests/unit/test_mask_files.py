@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from autosparse.models.errors import DataError
 from autosparse.storage.checkpoints import dump_tensors, load_tensors
 from autosparse.storage.mask_files import dump_mask, load_mask

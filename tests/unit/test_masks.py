@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
-from torch import nn
 
 T, F = True, False
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
+from pydantic import TypeAdapter, ValidationError
+
 from autosparse.flows.console import expected
 from autosparse.flows.recipes import smoke
 from autosparse.models.arms.plan import densities_of, methods_of
@@ -17,8 +20,6 @@ from autosparse.storage.store import check_key
 from autosparse.tasks.checks.preflight import check_spec
 from autosparse.tasks.results.rows import metric_name
 from autosparse.tasks.retrain_arm import Arm
-from mlflow.utils.validation import _validate_metric_name
-from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.methods import outcome
 from autosparse.models.methods.contract import Parts, Settings, Setup
@@ -18,7 +20,6 @@ from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import EpochReport, fit
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
-from torch import nn
 
 SHAPE, CLASSES, BATCH, STEPS = (3, 8, 8), 4, 8, 2
 TRAIN = TrainSpec(epochs=2, batch_size=BATCH, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)

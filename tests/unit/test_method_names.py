@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
+
 from autosparse.models.errors import SpecError
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings

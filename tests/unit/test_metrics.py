@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
+from torch import tensor
+
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.scorers.metrics import evaluate_scorer, spearman, topk_overlap
 from autosparse.models.seeding import generator
-from scipy.stats import spearmanr
-from torch import tensor
 
 
 def test_spearman_of_orders_on_paper():

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.networks.build import build_network
@@ -13,7 +15,6 @@ from autosparse.models.networks.registry import find_builder
 from autosparse.models.networks.torchvision_guard import import_torchvision
 from autosparse.models.networks.torchvision_zoo import take_channels
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import Tensor, nn
 
 
 def build(spec: NetworkSpec | str, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> nn.Module:

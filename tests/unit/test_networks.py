@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.masks.mask import prunable
 from autosparse.models.networks.build import build_network
@@ -9,7 +11,6 @@ from autosparse.models.networks.registry import NETWORKS
 from autosparse.models.networks.residual import BasicBlock, Bottleneck
 from autosparse.models.networks.wide_resnet import PreactivationBlock
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import Tensor, nn
 
 CONVOLUTIONAL = sorted(set(NETWORKS) - {"lenet300-100", "row-lstm", "local-mixer"})
 STRIDED = [name for name in CONVOLUTIONAL if not name.startswith("vgg")]

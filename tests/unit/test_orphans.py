@@ -4,8 +4,8 @@ import subprocess
 
 import psutil
 import pytest
-from autosparse.tasks.cluster import orphans
 
+from autosparse.tasks.cluster import orphans
 from tests.pipeline.command_line import wait_for
 
 

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
 from autosparse.models.methods.contract import Parts
 from autosparse.models.methods.outcome import bake, densities, finite, inference_macs, nonzero, own_tensors, replaced, step_macs
 from autosparse.models.networks.flops import forward_macs
-from torch import nn
-from torch.nn.utils import parametrize
 
 SHAPE = (1, 4, 4)
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from autosparse.tasks.results.paired import Paired, control_rows, control_table, paired
 
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.flows.recipes import small_cifar_scorer
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.criteria.magnitude import magnitude
@@ -22,7 +24,6 @@ from autosparse.models.scorers.criterion import as_criterion, looking_ahead
 from autosparse.models.scorers.mlp import MlpScorer
 from autosparse.models.scorers.registry import scorer_config, scorer_from_config
 from autosparse.models.seeding import generator, scoped
-from torch import nn
 
 HEAD = Paths(contrast=0.5, contrast_ahead=1.0, blend=0.25)
 BATCHES = [(torch.randn(8, 3, 8, 8, generator=generator(0, "images")), torch.arange(8) % 4)]

@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.probes.batchnorm import reestimate_, reestimated
-from torch import Tensor, nn
 
 LABELS = torch.zeros(0)
 

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.probes.curve import CurveSettings, along, bezier, curve, even, midpoint, summary, train_bend
 from autosparse.models.probes.surface import Surface
 from autosparse.models.probes.vectors import flatten
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 EAST, WEST = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([-1.0, 0.0], dtype=torch.float64)
 BEST = torch.tensor([0.0, 4.5**0.5], dtype=torch.float64)

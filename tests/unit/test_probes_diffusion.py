@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.probes.diffusion import (
@@ -19,8 +22,6 @@ from autosparse.models.probes.diffusion import (
     white_noise_escape_time,
 )
 from autosparse.models.probes.hessian import HessianOperator, lanczos
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 LR, SIZES = 0.05, (0.30, 0.45, 0.60, 0.75)
 

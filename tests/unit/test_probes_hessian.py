@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.probes.hessian import HessianOperator, HessianSettings, default_iterations, hessian, lanczos, share
 from autosparse.models.probes.vectors import flatten, unflatten
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 
 def half_square(outputs: Tensor, labels: Tensor) -> Tensor:

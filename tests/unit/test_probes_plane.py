@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.probes.curve import CurveSettings, train_bend
 from autosparse.models.probes.plane import PlaneSettings, grid_lines, plane, plane_through, survey
 from autosparse.models.probes.surface import Surface
 from autosparse.models.probes.vectors import flatten
-from torch import Tensor, nn
 
 # a 3-4-5 triangle that is turned in space and away from the origin
 CORNERS = (torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 4.0, 1.0]), torch.tensor([1.0, 2.0, 5.0]))

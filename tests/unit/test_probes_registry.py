@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.networks.build import build_network
@@ -18,7 +20,6 @@ from autosparse.models.probes.plane import PlaneSettings
 from autosparse.models.probes.registry import PROBES, run_probe
 from autosparse.models.probes.vectors import NormSettings
 from autosparse.models.specs.run_specs import NetworkSpec, Spec
-from torch import Tensor, nn
 
 NETWORKS = {
     "lenet300-100": (NetworkSpec(name="lenet300-100"), (1, 8, 8)),

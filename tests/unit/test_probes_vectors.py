@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.probes.vectors import check_same_shapes, displacement, flatten, norm_ratio, unflatten
-from torch import nn
 
 
 def small() -> nn.Sequential:

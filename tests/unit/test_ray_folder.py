@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from autosparse.tasks.cluster import folder as ray_folder
 from autosparse.tasks.cluster.folder import RayFolder, remove_dead
 

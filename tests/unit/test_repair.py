@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
@@ -13,7 +15,6 @@ from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.repair import repair
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import NetworkSpec
-from torch import nn
 
 T, F = True, False
 

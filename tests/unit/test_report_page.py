@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from autosparse.flows.report_command import write_report
 from autosparse.models.errors import DataError
 from autosparse.storage.feature_table import open_dataset

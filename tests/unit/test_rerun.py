@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+
 from autosparse.flows.cli import parse_changes
 from autosparse.flows.recipes import RECIPES, recipe
 from autosparse.flows.rerun import changed, rerun_command

@@ -1,13 +1,14 @@
 """Means, spread and n on paper, and how they are shown."""
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
+
 from autosparse.flows.recipes import demo
 from autosparse.models.errors import DataError
 from autosparse.models.specs.fields import override
 from autosparse.models.specs.protocol import Protocol
 from autosparse.tasks.report.plots import accuracy_density_plot, layer_density_plot
 from autosparse.tasks.results.rows import cell, curves, landed, markdown_table, metric_name, summarize, targeted
-from mlflow.utils.validation import _validate_metric_name
 
 
 def arm(method: str, density: float | None, seed: int, accuracy: float | None) -> dict:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import ray.train
 import torch
+from torch import nn
+
 from autosparse.flows.recipes import smoke
 from autosparse.flows.target_fanout import _facts
 from autosparse.models.masks import mask as masks
@@ -21,7 +23,6 @@ from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.worker.retrain_arm import retrain_arm
-from torch import nn
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
 

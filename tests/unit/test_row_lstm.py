@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks
@@ -14,7 +16,6 @@ from autosparse.models.specs.run_specs import LOOKING_AHEAD, DataSpec, JobSpec, 
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from torch import nn
 
 
 def build(width: int = 5, shape: tuple[int, int, int] = (2, 6, 3), classes: int = 4) -> RowLSTM:

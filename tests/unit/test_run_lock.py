@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
+
 from autosparse.tasks import settings
 from autosparse.tasks.engine.lock import sole
-from filelock import Timeout
 
 HOLD = """
 import time

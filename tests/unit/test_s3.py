@@ -14,12 +14,12 @@ from threading import Thread
 
 import numpy as np
 import pytest
+
 from autosparse.models.errors import ConflictError, DataError, ServiceError
 from autosparse.storage import s3_retries, s3_store
 from autosparse.storage.feature_table import Part, commit_dataset, open_dataset, write_shard
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
-
 from tests.s3_server import BUCKET, KEY, SECRET, s3_server
 
 pytestmark = pytest.mark.s3

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+
 from autosparse.models.schedules import density_after, density_before
 
 

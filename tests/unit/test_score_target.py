@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from autosparse.flows.recipes import demo
 from autosparse.flows.target_fanout import _masked
 from autosparse.models.arms.controls import CONTROLS

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from autosparse.models.features import FEATURE_NAMES, feature_matrix, layer_facts
 from autosparse.models.gradients import mean_gradients
 from autosparse.models.masks.mask import prunable
@@ -11,7 +13,6 @@ from autosparse.models.scorers.criterion import as_criterion, score_weights
 from autosparse.models.scorers.mlp import MlpScorer
 from autosparse.models.scorers.resnet_lift import ResNetScorer
 from autosparse.models.seeding import generator, scoped
-from torch import Tensor, nn
 
 
 class Magnitude(nn.Module):

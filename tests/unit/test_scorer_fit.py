@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn, tensor
+
 from autosparse.models.errors import DataError, DivergedError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.scorers.binned_table import BinnedTable
 from autosparse.models.scorers.fit import fit_scorer, minibatches
 from autosparse.models.scorers.mlp import MlpScorer
 from autosparse.models.seeding import generator
-from torch import Tensor, nn, tensor
 
 WIDTH = len(FEATURE_NAMES)
 

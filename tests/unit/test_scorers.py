@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn, tensor
+
 from autosparse.models.errors import DataError, SpecError
 from autosparse.models.features import FEATURE_NAMES, FEATURES_VERSION
 from autosparse.models.scorers.binned_table import BinnedTable
@@ -15,8 +18,6 @@ from autosparse.models.scorers.mlp import SPREADS, MlpScorer
 from autosparse.models.scorers.registry import SCORERS, build_scorer, scorer_config, scorer_from_config
 from autosparse.models.scorers.resnet_lift import ResNetScorer
 from autosparse.models.seeding import generator
-from safetensors.torch import load, save
-from torch import Tensor, nn, tensor
 
 WIDTH = len(FEATURE_NAMES)
 SMALL = {

@@ -1,6 +1,7 @@
 """Which images a network is scored on."""
 
 import torch
+
 from autosparse.models.specs.run_specs import ScoringSpec
 from autosparse.models.training.scoring_rows import scoring_rows
 

@@ -5,6 +5,9 @@ from math import sqrt
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.contract import Parts, Setup
@@ -16,8 +19,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, Tr
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from torch import nn
-from torch.nn import functional
 
 SPEC = TrainSpec(epochs=30, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="constant")
 SHAPE = (3, 8, 8)

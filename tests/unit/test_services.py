@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from autosparse.models.errors import ServiceError, SpecError
 from autosparse.tasks import settings
 from autosparse.tasks.services import commands as service_commands

@@ -4,12 +4,13 @@ import dataclasses
 import json
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+
 from autosparse.flows.recipes import RECIPES, demo, recipe, small_cifar, smoke
 from autosparse.models.errors import SpecError
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
 from autosparse.models.specs.run_specs import JobSpec, NetworkSpec
-from pydantic import TypeAdapter, ValidationError
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from autosparse.tasks.tracking import spool
 from autosparse.tasks.tracking.spool import Record, RefusedError, Spool
 

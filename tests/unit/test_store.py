@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
+
 from autosparse.models.errors import ConflictError, DataError, SpecError
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store, dump_json
-from pyarrow import fs
 
 
 @pytest.fixture

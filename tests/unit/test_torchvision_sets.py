@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+
 from autosparse.models.errors import DataError
 from autosparse.models.networks.torchvision_guard import import_torchvision
 from autosparse.storage.image_datasets import ImageArrays, load_images

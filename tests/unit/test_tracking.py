@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from autosparse.models.errors import DataError, ServiceError, TrackingError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.scorers.registry import build_scorer

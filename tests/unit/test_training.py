@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
@@ -15,7 +17,6 @@ from autosparse.models.training.images import ImageSet, draw, normalise
 from autosparse.models.training.loop import EpochReport, batches, evaluate, fit
 from autosparse.models.training.trainer import Rank, Trainer
 from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
-from torch import nn
 
 SPEC = TrainSpec(epochs=3, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", pad=1)

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
 from autosparse.models.errors import DataError
 from autosparse.models.networks.build import build_network
 from autosparse.models.probes.hessian import share
@@ -33,10 +38,6 @@ from autosparse.tasks.settings import export, load
 from autosparse.tasks.worker.job import Job, images
 from autosparse.tasks.worker.probe_pair import batches, durations, probe_pair, trained
 from autosparse.tasks.worker.train_network import dump_state, initial_network
-from matplotlib.image import imread
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 NETWORK = NetworkSpec(name="resnet8", width=2)
 DATA = DataSpec(name="digits", train_limit=96, test_limit=16, mean=(0.3,), std=(0.35,))

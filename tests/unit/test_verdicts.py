@@ -1,6 +1,7 @@
 """Gap closure, controls and the headline on paper."""
 
 import pytest
+
 from autosparse.tasks.results.verdicts import controls, gaps, headline, standing
 
 

@@ -16,6 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
 from autosparse.flows.cli import parse_changes
 from autosparse.flows.recipes import smoke
 from autosparse.models.arms.names import find_pairs, planned
@@ -34,10 +38,6 @@ from autosparse.storage.image_datasets import load_images
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.worker.scorer_files import features_seen, read_scorer
-from hypothesis import strategies as st
-from PIL import Image
-from pydantic import TypeAdapter, ValidationError
-
 from tests.faults.fuzz.mutations import DEEP, spoiled_bytes, spoiled_json, spoiled_plain, values
 
 SPEC = TypeAdapter(ExperimentSpec)
