@@ -21,7 +21,7 @@ from benchmarks.cifar10_arms import Workbench
 from benchmarks.cifar10_gpu import main, table, train_arms
 from benchmarks.cifar10_protocol import Arm, plan, setting
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--cpu-smoke", "--networks", "resnet18", "--methods", "random", "--densities", "0.1"]
 FRESH = """
 import sys

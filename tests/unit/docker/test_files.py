@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings
 
 from autosparse.tasks import settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"
 CONTAINER_FILES = (
     "docker/Dockerfile",

@@ -93,7 +93,7 @@ print(found.digest)
 
 def test_of_several_processes_that_start_at_once_one_decodes(tmp_path: Path):
     command = [sys.executable, "-c", WORKER, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     workers = [subprocess.Popen([*command, str(index), "3"], stdout=subprocess.PIPE, text=True, env=environment) for index in range(3)]
     try:
         printed = [worker.communicate(timeout=60)[0] for worker in workers]

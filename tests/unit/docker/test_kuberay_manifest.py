@@ -13,7 +13,7 @@ import yaml
 
 from autosparse.tasks import settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG_MAP, RAY_CLUSTER, FLOW_WORKER = yaml.safe_load_all((ROOT / "docker/kuberay-cluster.yaml").read_text())
 GROUPS: list[dict[str, Any]] = [RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroupSpecs"]]
 RAY_PODS: list[dict[str, Any]] = [group["template"]["spec"] for group in GROUPS]

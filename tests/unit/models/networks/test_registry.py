@@ -216,7 +216,7 @@ def test_torchvision_is_imported_when_asked_for_and_not_before():
         "from autosparse.models.networks.torchvision_guard import import_torchvision; import_torchvision();"
         "assert 'torchvision' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[4], timeout=120)
 
 
 def test_torchvision_can_be_asked_for_twice():
