@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ from cyclopts import App, Parameter
 
 from autosparse.flows.recipes import RECIPES
 from autosparse.models.errors import AutosparseError, not_allowed
+from autosparse.tasks import own_code, settings
 
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
@@ -19,6 +22,7 @@ RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name
 app = App(
     suppress_keyboard_interrupt=False,  # ours says how to go on
     name="autosparse",
+    version=partial(version, "autosparse"),
     help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets.",
 )
 
@@ -273,6 +277,7 @@ def _value(text: str) -> Any:
 def main() -> None:
     """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130."""
     try:
+        own_code.add(settings.load().code)
         app()
     except AutosparseError as error:
         for line in str(error).splitlines():

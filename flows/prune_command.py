@@ -1,6 +1,5 @@
 """`autosparse prune`: a person's own torch network, a fitted scorer, a mask; no flow, no Ray, no server but the registry."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ def prune_network(
         raise not_allowed("network", network, "package.module:factory")
     if not out.parent.is_dir():
         raise not_allowed("--out", str(out), "a file in a folder that exists")
-    sys.path.insert(0, str(Path.cwd()))  # the person's own module lies here
     settings = settings_module.load()
     settings_module.export(settings)
     fitted, card = _scorer(scorer, settings)

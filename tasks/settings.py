@@ -8,6 +8,7 @@
     PREFECT_API_URL         a Prefect server; without it an embedded one on <home>'s database
     AUTOSPARSE_MLFLOW_SECONDS  how long a run waits for an MLflow that went away, where it needs its answer (default 240)
     AUTOSPARSE_SILENCE_SECONDS  after which a deployment run without heartbeat is Crashed (default 540; asked at the first `up`)
+    AUTOSPARSE_CODE         the folder of one's own modules, named package.module:object (default: where the command is called)
     AUTOSPARSE_COMMIT       the commit that reports name, where the code has no .git
 
 What `autosparse up` started stands in between: it is used unless the environment says otherwise.
@@ -52,6 +53,7 @@ ENVIRONMENT = {
 MLFLOW_SECONDS = 240.0
 EMBEDDED_PREFECT = "AUTOSPARSE_EMBEDDED_PREFECT"  # the address of a server that lives as long as this run
 
+CODE = "AUTOSPARSE_CODE"
 STALE_RAY = "RAY_ADDRESS"  # never read: left over in many shells, and a run would join a cluster that nobody asked for
 
 ONE_MACHINE_RAY = {
@@ -69,6 +71,7 @@ class Settings:
     ray_address: str | None
     mlflow_uri: str
     prefect_api_url: str | None
+    code: Path | None = None
     mlflow_seconds: float = MLFLOW_SECONDS
     environment: Mapping[str, str] = field(default_factory=dict)  # what the services of `up` ask of their users
 
@@ -102,6 +105,7 @@ def load() -> Settings:
         ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
         mlflow_seconds=float(os.environ.get("AUTOSPARSE_MLFLOW_SECONDS", MLFLOW_SECONDS)),
+        code=_code(),
         prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
         environment={} if ray_address else services.get("environment", {}),
     )
@@ -113,10 +117,19 @@ def export(settings: Settings) -> None:
     embedded_ray = {} if settings.ray_address else ONE_MACHINE_RAY
     for name, value in {**ENVIRONMENT, **embedded_ray, **settings.environment}.items():
         os.environ.setdefault(name, value)
+    if settings.code:
+        os.environ.setdefault(CODE, str(settings.code))
     os.environ.pop(STALE_RAY, None)  # Ray's own processes and clients would go there; ours ask for their cluster by name
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+
+
+def _code() -> Path | None:
+    try:
+        return Path(os.environ.get(CODE) or Path.cwd()).expanduser().absolute()
+    except FileNotFoundError:  # the current folder was removed
+        return None
 
 
 def _take_out_credentials() -> None:

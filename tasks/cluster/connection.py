@@ -128,11 +128,14 @@ class Cluster:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Cluster]:
-    """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached."""
+def connected(settings: Settings, code: Path | None = None) -> Iterator[Cluster]:
+    """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached.
+
+    `code` is a folder of the person's own modules, which travels to the nodes of a Ray that is not this machine's.
+    """
     on_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
-    folder = _init(settings)
+    folder = _init(settings, code)
     if on_main_thread:
         signal.signal(signal.SIGTERM, before)  # ray.init replaced Prefect's handler: a cancelled run would end as crashed
     cluster = lifeline = None
@@ -210,12 +213,13 @@ def _keep_logs(logs: Path, kept: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _init(settings: Settings) -> RayFolder | None:
+def _init(settings: Settings, code: Path | None) -> RayFolder | None:
     """Connect, or start a local Ray in a folder of its own, which is returned."""
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
     try:
         if settings.ray_address:
-            ray.init(address=settings.ray_address, **common)
+            elsewhere = code and not settings.environment  # `up` starts its Ray on this machine
+            ray.init(address=settings.ray_address, runtime_env={"working_dir": str(code)} if elsewhere else None, **common)
             return None
         # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
         folder = RayFolder.make()

@@ -15,6 +15,7 @@ from autosparse.models.specs.fields import from_plain, to_plain
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
+from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.checks.disk_room import check_room
 from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
@@ -82,6 +83,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
     """
     settings = settings_module.load()
     settings_module.export(settings)
+    own_code.add(settings.code)
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     store = open_store(settings.storage)
@@ -106,6 +108,7 @@ def reopen_run(name: str) -> Iterator[Run]:
     """
     settings = settings_module.load()
     settings_module.export(settings)
+    own_code.add(settings.code)
     store, paths = open_store(settings.storage), RunPaths(name)
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
@@ -132,7 +135,7 @@ def _sole(settings: Settings, paths: RunPaths) -> Iterator[None]:
 @contextmanager
 def _connected(settings: Settings, spec: ExperimentSpec, paths: RunPaths) -> Iterator[tuple[Cluster, Tracker, Any]]:
     """Ray, MLflow and this flow's run. Raises CapacityError where a job of the spec cannot be placed."""
-    with connected(settings) as cluster:
+    with connected(settings, own_code.named(settings.code, to_plain(spec))) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}

@@ -20,7 +20,7 @@ from autosparse.models.errors import ServiceError
 from autosparse.tasks.services.commands import POOL, program
 from autosparse.tasks.services.processes import last_line
 
-PROJECT = Path(__file__).parents[1]
+DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")  # a link to the one at the top of the repository
 DEPLOY_SECONDS = 120
 ZOMBIES = "Crash zombie flows"
 SILENCE_VARIABLE = "AUTOSPARSE_SILENCE_SECONDS"
@@ -38,15 +38,13 @@ def prepare_pool(api: str) -> None:
 
 
 def deploy(api: str, *, environment: Mapping[str, str], log: Path) -> None:
-    """`prefect deploy --all` with the prefect.yaml of this project. Raises ServiceError."""
-    if not (PROJECT / "prefect.yaml").exists():
-        raise ServiceError(f"prefect deploy: {PROJECT / 'prefect.yaml'} is missing; install from a checkout with pip install -e")
-    command = [program("prefect"), "--no-prompt", "deploy", "--all"]
+    """`prefect deploy --all` with the deployments of this package. Raises ServiceError."""
+    command = [program("prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
     own = {**environment, "PREFECT_API_URL": api}
     try:
         with open(log, "w") as output:
             subprocess.run(
-                command, cwd=PROJECT, env=own, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEPLOY_SECONDS, check=True
+                command, cwd=log.parent, env=own, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEPLOY_SECONDS, check=True
             )
     except subprocess.SubprocessError as error:
         reason = f"ended with {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else f"took over {DEPLOY_SECONDS} s"

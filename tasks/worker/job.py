@@ -20,6 +20,7 @@ from autosparse.storage.disk import DISK_FULL, disk_error
 from autosparse.storage.image_datasets import ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
+from autosparse.tasks import own_code
 from autosparse.tasks.settings import load as load_settings
 
 Body = Callable[["Job"], dict[str, Any]]
@@ -101,6 +102,7 @@ def _memory_limit(job: Job, error: Exception) -> errors.MemoryLimitError | None:
 
 def _open(config: dict[str, Any]) -> Job:
     resources = from_plain(JobSpec, config["resources"])
+    own_code.add(load_settings().code)
     torch.set_flush_denormal(True)  # masked training slows down threefold on denormal numbers
     torch.set_num_threads(resources.cpus_per_worker)
     try:

@@ -15,7 +15,7 @@ SERVICES = {"prefect", "ray", "mlflow", "pyarrow", "s3fs", "fsspec"}
 ALLOWED = {
     "models": ({"models"}, set()),
     "storage": ({"storage", "models.errors", "models.networks.torchvision_guard"}, {"pyarrow", "s3fs", "fsspec"}),
-    "tasks/worker": ({"models", "storage", "tasks.settings", "tasks.worker"}, {"ray"}),
+    "tasks/worker": ({"models", "storage", "tasks.own_code", "tasks.settings", "tasks.worker"}, {"ray"}),
     "tasks": ({"models", "storage", "tasks"}, {"prefect"}),
     "flows": ({"models", "storage", "tasks", "flows"}, {"prefect"}),
 }
