@@ -16,8 +16,8 @@ class Refuse:
             raise ImportError(f"the core asked for {name}")
 
 sys.meta_path.insert(0, Refuse())
-import models
-names = [found.name for found in pkgutil.walk_packages(models.__path__, "models.")]
+from autosparse import models
+names = [found.name for found in pkgutil.walk_packages(models.__path__, "autosparse.models.")]
 for name in names:
     importlib.import_module(name)
 print(len(names), models.__file__)

@@ -4,13 +4,13 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from autosparse import __version__
 from autosparse.tasks import settings
 
 ROOT = Path(__file__).parents[3]
@@ -25,12 +25,11 @@ def test_it_has_the_locked_ray_and_our_version() -> None:
     assert (RAY_CLUSTER["apiVersion"], RAY_CLUSTER["kind"]) == ("ray.io/v1", "RayCluster")
     lock = (ROOT / "requirements.lock").read_text().splitlines()
     assert f"ray=={RAY_CLUSTER['spec']['rayVersion']}" in lock
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert [one["image"].split("/")[-1] for one in CONTAINERS] == [
-        f"autosparse-ray-worker:{version}",
-        f"autosparse-ray-worker:{version}",
-        f"autosparse-ray-worker:{version}-cuda",
-        f"autosparse-flow-worker:{version}",
+        f"autosparse-ray-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}-cuda",
+        f"autosparse-flow-worker:{__version__}",
     ]
 
 
