@@ -53,7 +53,7 @@ def _launch() -> Launch:
     api = f"http://{LOOPBACK}:{port}/api"
     return Launch(
         name="prefect-embedded",
-        command=(sys.executable, "-m", "uvicorn", *where, "--lifespan", "on", "--factory", "prefect.server.api.server:create_app"),
+        command=(sys.executable, "-P", "-m", "uvicorn", *where, "--lifespan", "on", "--factory", "prefect.server.api.server:create_app"),
         address=api,
         health=(f"{api}/health",),
         environment={"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
