@@ -1,6 +1,6 @@
 """The door to Ray: connects once per run, and leaves nothing behind. What runs on it is started in ray_jobs.py.
 
-Only this file calls `ray.init` and builds a TorchTrainer. The flow enters `connected()` in its main thread before any task is
+Only this file calls `ray.init` and builds a trainer. The flow enters `connected()` in its main thread before any task is
 submitted and leaves it after its tasks have ended. `fit()` runs in an actor, the launcher, and the calling task's thread waits
 for its answer: a thread that waits inside `fit()` cannot be called off, one that waits for a killed actor is told at once.
 """
@@ -20,7 +20,8 @@ from typing import Any
 import ray
 import ray.train
 import ray.util.queue
-from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autosparse.models import errors
@@ -45,6 +46,13 @@ KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
 MOST_JOBS = 128  # at once, a thread each; the flows keep to what fits
 
 
+class LeanTrainer(DataParallelTrainer):
+    """A Ray Train job without the process that manages data sets of Ray Data: no job has any, and it imports Ray for some seconds."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, DatasetsCallback)]
+
+
 @ray.remote
 class Launcher:
     """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
@@ -52,10 +60,10 @@ class Launcher:
     def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
         """The return value of rank 0 of a job of the shape of `config["resources"]`. Raises ray.train.TrainingFailedError."""
         job = from_plain(JobSpec, config["resources"])
-        trainer = TorchTrainer(
+        trainer = LeanTrainer(
             loop,
             train_loop_config=config,
-            torch_config=NodeTorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+            backend_config=NodeTorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=job.workers,
                 use_gpu=job.gpus_per_worker > 0,
