@@ -13,8 +13,9 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks import settings
 from autosparse.tasks.report.plots import accuracy_density_plot
+from autosparse.tasks.results.arm_reports import Report, name_of
 from autosparse.tasks.results.record import load_record
-from autosparse.tasks.results.rows import Report, Row, cell, share, summarize
+from autosparse.tasks.results.rows import Row, cell, share, summarize
 
 HEAD = (
     *("target", "method", "asked density", "prunable weights left", "of all parameters", "on paths", "accuracy"),
@@ -27,7 +28,7 @@ def arms_of(store: Store, runs: list[str]) -> list[Report]:
     found: dict[tuple[object, ...], Report] = {}
     for run in runs:
         for arm in load_record(store, run).arms:
-            found.setdefault(tuple(arm[name] for name in ("target", "dataset", "method", "density", "seed")), arm)
+            found.setdefault(tuple(arm[name] for name in ("target", "dataset", "method", "control", "density", "seed")), arm)
     return list(found.values())
 
 
@@ -40,7 +41,7 @@ def table(rows: list[Row]) -> str:
         shares = [share(row[name]) for name in ("density", "kept_density", "density_all", "effective_density")]
         macs = [_ratio(row[name], base[name]) for name in ("inference_macs", "training_macs")]
         costs = [_whole(row["training_seconds"]), _whole(row["peak_memory_bytes"], 2**20)]
-        lines.append(f"| {' | '.join([row['target'], row['method'], *shares, cell(row), *macs, *costs])} |")
+        lines.append(f"| {' | '.join([row['target'], name_of(row), *shares, cell(row), *macs, *costs])} |")
     return "\n".join(lines) + "\n"
 
 

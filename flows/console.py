@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from autosparse.models.arms.plan import count_arms
+from autosparse.models.arms.plan import planned
 from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.storage.paths import is_arm, is_round
 from autosparse.tasks.engine.progress import Event, listening
 
 
@@ -19,7 +20,7 @@ def expected(spec: ExperimentSpec) -> dict[str, int]:
     """How many rounds and arms a spec has."""
     return {
         "rounds": len(spec.irp.networks) * len(spec.irp.seeds) * spec.irp.rounds,
-        "arms": count_arms(spec, controls=True),
+        "arms": len(planned(spec)),
     }
 
 
@@ -36,7 +37,7 @@ class RunProgress:
 
     def take(self, event: Event) -> None:
         """Count an event."""
-        kind = "rounds" if "/irp/" in event.step else "arms" if "/density-" in event.step else None
+        kind = "rounds" if is_round(event.step) else "arms" if is_arm(event.step) else None
         if event.kind == "started":
             self.now[event.step] = (event.title, 0.0)
         elif event.kind == "epoch":
@@ -102,7 +103,7 @@ def shown(spec: ExperimentSpec) -> Iterator[None]:
             if event.kind in ("finished", "cached", "failed", "restarted", "waiting"):
                 live.console.print(Text(line(event) or ""))
             for kind, task in tasks.items():
-                under_way = sum(share for key, (_, share) in progress.now.items() if ("/irp/" in key) == (kind == "rounds"))
+                under_way = sum(share for key, (_, share) in progress.now.items() if is_round(key) == (kind == "rounds"))
                 bars.update(task, completed=progress.done[kind] + under_way)
             left = progress.seconds_left()
             eta = Text(f"about {left / 60:.1f} min left" if left is not None else "", style="dim")

@@ -6,7 +6,7 @@ from typing import Any
 
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.flows.show_command import print_addresses, print_results, print_valley
-from autosparse.models.arms.plan import count_arms
+from autosparse.models.arms.plan import planned
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, override
 from autosparse.storage.addresses import is_local
@@ -52,7 +52,7 @@ def validated(recipe: str, name: str | None, changes: dict[str, Any]) -> str:
     trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
     return (
         f"{paths.name}: spec {fingerprint(spec)}, {len(irp.networks)} networks x {len(irp.seeds)} seeds x {irp.rounds} rounds = "
-        f"{trainings} trainings, a scorer ({spec.scorer.kind}), {count_arms(spec, controls=True)} arms on {len(fanout.targets)} targets"
+        f"{trainings} trainings, a scorer ({spec.scorer.kind}), {len(planned(spec))} arms on {len(fanout.targets)} targets"
     )
 
 

@@ -1,42 +1,39 @@
 """Subflow: every target by every method and density. Criteria prune at initialization and retrain, other methods train at once."""
 
-import itertools
-
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
-from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
+from autosparse.models.arms.arm import Arm
+from autosparse.models.arms.plan import planned, target_of
 from autosparse.models.errors import DataError
 from autosparse.models.methods.names import trains
-from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.run_specs import DENSE, TICKET
+from autosparse.models.specs.run_specs import TICKET
 from autosparse.storage import paths
 from autosparse.tasks.engine.progress_artifact import ProgressArtifact
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report
-from autosparse.tasks.retrain_arm import Arm, retrain_arm
+from autosparse.tasks.retrain_arm import Origin, retrain_arm
 from autosparse.tasks.score_target import score_target
 
 
 @flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)
 def target_fanout(run: Run, title: str) -> list[Report]:
     """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
-    fanout = run.spec.fanout
-    arms = [retrain_arm.submit(run, arm, arm.title) for arm in (*_dense(run), *_tickets(run))]
-    cells = [(target, seed, method) for target in fanout.targets for seed in fanout.seeds for method in methods_of(fanout, target)]
+    arms = planned(run.spec)
+    scored = [arm for arm in arms if arm.scored]
+    trained = [arm for arm in arms if trains(arm.method)]
+    ends = [arm for arm in arms if not arm.scored and not trains(arm.method)]  # of the scale: dense and tickets
+    futures = [retrain_arm.submit(run, arm, origin_of(run, arm), arm.title) for arm in ends]
     scores = {
-        (target.label, seed, method): score_target.submit(run, target, seed, method, f"score {target.label} {method} seed {seed}")
-        for target, seed, method in cells
-        if not trains(method)
+        (target, seed, method): score_target.submit(run, target_of(run.spec, target), seed, method, f"score {target} {method} seed {seed}")
+        for target, seed, method in dict.fromkeys((arm.target, arm.seed, arm.method) for arm in scored)
     }
-    trained = [arm for target, seed, method in cells if trains(method) for arm in _trained(run, target, seed, method)]
-    arms += [retrain_arm.submit(run, arm, arm.title) for arm in trained]
+    futures += [retrain_arm.submit(run, arm, origin_of(run, arm), arm.title) for arm in trained]
     with run.interruptible():
-        for target, seed, method in cells:
-            if not trains(method):
-                masked = _masked(run, target, seed, method, scores[target.label, seed, method].result())
-                arms += [retrain_arm.submit(run, arm, arm.title) for arm in masked]
-        return _collect(run, arms)
+        for arm in scored:
+            origin = cut_of(run, arm, scores[arm.target, arm.seed, arm.method].result())
+            futures.append(retrain_arm.submit(run, arm, origin, arm.title))
+        return _collect(run, futures)
 
 
 def _collect(run: Run, arms: list[PrefectFuture]) -> list[Report]:
@@ -48,64 +45,38 @@ def _collect(run: Run, arms: list[PrefectFuture]) -> list[Report]:
     return [future.result() for future in arms]
 
 
-def _dense(run: Run) -> list[Arm]:
-    fanout = run.spec.fanout
-    if not fanout.dense:
-        return []
-    return [_arm(run, target, seed, DENSE, 1.0) for target in fanout.targets for seed in fanout.seeds]
+def origin_of(run: Run, arm: Arm) -> Origin:
+    """What an arm that needs no scores is trained from.
+
+    The ticket keeps its own initialization: the state its IRP rewound to. What a method keeps is not known before its training.
+    """
+    if arm.method != TICKET:
+        return Origin(kept_density=None if trains(arm.method) else 1.0)
+    assert arm.density is not None, "a ticket has a density"
+    source = run.paths.source(target_of(run.spec, arm.target).network.label, arm.seed)
+    mask, state = paths.ticket(source, arm.density), paths.rewind_state(source)
+    return Origin(mask=mask, state=state, start_step=run.spec.irp.rewind_step, kept_density=arm.density)
 
 
-def _tickets(run: Run) -> list[Arm]:
-    """The ticket keeps its own initialization: the state its IRP rewound to."""
-    spec = run.spec
-    tickets = []
-    for network, seed in itertools.product(spec.irp.networks, spec.irp.seeds):
-        source = run.paths.source(network.label, seed)
-        start = {"state": paths.rewind_state(source), "start_step": spec.irp.rewind_step}
-        for target, density in itertools.product(ticket_targets(spec, network), ticket_densities(spec)):
-            mask = paths.ticket(source, density)
-            tickets.append(_arm(run, target, seed, TICKET, density, kept_density=density, mask=mask, **start))
-    return tickets
-
-
-def _trained(run: Run, target: TargetSpec, seed: int, method: str) -> list[Arm]:
-    """The arms of a method that changes the training: what they keep is not known before."""
-    densities = densities_of(run.spec.fanout, method)
-    return [_arm(run, target, seed, method, density, kept_density=None) for density in densities]
-
-
-def _masked(run: Run, target: TargetSpec, seed: int, method: str, scored: Report) -> list[Arm]:
-    """The arms of one method at every density, each followed by its controls.
+def cut_of(run: Run, arm: Arm, scored: Report) -> Origin:
+    """What an arm is trained from whose mask was cut from scores; `scored` is the report of its scoring.
 
     Raises DataError where the scoring is one of another spec, in a run whose record of its spec was removed.
     """
-    arms = []
-    for density in run.spec.fanout.densities:
-        for control in (None, *controls_of(run.spec.fanout, method)):
-            cuts = scored.get("controls", {}).get(control, {}) if control else scored["cuts"]
-            if not (cut := cuts.get(f"{density:g}")):
-                place = run.store.uri(run.paths.scores(target.label, seed, method))
-                wanted = f"density {density:g}{f' of control {control}' if control else ''}"
-                raise DataError(f"{place}: a scoring without {wanted} is not allowed; allowed: one of this spec, or none")
-            arms.append(_arm(run, target, seed, method, density, control=control, **_facts(cut)))
-    return arms
-
-
-def _facts(cut: Report) -> dict[str, object]:
-    return {
-        "mask": cut["mask"],
-        "collapsed": tuple(cut["collapsed"] or _dead(cut)),
-        "kept_density": cut["density"],
-        "effective_density": cut.get("effective_density"),  # older reports have none
-    }
+    cuts = scored.get("controls", {}).get(arm.control, {}) if arm.control else scored["cuts"]
+    cut = cuts.get(f"{arm.density:g}")
+    if not cut:
+        place = run.store.uri(run.paths.scores(arm.target, arm.seed, arm.method))
+        wanted = f"density {arm.density:g}{f' of control {arm.control}' if arm.control else ''}"
+        raise DataError(f"{place}: a scoring without {wanted} is not allowed; allowed: one of this spec, or none")
+    return Origin(
+        mask=cut["mask"],
+        collapsed=tuple(cut["collapsed"] or _dead(cut)),
+        kept_density=cut["density"],
+        effective_density=cut.get("effective_density"),  # older reports have none
+    )
 
 
 def _dead(cut: Report) -> list[str]:
     """The layers that lead nowhere, where no path at all is left from the images to the classes."""
     return cut["cut_off"] if cut.get("effective_density") == 0 else []
-
-
-def _arm(run: Run, target: TargetSpec, seed: int, method: str, density: float | None, **extra: object) -> Arm:
-    data = run.spec.data_of(target)
-    identity = {"target": target.label, "dataset": data.title, "method": method, "density": density, "seed": seed}
-    return Arm(**identity, network=target.network, data=data, **extra)  # type: ignore[arg-type]

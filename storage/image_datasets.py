@@ -25,6 +25,13 @@ DATASETS: dict[str, Callable[[str | None, bool], ImageSource]] = {  # (data.path
     "mnist": partial(TorchvisionSet, "mnist"),
     "fashion_mnist": partial(TorchvisionSet, "fashion_mnist"),
 }
+SIZES: dict[str, tuple[tuple[int, int, int], int]] = {  # (channels, height, width) and classes of those that are the same everywhere
+    "digits": ((1, 8, 8), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+    "mnist": ((1, 28, 28), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where everything of a run lives: the only place where a key is spelled, and the one validator of names."""
+"""Where everything of a run lives: the only place where a key is spelled or taken apart, and the one validator of names."""
 
 import hashlib
 import re
@@ -12,6 +12,8 @@ LONGEST_LABEL = 120  # of a network, which may be named package.module:factory
 PLAIN = re.compile(r"[a-z0-9_]+=(-?[0-9.]+(e-?[0-9]+)?|[a-z_][a-z0-9_]*)")  # a setting that can be read back out of a key
 RUNS = "runs"
 ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one Ray job may have used
+IRP, FANOUT, TRAINING = "irp", "fanout", "training"  # folders of a run
+REPORT = "report.json"
 
 
 def check_name(field: str, value: str, longest: int = LONGEST) -> str:
@@ -60,13 +62,23 @@ class RunPaths:
         """Ids of the run in Prefect, MLflow and Ray."""
         return f"{self.root}/run.json"
 
+    @property
+    def images(self) -> str:
+        """What the image data sets held."""
+        return f"{self.root}/data"
+
     def data(self, label: str) -> str:
         """What an image data set held when the run first saw it."""
-        return f"{self.root}/data/{label}"
+        return f"{self.images}/{label}"
+
+    @property
+    def irp(self) -> str:
+        """The rounds of all source networks and seeds."""
+        return f"{self.root}/{IRP}"
 
     def source(self, network: str, seed: int) -> str:
         """The IRP of one source network and seed."""
-        return f"{self.root}/irp/{network}-seed{seed}"
+        return f"{self.irp}/{network}-seed{seed}"
 
     def round(self, network: str, seed: int, index: int) -> str:
         """One IRP round."""
@@ -77,19 +89,32 @@ class RunPaths:
         """Feature data sets by digest."""
         return f"{self.root}/features"
 
+    def dataset(self, digest: str) -> str:
+        """One feature data set."""
+        return f"{self.features}/{digest}"
+
     @property
     def scorer(self) -> str:
         """The fitted scorer."""
         return f"{self.root}/scorer"
 
+    @property
+    def registration(self) -> str:
+        """The scorer's way into the model registry."""
+        return f"{self.scorer}/registration"
+
+    @property
+    def fanout(self) -> str:
+        """Scores, masks and arms of all targets."""
+        return f"{self.root}/{FANOUT}"
+
     def scores(self, target: str, seed: int, method: str) -> str:
         """Scores and masks of one target, seed and method, at every density."""
-        return f"{self.root}/fanout/{target}/seed{seed}/{method_key(method)}"
+        return f"{self.fanout}/{target}/seed{seed}/{method_key(method)}"
 
     def arm(self, target: str, seed: int, method: str, density: float | None, control: str | None = None) -> str:
         """One arm of the fan-out: of a method, without a density target where it has none, or of a control of it."""
-        name = "own" if density is None else f"{density:g}"
-        return f"{self.scores(target, seed, method)}/density-{name}" + (f"-{control}" if control else "")
+        return f"{self.scores(target, seed, method)}/{density_part(density)}" + (f"-{control}" if control else "")
 
     @property
     def valley(self) -> str:
@@ -105,14 +130,26 @@ class RunPaths:
         """The results table and plots."""
         return f"{self.root}/summary"
 
+    def summary_file(self, name: str) -> str:
+        """One file of the summary."""
+        return f"{self.summary}/{name}"
+
     @property
     def training(self) -> str:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
-        return f"{self.root}/training"
+        return f"{self.root}/{TRAINING}"
+
+    def within(self, step: str) -> str:
+        """The key of a step without that of the run."""
+        return step.removeprefix(f"{self.root}/")
 
     def job(self, step: str) -> str:
         """The name of a step's Ray job, and of its folder in `training`: the key within the run."""
-        return step.removeprefix(f"{self.root}/").replace("/", "-")
+        return self.within(step).replace("/", "-")
+
+    def checkpoints(self, step: str) -> list[str]:
+        """Every folder that the Ray job of a step may have used."""
+        return [f"{self.training}/{self.job(step)}{attempt}" for attempt in ATTEMPTS]
 
 
 def arm_key(method: str, control: str | None, density: float | None, seed: int) -> str:
@@ -121,9 +158,57 @@ def arm_key(method: str, control: str | None, density: float | None, seed: int) 
     return "-".join([*parts, f"seed{seed}"])
 
 
+def density_part(density: float | None) -> str:
+    """A density as part of keys and metric names, `density-0.05`; `density-own` where the method has no density target."""
+    return "density-own" if density is None else f"density-{density:g}"
+
+
 def report(step: str) -> str:
     """The report of a step, written last: a step is done when it is there."""
-    return f"{step}/report.json"
+    return f"{step}/{REPORT}"
+
+
+def reported(key: str) -> str | None:
+    """The step whose report lies at `key`; None where another file does, or a file of Ray's in the folder of a job."""
+    step, _, name = key.rpartition("/")
+    return step if name == REPORT and not _lies_in(step, TRAINING) else None
+
+
+def is_round(step: str) -> bool:
+    """Whether a step is an IRP round."""
+    return _lies_in(step, IRP)
+
+
+def is_arm(step: str) -> bool:
+    """Whether a step is an arm of the fan-out; the scoring before it is none."""
+    return _lies_in(step, FANOUT) and len(step.split("/")) == 7
+
+
+def method_of(step: str) -> str:
+    """The method of an arm or a scoring, as `method_key` spells it; "" for other steps."""
+    return step.split("/")[5] if _lies_in(step, FANOUT) and len(step.split("/")) > 5 else ""
+
+
+def run_of(key: str) -> str | None:
+    """The name of the run that a key belongs to."""
+    parts = key.split("/")
+    return parts[1] if len(parts) > 2 and parts[0] == RUNS and NAME.fullmatch(parts[1]) else None
+
+
+def checkpoint_folder(key: str) -> str | None:
+    """The folder of the Ray job that a key lies in."""
+    parts = key.split("/")
+    return "/".join(parts[:4]) if len(parts) > 4 and _lies_in(key, TRAINING) else None
+
+
+def _lies_in(key: str, folder: str) -> bool:
+    """Whether a key belongs to that folder of a run."""
+    return run_of(key) is not None and key.split("/")[2] == folder
+
+
+def scores_file(step: str) -> str:
+    """The score of every weight."""
+    return f"{step}/scores.safetensors"
 
 
 def failure(step: str) -> str:

@@ -18,6 +18,16 @@ def find(store: Store, step: str) -> dict[str, Any] | None:
     return store.read_json(key) if store.exists(key) else None
 
 
+def steps(store: Store, folder: str) -> list[str]:
+    """The steps below a folder that are done, sorted."""
+    return [step for key in store.list(folder) if (step := paths.reported(key))]
+
+
+def under(store: Store, folder: str) -> list[dict[str, Any]]:
+    """The reports of `steps`. Raises DataError when one is not JSON."""
+    return [store.read_json(paths.report(step)) for step in steps(store, folder)]
+
+
 def save(store: Store, step: str, report: dict[str, Any]) -> dict[str, Any]:
     """Write a step's report, which marks the step as done; everything it names must be in place already."""
     stored = {**report, "made_by": provenance()}

@@ -5,17 +5,16 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_image_artifact
 
-from autosparse.models.arms.names import ArmName
-from autosparse.models.arms.plan import ticket_targets
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.arms.arm import Arm
+from autosparse.models.arms.plan import target_of
 from autosparse.models.specs.fields import to_plain
 from autosparse.storage import reports
 from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step
 from autosparse.tasks.report.valley_plots import pictures
-from autosparse.tasks.results.comparisons import OK, Comparison, missing, step_of
+from autosparse.tasks.results.arm_reports import step_of
+from autosparse.tasks.results.comparisons import OK, Comparison, missing
 from autosparse.tasks.worker import probe_pair as worker
 
 SKIPPED = "skipped"
@@ -57,17 +56,11 @@ def compare_arms(run: Run, comparison: Comparison, title: str) -> Report:
     return run_step(run, key, title, work, parameters={side: arm.text for side, arm in arms.items()})
 
 
-def describe(run: Run, arm: ArmName) -> Report:
+def describe(run: Run, arm: Arm) -> Report:
     """What a comparison's report says of one of its arms."""
     trained = reports.find(run.store, step_of(run.paths, arm)) or {}
     names = {"method": arm.method, "control": arm.control, "density": arm.density, "seed": arm.seed, "short": arm.short, "text": arm.text}
     return names | {name: trained.get(name) for name in ARM_FACTS}
-
-
-def target_of(spec: ExperimentSpec, label: str) -> TargetSpec:
-    """The target of that label, be it one of the fan-out or one that has tickets alone."""
-    tickets = [target for network in spec.irp.networks for target in ticket_targets(spec, network)]
-    return next(target for target in (*spec.fanout.targets, *tickets) if target.label == label)
 
 
 def numbers(report: Report) -> dict[str, float]:
@@ -88,7 +81,7 @@ def numbers(report: Report) -> dict[str, float]:
 def _store_pictures(run: Run, step: Step, report: Report) -> list[str]:
     """The keys of all pictures; beside the report, in MLflow with the step and with the whole run."""
     found = []
-    folder = step.key.removeprefix(f"{run.paths.root}/")
+    folder = run.paths.within(step.key)
     for kind in ("png", "svg"):
         for name, content in pictures(report, kind).items():
             run.store.write(f"{step.key}/{name}.{kind}", content)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from autosparse.models.errors import not_allowed
 from autosparse.storage import paths
 from autosparse.storage.leftovers import Leftover
-from autosparse.storage.paths import ATTEMPTS, RunPaths
+from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 
 TRAINING = "training folder"
@@ -47,13 +47,8 @@ def _done_trainings(keys: list[str]) -> list[str]:
     """Folders of checkpoints whose step has its report."""
     there, done = set(), set()
     for key in keys:
-        _, name, *rest = key.split("/")
-        if len(rest) < 2 or not paths.NAME.fullmatch(name):
-            continue
-        run = RunPaths(name)
-        if rest[0] == "training" and len(rest) > 2:
-            there.add(f"{run.training}/{rest[1]}")
-        elif rest[-1] == "report.json":
-            job = run.job(key.removesuffix("/report.json"))
-            done |= {f"{run.training}/{job}{attempt}" for attempt in ATTEMPTS}
+        if folder := paths.checkpoint_folder(key):
+            there.add(folder)
+        elif (step := paths.reported(key)) and (name := paths.run_of(key)):
+            done |= set(RunPaths(name).checkpoints(step))
     return sorted(there & done)

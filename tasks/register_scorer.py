@@ -36,12 +36,7 @@ def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Re
         log().info("scorer version %s, held-out %s %.4f, %s", version, METRIC, value, "champion" if champion else "the champion stays")
         return report
 
-    return run_step(run, registration(run.paths), title, work)
-
-
-def registration(run: RunPaths) -> str:
-    """The key of the step."""
-    return f"{run.scorer}/registration"
+    return run_step(run, run.paths.registration, title, work)
 
 
 def register(tracker: Tracker, store: Store, run: RunPaths, dataset: str, fitted: Report) -> Report:

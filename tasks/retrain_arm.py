@@ -5,15 +5,17 @@ from typing import Any
 
 from prefect import task
 
-from autosparse.models.arms.controls import arm_name
+from autosparse.models.arms.arm import Arm
+from autosparse.models.arms.plan import target_of
 from autosparse.models.errors import DivergedError
 from autosparse.models.methods.names import trains
 from autosparse.models.methods.registry import parse
 from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.protocol import Protocol
-from autosparse.models.specs.run_specs import DENSE, LOOKING_AHEAD, DataSpec, NetworkSpec
+from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
+from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.worker import retrain_arm as worker
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
@@ -25,21 +27,12 @@ COSTS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """What one arm trains: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
+class Origin:
+    """What an arm is trained from: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
 
-    `method` is a criterion, whose mask is `mask`, or a level of a method that trains otherwise; `density` None = it has no
-    density target. `control` spoils one thing about the arm of `method`.
+    `collapsed` names the layers for which it is not trained at all. Densities are those of the mask, None where it is not known yet.
     """
 
-    target: str
-    dataset: str
-    method: str
-    density: float | None
-    seed: int
-    network: NetworkSpec
-    data: DataSpec
-    control: str | None = None
     mask: str | None = None
     state: str | None = None
     start_step: int = 0
@@ -48,67 +41,56 @@ class Arm:
     effective_density: float | None = None
 
     @property
-    def title(self) -> str:
-        """`resnet8-w32-s2 snip+shuffle .05 seed 1`."""
-        density = "" if self.method == DENSE or self.density is None else f" {self.density:g}"
-        return f"{self.target} {arm_name(self.method, self.control)}{density} seed {self.seed}"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The fields of its report that say which arm it is."""
-        same = {name: getattr(self, name) for name in ("target", "dataset", "density", "seed")}
-        return {**same, "method": arm_name(self.method, self.control)}
-
-    @property
-    def trained_by(self) -> dict[str, Any] | None:
-        """The method that replaces something of the training, as jobs and reports have it: name, all settings, density."""
-        if not trains(self.method):
-            return None
-        name, (settings,) = parse(self.method)
-        return {"name": name, "settings": to_plain(settings), "density": self.density}
-
-    @property
     def facts(self) -> dict[str, Any]:
-        """What its report says of the mask where nothing was trained."""
+        """What the report says of the mask where nothing was trained."""
         return {"kept_density": self.kept_density, "effective_density": self.effective_density, "accuracy": None}
 
 
 @task(**TASK)
-def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
+def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
     """Train one arm. A mask with an empty layer is reported as collapsed and not trained; a NaN loss as diverged, with its step.
 
     A method that has cut every path by itself is collapsed as well: what a dead network answers is no result.
     """
-    fanout = run.spec.fanout
-    key = run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
-    protocol = Protocol(data=arm.data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD)
-    known = {**arm.identity, "protocol": protocol.fields()} | ({"settings": arm.trained_by["settings"]} if arm.trained_by else {})
+    fanout, target = run.spec.fanout, target_of(run.spec, arm.target)
+    key, data, method = step_of(run.paths, arm), run.spec.data_of(target), trained_by(arm)
+    protocol = Protocol(data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD)
+    identity = {"target": arm.target, "dataset": data.title, "method": arm.name, "density": arm.density, "seed": arm.seed}
+    known = {**identity, "protocol": protocol.fields()} | ({"settings": method["settings"]} if method else {})
 
     def work(step: Step) -> Report:
-        if arm.collapsed:
-            return {**known, "status": COLLAPSED, "collapsed": list(arm.collapsed), **arm.facts}
+        if origin.collapsed:
+            return {**known, "status": COLLAPSED, "collapsed": list(origin.collapsed), **origin.facts}
         config = run.config(
-            network=to_plain(arm.network),
-            data=to_plain(arm.data),
+            network=to_plain(target.network),
+            data=to_plain(data),
             train=to_plain(fanout.train),
             seed=arm.seed,
             control=arm.control,
-            mask=arm.mask,
-            method=arm.trained_by,
-            state=arm.state,
-            start_step=arm.start_step,
+            mask=origin.mask,
+            method=method,
+            state=origin.state,
+            start_step=origin.start_step,
             step=key,
         )
         try:
             report = step.train(worker.retrain_arm, config, fanout.job)
         except DivergedError as error:
-            return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
+            return {**known, "status": DIVERGED, "reason": str(error), **origin.facts}
         if report["collapsed"]:
             return {**known, **report, "status": COLLAPSED, "accuracy": None}
         figures = {name: report[name] for name in (*COUNTS, *COSTS) if report[name] is not None}
         run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
-        if arm.mask:
-            run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(arm.mask))
+        if origin.mask:
+            run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(origin.mask))
         return {**known, "status": OK, **report}
 
-    return run_step(run, key, title, work, parameters=arm.identity)
+    return run_step(run, key, title, work, parameters=identity)
+
+
+def trained_by(arm: Arm) -> dict[str, Any] | None:
+    """The method that replaces something of the training, as jobs and reports have it: name, all settings, density; None for a mask."""
+    if not trains(arm.method):
+        return None
+    name, (settings,) = parse(arm.method)
+    return {"name": name, "settings": to_plain(settings), "density": arm.density}

@@ -9,6 +9,7 @@ from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
 from autosparse.tasks.report.page import report_page
 from autosparse.tasks.report.plots import accuracy_density_plot
+from autosparse.tasks.results.arm_reports import closed, opened
 from autosparse.tasks.results.claims import claims, claims_table
 from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.ledger import ledger
@@ -25,27 +26,29 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
     """
 
     def work(step: Step) -> Report:
-        rows, controls = summarize(arms), control_rows(arms)
-        _store(run, "summary.json", json.dumps(rows, indent=2).encode())
+        found = [opened(arm) for arm in arms]
+        rows, controls = summarize(found), control_rows(found)
+        stored = [closed(row) for row in rows]
+        _store(run, "summary.json", json.dumps(stored, indent=2).encode())
         _store(run, "summary.md", markdown_table(rows).encode())
         if controls:
             _store(run, "controls.json", json.dumps(controls, indent=2).encode())
             _store(run, "controls.md", control_table(controls).encode())
-        told = _store_claims(run, arms)
+        told = _store_claims(run, found)
         for kind in ("png", "svg"):
             _store(run, f"accuracy_density.{kind}", accuracy_density_plot(rows, kind))
         for row in rows:
             if row["mean"] is not None:
                 run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
         _store_page(run, command)
-        _show(run, rows)
-        return {"rows": rows, "controls": controls, "arms": len(arms), **told}
+        _show(run, stored)
+        return {"rows": stored, "controls": controls, "arms": len(arms), **told}
 
     return run_step(run, run.paths.summary, title, work)
 
 
 def _store(run: Run, name: str, content: bytes) -> None:
-    run.store.write(f"{run.paths.summary}/{name}", content)
+    run.store.write(run.paths.summary_file(name), content)
     run.tracker.file(run.mlflow_run, f"summary/{name}", content)
 
 

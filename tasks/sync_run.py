@@ -14,11 +14,9 @@ from autosparse.storage.store import Store
 from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.engine.step import Report
-from autosparse.tasks.register_scorer import register, registration
+from autosparse.tasks.register_scorer import register
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker
-
-REPORT = "/report.json"
 
 
 def sync_run(settings: Settings, name: str) -> Report:
@@ -49,7 +47,7 @@ def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
         tracker.sweep("KILLED")
         root = tracker.adopt("run", ids["mlflow_run_id"]) if ids["mlflow_run_id"] else None
         parent = root or tracker.open("run", run.name)
-        made = [step for step in _steps(store, run) if _make_up(tracker, store, run, parent, step)]
+        made = [step for step in reports.steps(store, run.root) if _make_up(tracker, store, run, parent, step)]
         if not root:
             tracker.parameters(parent, to_plain(spec))
             tracker.file(parent, "spec.json", store.read(run.spec))
@@ -57,16 +55,12 @@ def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
     return {"records": waited, "steps": len(made), "version": version}
 
 
-def _steps(store: Store, run: RunPaths) -> list[str]:
-    return [key.removesuffix(REPORT) for key in store.list(run.root) if key.endswith(REPORT) and not key.startswith(run.training)]
-
-
 def _make_up(tracker: Tracker, store: Store, run: RunPaths, parent: str, step: str) -> bool:
     """Whether MLflow had no finished run of a finished step; it gets one with the figures and files of the report."""
     if tracker.finished(step):
         return False
     report = store.read_json(paths.report(step))
-    own = tracker.open(step, step.removeprefix(f"{run.root}/"), parent=parent)
+    own = tracker.open(step, run.within(step), parent=parent)
     tracker.metrics(own, {key: value for key, value in report.items() if isinstance(value, int | float) and not isinstance(value, bool)})
     tracker.file(own, "report.json", store.read(paths.report(step)))
     if store.exists(paths.mask(step)):
@@ -80,13 +74,13 @@ def _make_up(tracker: Tracker, store: Store, run: RunPaths, parent: str, step: s
 
 def _register(tracker: Tracker, store: Store, run: RunPaths, spec: ExperimentSpec, parent: str) -> str | None:
     """The registration of a fitted scorer, as its step would have done it."""
-    fitted, dataset, done = (reports.find(store, step) for step in (run.scorer, run.features, registration(run)))
+    fitted, dataset, done = (reports.find(store, step) for step in (run.scorer, run.features, run.registration))
     if done or not fitted or not dataset:
         return done["version"] if done else None
     check_leaks(store.read_json(paths.scorer_card(run.scorer)), seeds_of_arms(store, run, spec))
     start = time.monotonic()
-    own = tracker.open(registration(run), "register scorer", parent=parent)
+    own = tracker.open(run.registration, "register scorer", parent=parent)
     report = register(tracker, store, run, dataset["digest"], fitted)
-    reports.save(store, registration(run), {**report, "seconds": time.monotonic() - start, "mlflow_run_id": tracker.run_id(own)})
+    reports.save(store, run.registration, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": tracker.run_id(own)})
     tracker.close(own)
     return report["version"]

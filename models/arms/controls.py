@@ -92,8 +92,6 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.empty_like(images).copy_(drawn * std + mean)
 
 
-SIGN = "+"  # between a method and its control
-
 CONTROLS: dict[str, Control] = {
     "shuffle": Control(mask=shuffle),
     "reinit": Control(init_seed=reinit_seed),
@@ -102,8 +100,3 @@ CONTROLS: dict[str, Control] = {
     "random_labels": Control(batches=random_labels),
     "random_pixels": Control(batches=random_pixels),
 }
-
-
-def arm_name(method: str, control: str | None) -> str:
-    """The method of an arm in reports and tables: `snip`, `snip+shuffle`."""
-    return f"{method}{SIGN}{control}" if control else method

@@ -5,10 +5,9 @@ What is left out is found where there is one choice only: the density, and the t
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from autosparse.models.arms.controls import CONTROLS, Control, arm_name
-from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
+from autosparse.models.arms.arm import Arm
+from autosparse.models.arms.plan import planned
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
 from autosparse.models.methods.names import spelled
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -21,64 +20,9 @@ _TEXT = re.compile(
 SHAPE = "[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArmName:
-    """One arm of a fan-out; `density` None = its method has no density target."""
-
-    target: str
-    method: str
-    control: str | None = None
-    density: float | None = None
-    seed: int
-
-    @property
-    def short(self) -> str:
-        """Without target and seed: `snip+shuffle@0.05`."""
-        density = "" if self.density is None or self.method == DENSE else f"@{self.density:g}"
-        return arm_name(self.method, self.control) + density
-
-    @property
-    def text(self) -> str:
-        """What names this arm and no other: `resnet8-w32-s2/snip+shuffle@0.05#10`."""
-        return f"{self.target}/{self.short}#{self.seed}"
-
-    @property
-    def start(self) -> tuple[int, bool, str]:
-        """Arms of one target with the same start drew the same initial weights and see the same batches in the same order.
-
-        A ticket starts from a state of its IRP, the control `reinit` draws its weights anew, `rescale` scales what a mask keeps.
-        """
-        control = CONTROLS[self.control] if self.control else Control()
-        drawn = self.short if control.weights else "anew" if control.init_seed else ""
-        return self.seed, self.method == TICKET, drawn
-
-
-def planned(spec: ExperimentSpec) -> list[ArmName]:
-    """Every arm that a run of the spec has, dense, tickets and controls included."""
-    fanout = spec.fanout
-    arms = [ArmName(target=target.label, method=DENSE, density=1.0, seed=seed) for target in fanout.targets for seed in fanout.seeds]
-    arms = arms if fanout.dense else []
-    arms += [
-        ArmName(target=target.label, method=TICKET, density=density, seed=seed)
-        for network in spec.irp.networks
-        for target in ticket_targets(spec, network)
-        for density in ticket_densities(spec)
-        for seed in spec.irp.seeds
-    ]
-    for target in fanout.targets:
-        for method in methods_of(fanout, target):
-            arms += [
-                ArmName(target=target.label, method=method, control=control, density=density, seed=seed)
-                for seed in fanout.seeds
-                for density in densities_of(fanout, method)
-                for control in (None, *controls_of(fanout, method))
-            ]
-    return arms
-
-
 def find_pairs(
     spec: ExperimentSpec, first: str, second: str, *, seed: int | None = None, fields: tuple[str, str] = ("first", "second")
-) -> list[tuple[ArmName, ArmName]]:
+) -> list[tuple[Arm, Arm]]:
     """The two arms on every target that has both; `seed` is that of a name without one.
 
     Raises SpecError, which names the field, for a name that is no arm of the spec or several, for two arms of different targets
@@ -100,9 +44,9 @@ def find_pairs(
     return pairs
 
 
-def spec_pairs(spec: ExperimentSpec) -> list[tuple[ArmName, ArmName]]:
+def spec_pairs(spec: ExperimentSpec) -> list[tuple[Arm, Arm]]:
     """What `valley.pairs` of the spec stands for. Raises SpecError."""
-    found: list[tuple[ArmName, ArmName]] = []
+    found: list[tuple[Arm, Arm]] = []
     for index, pair in enumerate(spec.valley.pairs):
         field = f"valley.pairs.{index}"
         if len(pair) != 2:
@@ -111,7 +55,7 @@ def spec_pairs(spec: ExperimentSpec) -> list[tuple[ArmName, ArmName]]:
     return list(dict.fromkeys(found))
 
 
-def _matching(spec: ExperimentSpec, text: str, seed: int | None, field: str) -> list[ArmName]:
+def _matching(spec: ExperimentSpec, text: str, seed: int | None, field: str) -> list[Arm]:
     read = _TEXT.fullmatch(text)
     if not read:
         raise not_allowed(field, text, SHAPE)
@@ -146,7 +90,7 @@ def _no_arm(spec: ExperimentSpec, field: str, text: str) -> SpecError:
     return unknown_name(field, text, dict.fromkeys(f"{arm.target}/{arm.short}" if full else arm.short for arm in arms))
 
 
-def _single(arms: list[ArmName], text: str, field: str) -> ArmName:
+def _single(arms: list[Arm], text: str, field: str) -> Arm:
     if len(arms) > 1:
         raise not_allowed(field, text, f"one of {_listed(arm.short for arm in arms)}")
     return arms[0]

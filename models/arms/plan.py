@@ -1,9 +1,41 @@
-"""Which arms a fan-out has."""
+"""Which arms a run has. The fan-out starts them, and progress, disk check, leak check, comparisons and report count on them."""
 
+from autosparse.models.arms.arm import Arm
 from autosparse.models.methods.names import family, trains
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec
-from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.specs.run_specs import DENSE, TICKET, NetworkSpec
+
+
+def planned(spec: ExperimentSpec) -> list[Arm]:
+    """Every arm of the spec once, in the order in which a run starts them.
+
+    Dense, tickets, methods that train otherwise, then masks cut from scores, each followed by its controls.
+    """
+    fanout = spec.fanout
+    dense = [Arm(target=target.label, method=DENSE, density=1.0, seed=seed) for target in fanout.targets for seed in fanout.seeds]
+    tickets = [
+        Arm(target=target.label, method=TICKET, density=density, seed=seed)
+        for network in spec.irp.networks
+        for seed in spec.irp.seeds
+        for target in ticket_targets(spec, network)
+        for density in ticket_densities(spec)
+    ]
+    methods = [
+        Arm(target=target.label, method=method, control=control, density=density, seed=seed)
+        for target in fanout.targets
+        for seed in fanout.seeds
+        for method in methods_of(fanout, target)
+        for density in densities_of(fanout, method)
+        for control in (None, *controls_of(fanout, method))
+    ]
+    return [*(dense if fanout.dense else []), *tickets, *sorted(methods, key=lambda arm: arm.scored)]  # the sort is stable
+
+
+def target_of(spec: ExperimentSpec, label: str) -> TargetSpec:
+    """The target of that label, be it one of the fan-out or one that has tickets alone."""
+    tickets = (target for network in spec.irp.networks for target in ticket_targets(spec, network))
+    return next(target for target in (*spec.fanout.targets, *tickets) if target.label == label)
 
 
 def methods_of(fanout: FanoutSpec, target: TargetSpec) -> tuple[str, ...]:
@@ -37,15 +69,3 @@ def ticket_targets(spec: ExperimentSpec, network: NetworkSpec) -> tuple[TargetSp
 def ticket_densities(spec: ExperimentSpec) -> tuple[float, ...]:
     """The densities that a whole IRP passes; none where no tickets are asked for."""
     return tuple(density for density in spec.fanout.densities if spec.irp.final_density <= density < 1) if spec.fanout.ticket else ()
-
-
-def count_arms(spec: ExperimentSpec, *, controls: bool) -> int:
-    """Arms of all targets, methods, densities and seeds with dense and tickets, and with their controls if asked for."""
-    fanout = spec.fanout
-    places = sum(len(ticket_targets(spec, network)) for network in spec.irp.networks)
-    arms = [
-        len(densities_of(fanout, method)) * (1 + controls * len(controls_of(fanout, method)))
-        for target in fanout.targets
-        for method in methods_of(fanout, target)
-    ]
-    return len(fanout.seeds) * (sum(arms) + len(fanout.targets) * fanout.dense) + places * len(ticket_densities(spec)) * len(spec.irp.seeds)

@@ -1,19 +1,20 @@
 """Whether the disk of a local storage has room for a whole run, asked before it starts."""
 
+import functools
 from pathlib import Path
 
+from autosparse.models.arms.plan import planned, target_of
 from autosparse.models.errors import DataError
 from autosparse.models.masks.mask import prunable
-from autosparse.models.networks.build import build_network
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.storage.disk import free_bytes
 from autosparse.storage.feature_shards import ROW_BYTES
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
+from autosparse.tasks.checks.networks import Images, build, images_of
 
 FLOAT_BYTES = 4
-IMAGE, CLASSES = (3, 32, 32), 10  # sizes near enough, without reading any images
 
 
 def check_room(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
@@ -29,21 +30,25 @@ def check_room(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
         raise DataError(f"storage: {store.root} has {free:,} bytes free; allowed: about {needed:,} for the rest of this run")
 
 
+@functools.lru_cache(maxsize=1)  # asked twice by `autosparse run`, as the whole of these checks
 def bytes_of(spec: ExperimentSpec) -> int:
-    """The least that a run stores: weights of all rounds and arms, features, scores. Masks, reports and checkpoints are not counted."""
-    irp, fanout, total = spec.irp, spec.fanout, 0
+    """About what a run stores: weights of all rounds and arms, features, scores. Masks, reports and checkpoints are not counted."""
+    irp, arms = spec.irp, planned(spec)
+    sizes = functools.cache(_sizes)
+    total = 0
     for network in irp.networks:
-        rows, state = _sizes(network)
+        rows, state = sizes(network, images_of(spec.data))
         total += len(irp.seeds) * (irp.rounds * state + rows * ROW_BYTES)
-    for target in fanout.targets:
-        rows, state = _sizes(target.network)
-        methods = len(target.methods or fanout.methods)
-        total += len(fanout.seeds) * methods * (len(fanout.densities) * state + rows * FLOAT_BYTES)
+    for label in dict.fromkeys(arm.target for arm in arms):
+        target = target_of(spec, label)
+        rows, state = sizes(target.network, images_of(spec.data_of(target)))
+        mine = [arm for arm in arms if arm.target == label]
+        total += len(mine) * state + len({(arm.seed, arm.method) for arm in mine if arm.scored}) * rows * FLOAT_BYTES
     return total
 
 
-def _sizes(network: NetworkSpec) -> tuple[int, int]:
+def _sizes(network: NetworkSpec, images: Images) -> tuple[int, int]:
     """Prunable weights, and bytes of all parameters."""
-    built = build_network(network, image_shape=IMAGE, num_classes=CLASSES, seed=0)
+    built = build(network, images)
     rows = sum(weight.numel() for weight in prunable(built, head=network.prune_head).values())
     return rows, FLOAT_BYTES * sum(parameter.numel() for parameter in built.parameters())

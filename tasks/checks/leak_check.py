@@ -8,15 +8,15 @@ arms that test it. Layers held out belong to training seeds by design; what must
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosparse.models.arms.controls import SIGN
+from autosparse.models.arms.plan import planned
 from autosparse.models.errors import LeakError
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.run_specs import LEARNED
+from autosparse.storage import paths, reports
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 
 Card = Mapping[str, Any]
-ENDING = "/report.json"
 
 
 def check_leaks(card: Card, test_seeds: Iterable[int]) -> None:
@@ -48,10 +48,8 @@ def check_leaks(card: Card, test_seeds: Iterable[int]) -> None:
 
 def seeds_of_arms(store: Store, run: RunPaths, spec: ExperimentSpec) -> set[int]:
     """Seeds on which arms of the scorer are tested: those that the spec asks for, and those of arms that are there already."""
-    planned = set(spec.fanout.seeds) if set(LEARNED) & set(spec.fanout.methods) else set()
-    keys = [key for key in store.list(f"{run.root}/fanout") if key.endswith(ENDING) and any(f"/{method}/" in key for method in LEARNED)]
-    arms = [store.read_json(key) for key in keys]
-    return planned | {arm["seed"] for arm in arms if arm["method"].split(SIGN)[0] in LEARNED}
+    steps = [step for step in reports.steps(store, run.fanout) if paths.method_of(step) in LEARNED]
+    return {arm.seed for arm in planned(spec) if arm.method in LEARNED} | {store.read_json(paths.report(step))["seed"] for step in steps}
 
 
 def _places(names: Iterable[str]) -> set[tuple[str, int, str]]:

@@ -1,5 +1,7 @@
 """Methods beside their targets before anything starts: what a method cannot do is said in one line, not after hours of other arms."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from autosparse.models.arms.plan import densities_of, methods_of
@@ -7,21 +9,21 @@ from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.contract import Parts, Setup
 from autosparse.models.methods.names import trains
 from autosparse.models.methods.registry import METHODS, parse
-from autosparse.models.networks.build import build_network
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
+from autosparse.tasks.checks.networks import build, images_of
 
-IMAGE, CLASSES, IMAGES = (3, 32, 32), 10, 50_000  # of a data set that nobody has opened yet
+TRAIN_IMAGES = 50_000  # of a data set that nobody has opened yet
 
 
-def check_methods(spec: ExperimentSpec) -> None:
+def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Module]) -> None:
     """Raise SpecError for a method on a network that it does not support, a density that it cannot meet, or more workers than it allows.
 
-    Networks are built for images of 3 x 32 x 32 and ten classes, because data sets are not opened here.
+    `network_of` gives a target's network, which stays as it is; data sets are not opened here.
     """
     fanout = spec.fanout
     for target in fanout.targets:
-        network = _build(target)
+        network = network_of(target)
         for method in methods_of(fanout, target):
             if trains(method):
                 for density in densities_of(fanout, method):
@@ -37,7 +39,8 @@ def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float |
     workers = spec.fanout.job.workers
     if workers == 1:
         return
-    attached = METHODS[name].parts(_setup(spec, target, density, _build(target)), settings)
+    own = build(target.network, images_of(spec.data_of(target)))  # which the parts change
+    attached = METHODS[name].parts(_setup(spec, target, density, own), settings)
     if parts := in_the_step(attached):
         raise not_allowed(
             "fanout.job.workers",
@@ -66,11 +69,7 @@ def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None, netw
         train=train,
         density=density,
         head=target.network.prune_head,
-        image_shape=IMAGE,
-        steps_per_epoch=max(1, (data.train_limit or IMAGES) // train.batch_size),
+        image_shape=images_of(data).shape,
+        steps_per_epoch=max(1, (data.train_limit or TRAIN_IMAGES) // train.batch_size),
         seed=0,
     )
-
-
-def _build(target: TargetSpec) -> nn.Module:
-    return build_network(target.network, image_shape=IMAGE, num_classes=CLASSES, seed=0)

@@ -1,15 +1,17 @@
 """Checks of a whole spec before anything starts; each error is one line: field, value, what is allowed."""
 
+import functools
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from autosparse.models.arms.names import spec_pairs
 from autosparse.models.errors import ConflictError, DataError, not_allowed, unknown_name
 from autosparse.models.features import FEATURES_VERSION
-from autosparse.models.networks.build import build_network
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
@@ -18,8 +20,10 @@ from autosparse.storage.image_datasets import DATASETS
 from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
 from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
+from autosparse.tasks.checks.networks import Images, build, images_of
 
 
+@functools.lru_cache(maxsize=1)  # `autosparse run` asks before any service starts, and the flow asks again in the same process
 def check_spec(spec: ExperimentSpec) -> None:
     """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
     on networks that they do not support, pairs of arms that there will not be."""
@@ -29,17 +33,19 @@ def check_spec(spec: ExperimentSpec) -> None:
         if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
     check_labels(spec)
-    for field, network in _networks(spec):
-        _check_builds(field, network)
+    built: dict[tuple[NetworkSpec, Images], nn.Module] = {}
+    for field, network, data in _networks(spec):
+        if (key := (network, images_of(data))) not in built:
+            built[key] = _built(field, *key)
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
-    check_methods(spec)
+    check_methods(spec, lambda target: built[target.network, images_of(spec.data_of(target))])
     spec_pairs(spec)
 
 
 def check_labels(spec: ExperimentSpec) -> None:
     """Raise SpecError for a network whose name leaves nothing, or too much, for the keys of its results."""
-    for field, network in _networks(spec):
+    for field, network, _ in _networks(spec):
         check_name(f"{field}.name", network.label, LONGEST_LABEL)
 
 
@@ -127,16 +133,17 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
             raise DataError(f"data: {data.title} has no images")
 
 
-def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec]]:
+def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec, DataSpec]]:
+    """Every network with the path of its field and the data it sees."""
     for index, network in enumerate(spec.irp.networks):
-        yield f"irp.networks.{index}", network
+        yield f"irp.networks.{index}", network, spec.data
     for index, target in enumerate(spec.fanout.targets):
-        yield f"fanout.targets.{index}.network", target.network
+        yield f"fanout.targets.{index}.network", target.network, spec.data_of(target)
 
 
-def _check_builds(field: str, network: NetworkSpec) -> None:
+def _built(field: str, network: NetworkSpec, images: Images) -> nn.Module:
     try:
-        build_network(network, image_shape=(3, 32, 32), num_classes=10, seed=0)
+        return build(network, images)
     except ValueError as error:
         raise type(error)(f"{field}.{str(error).removeprefix('network.')}") from None
 

@@ -14,7 +14,6 @@ from prefect.tasks import exponential_backoff
 from autosparse.models.errors import AutosparseError, DivergedError, ServiceError
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage import paths, reports
-from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import dump_json
 from autosparse.tasks.cluster.connection import Event, Loop
 from autosparse.tasks.cluster.jobs import run_training_job
@@ -96,8 +95,8 @@ class Step:
         """Delete what only a resumed job would have read; the last checkpoint before a divergence stays."""
         if self.diverged:
             return
-        for attempt in ATTEMPTS:
-            self.run.store.delete(f"{self.run.paths.training}/{self.job_name}{attempt}")
+        for folder in self.run.paths.checkpoints(self.key):
+            self.run.store.delete(folder)
 
     def on_event(self, event: Event) -> None:
         """Pass on what a worker tells. Never raises: a lost line must not end a training."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from autosparse.models.arms.controls import SIGN
 from autosparse.models.methods.names import family
 from autosparse.models.methods.registry import METHODS
 from autosparse.tasks.results.record import RunRecord
@@ -15,11 +14,10 @@ def cost_tables(record: RunRecord) -> list[dict[str, Any]]:
     """Per target and data set: a line per row that says what it cost; rows of older runs say nothing."""
     tables = []
     for target, dataset in panels(record.rows):
-        rows = [row for row in record.rows if (row["target"], row["dataset"]) == (target, dataset) and SIGN not in row["method"]]
+        rows = [row for row in record.rows if (row["target"], row["dataset"]) == (target, dataset) and not row["control"]]
         rows = [row for row in rows if any(row[name] is not None for name in FIGURES)]
-        place = {method: index for index, method in enumerate(record.ordered(row["method"] for row in rows))}
         if rows:
-            lines = sorted(rows, key=lambda row: (place[row["method"]], -(row["density"] or 0.0)))
+            lines = sorted(rows, key=lambda row: (record.place(row["method"]), -(row["density"] or 0.0)))
             tables.append({"title": f"{target} on {dataset}", "lines": lines})
     return tables
 

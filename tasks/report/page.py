@@ -139,7 +139,7 @@ def _open_steps(record: RunRecord) -> list[str]:
     steps = [f"IRP rounds: {len(record.rounds)} of {rounds} are there"] if len(record.rounds) < rounds else []
     steps += ["the feature data set"] if record.features is None else []
     steps += ["the scorer"] if record.scorer is None else []
-    arms, expected = len(record.planned_arms), record.expected_arms
+    arms, expected = len(record.finished_arms), len(record.planned_arms)
     return steps + ([f"arms: {arms} of {expected} are there"] if arms < expected else [])
 
 
@@ -167,9 +167,9 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
         {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
     )
     failed = sum(arm["accuracy"] is None for arm in record.arms)
-    beside = len(record.arms) - len(record.planned_arms)
+    beside = len(record.arms) - len(record.finished_arms)
     more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
-    tiles.append({"what": "arms", "value": f"{len(record.planned_arms)} / {record.expected_arms}", "more": more})
+    tiles.append({"what": "arms", "value": f"{len(record.finished_arms)} / {len(record.planned_arms)}", "more": more})
     return tiles
 
 
@@ -183,7 +183,7 @@ def _break_even(costs: Ledger) -> str:
             f"that is from network {costs.networks} on, "
             f"compared with an IRP of {duration(costs.irp_per_network or 0.0)} for every new network."
         )
-    share = next((cost.share for cost in costs.methods if cost.method == SCORER), None)
+    share = next((cost.share for cost in costs.methods if cost.name == SCORER), None)
     return text if share is None else f"{text} Scoring by the scorer takes {100 * share:.1f} % of one retraining."
 
 

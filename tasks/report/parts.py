@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from autosparse.models.arms.controls import SIGN
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks.mask import overlap
 from autosparse.models.specs.run_specs import DENSE, TICKET
@@ -13,9 +12,10 @@ from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.report.figures import accuracy_figure, layers_figure, overlap_figure, survival_figure
 from autosparse.tasks.report.survival_map import FEWEST, survival_map
+from autosparse.tasks.results.arm_reports import Report, name_of
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
-from autosparse.tasks.results.rows import Report, Row, landed, targeted
+from autosparse.tasks.results.rows import Row, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
 
 Picture = dict[str, str]
@@ -26,7 +26,7 @@ def curves(record: RunRecord) -> list[Picture]:
     """Accuracy over density, a figure per target and data set."""
     found = []
     for target, dataset in panels(record.rows):
-        rows = [row for row in _of(record.rows, target, dataset) if SIGN not in row["method"]]
+        rows = [row for row in _of(record.rows, target, dataset) if not row["control"]]
         title = f"{target} on {dataset}"
         caption = "Dotted: dense. Dashed: the ticket of a whole IRP." if {DENSE, TICKET} <= {row["method"] for row in rows} else ""
         found.append({"title": title, "svg": accuracy_figure(rows, f"Accuracy over density of {title}"), "caption": caption})
@@ -40,10 +40,11 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         everything = _of(record.rows, target, dataset)
         rows = targeted(everything)
         columns = densities(rows) or [1.0]
-        cells = {(row["method"], row["density"]): row for row in rows}
+        cells = {(name_of(row), row["density"]): row for row in rows}
         best = {column: _best(rows, column) for column in columns}
         lines = []
-        for method in record.ordered(row["method"] for row in rows):
+        ordered = sorted(rows, key=lambda row: record.place(row["method"], row["control"]))
+        for method in dict.fromkeys(map(name_of, ordered)):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
         tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
@@ -56,7 +57,7 @@ def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
     for arm in record.arms:
         if arm["accuracy"] is None:
             what = arm.get("reason") or f"{arm.get('status', 'failed')}: no weight left in {', '.join(arm.get('collapsed', []))}"
-            found.append({**arm, "what": what})
+            found.append({**arm, "method": name_of(arm), "what": what})
     return found
 
 
@@ -66,7 +67,7 @@ def layer_pictures(store: Store, record: RunRecord) -> Found:
     try:
         for target, density in _cuts(record):
             rows = layer_density_rows(store, record, target, density)
-            rows = {method: rows[method] for method in record.ordered(rows) if SIGN not in method}
+            rows = {method: rows[method] for method in sorted(rows, key=record.place)}
             title = f"{target} at density {density:g}"
             found.append(
                 {"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)}
@@ -82,7 +83,7 @@ def overlap_pictures(store: Store, record: RunRecord) -> Found:
     try:
         for target, density in _cuts(record):
             seed, masks = masks_of_one_seed(store, record, target, density)
-            methods = record.ordered(masks)
+            methods = list(masks)
             if len(methods) > 1:
                 shares = np.array([[overlap(masks[row], masks[column]) for column in methods] for row in methods])
                 title = f"{target} at density {density:g}"
@@ -99,7 +100,7 @@ def survival_pictures(store: Store, record: RunRecord) -> Found:
         return [], "there is no feature data set yet"
     try:
         # by its place in this store: the stored address may be that of another machine
-        uri = store.uri(f"{RunPaths(record.name).features}/{record.features['digest']}")
+        uri = store.uri(RunPaths(record.name).dataset(record.features["digest"]))
         counted = survival_map(open_dataset(uri, verify=False))
     except AutosparseError as error:
         return [], str(error)
@@ -127,7 +128,7 @@ def macs_tables(store: Store, record: RunRecord) -> Found:
         except Exception as error:  # whatever a network of the user's own does away from its home
             missing.append(f"{target.label} ({error})")
             continue
-        methods = record.ordered(method for cut in cuts for method in cut if SIGN not in method)
+        methods = sorted({method for cut in cuts for method in cut}, key=record.place)
         lines = [
             {"method": method, "cells": [macs_cost(macs, cut[method], record, data) if method in cut else None for cut in cuts]}
             for method in methods
@@ -147,7 +148,7 @@ def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
 
 def _best(rows: list[Row], density: float) -> Row | None:
     rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
-    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and SIGN not in row["method"]]
+    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and not row["control"]]
     return max(rivals, key=lambda row: row["mean"], default=None)
 
 

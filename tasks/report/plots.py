@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.results.rows import curves
@@ -38,14 +39,16 @@ def accuracy_density_plot(rows: list[dict[str, Any]], kind: str) -> bytes:
 
 def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
     found = curves(rows)
-    controls = sorted(name for name in found if "+" in name)
-    methods = sorted(set(found) - {TICKET, *LEARNED, *controls})
+    methods = sorted(set(found) - {TICKET, *LEARNED})
     styles = series_styles(methods)
     styles |= {SCORER: ("#D00000", "*", "-", 2.6), SCORER_GROWTH: ("#D00000", "P", "-.", 2.2), TICKET: ("black", "s", "--", 1.8)}
-    for control in controls:  # in the colour of their method, thin and broken
-        color, marker = styles.get(control.split("+")[0], ("gray", "."))[:2]
-        styles[control] = (color, marker, LINES[control.split("+")[1]], 0.8)
-    for method in (*methods, *controls, *LEARNED, TICKET):
+    controls = []
+    for control in sorted({row["control"] for row in rows if row["control"]}):  # in the colour of their method, thin and broken
+        for method, curve in curves(rows, control).items():
+            color, marker = styles.get(method, ("gray", "."))[:2]
+            controls.append(name := arm_name(method, control))
+            styles[name], found[name] = (color, marker, LINES[control], 0.8), curve
+    for method in (*methods, *sorted(controls), *LEARNED, TICKET):
         if method in found:
             color, marker, line, width = styles[method]
             x, y, error = zip(*found[method], strict=True)

@@ -144,7 +144,7 @@ probe of a method that looks ahead, and all overhead of its step.</p>
 <i>invert</i> keeps the lowest scores. A fall of a point (0.01) or more counts, seed by seed;
 ± is its standard error, p that of the paired t-test.</p>
 <div class="scroll"><table><thead><tr>
-{% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">difference</th>
+{% if many %}<th>target</th>{% endif %}<th>control</th><th class="num">density</th><th class="num">method &minus; control</th>
 <th>verdict</th><th class="num">method</th><th class="num">control</th></tr></thead><tbody>
 {% for one in controls %}<tr>
 {% if many %}<td>{{ one.target }} on {{ one.dataset }}</td>{% endif %}<td>{{ one.method }}+{{ one.control }}</td>
@@ -197,7 +197,7 @@ in common; <i>new values</i> are fan-ins, depths and layer sizes that training d
 </tbody></table></div>
 {% if ledger.methods %}<div class="scroll"><table><thead><tr><th>method</th><th class="num">scoring</th>
 <th class="num">retraining per arm</th><th class="num">scoring / retraining</th></tr></thead><tbody>
-{% for one in ledger.methods %}<tr{% if one.method == "scorer" %} class="scorer"{% endif %}><td>{{ one.method }}</td>
+{% for one in ledger.methods %}<tr{% if one.name == "scorer" %} class="scorer"{% endif %}><td>{{ one.name }}</td>
 <td class="num">{{ cost(one.scoring) }}{% if one.scoring_n %} <small>n={{ one.scoring_n }}</small>{% endif %}</td>
 <td class="num">{{ cost(one.retraining) }}{% if one.retraining_n %} <small>n={{ one.retraining_n }}</small>{% endif %}</td>
 <td class="num">{% if one.share is not none %}{{ "%.1f" | format(100 * one.share) }} %{% else %}-{% endif %}</td></tr>

@@ -3,7 +3,8 @@
 from functools import partial, reduce
 from typing import Any
 
-from autosparse.storage.paths import RunPaths, report
+from autosparse.storage import reports
+from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.report.figures import page_figure
 from autosparse.tasks.report.valley_plots import figures
@@ -22,9 +23,7 @@ EACH = (
 
 def valleys(store: Store, record: RunRecord) -> list[dict[str, Any]]:
     """One entry per comparison: title, pictures, a table of both networks, lines of text."""
-    ending = report("")
-    found = [store.read_json(key) for key in store.list(RunPaths(record.name).valley) if key.endswith(ending)]
-    return [_entry(one) for one in found]
+    return [_entry(found) for found in reports.under(store, RunPaths(record.name).valley)]
 
 
 def _entry(found: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autosparse.models.arms.controls import arm_name
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD
+from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.ledger import Ledger
 from autosparse.tasks.results.paired import Cell, Paired, Place, cells, paired
-from autosparse.tasks.results.rows import Report
 from autosparse.tasks.results.verdicts import AT_INIT, best_of, gaps, verdict
 
 DASH = "-"
@@ -76,6 +75,7 @@ class Claim:
 def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> list[Claim]:
     """A claim for every target, data set, density below 1 and learned method with an accuracy; `scores` are scoring reports."""
     closed = {(gap.target, gap.dataset, gap.density, gap.method): gap for gap in gaps(arms)}
+    shuffles = cells(arms, "shuffle")
     found = []
     for place, cell in cells(arms).items():
         for method in LEARNED:
@@ -83,7 +83,7 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
             if not mine or place[2] is None or place[2] >= 1:
                 continue
             ahead = method in LOOKING_AHEAD
-            control = cell.get(arm_name(method, "shuffle"))
+            control = shuffles[place].get(method)
             shuffle = paired(mine, control) if control else None
             gap = closed[(*place, method)]
             found.append(
@@ -101,7 +101,7 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
                     ticket=gap.ticket,
                     closure=gap.closure,
                     shuffle=shuffle,
-                    weights=verdict("shuffle", -shuffle.mean) if shuffle and shuffle.mean is not None else None,
+                    weights=verdict("shuffle", shuffle.mean) if shuffle and shuffle.mean is not None else None,
                     scoring=_seconds(scores, place, method),
                     retraining=_seconds([arm for arm in arms if arm.get("status") == "ok"], place, method),
                     reuses=costs.reuses(method)[0],
@@ -146,7 +146,7 @@ def _seconds(reports: Sequence[Report], place: Place, method: str) -> float | No
     mine = [
         report["seconds"]
         for report in reports
-        if (report["target"], report["method"]) == (place[0], method)
+        if (report["target"], report["method"], report["control"]) == (place[0], method, None)
         and report.get("dataset", place[1]) == place[1]
         and "seconds" in report
     ]

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from autosparse.models.arms.names import ArmName, find_pairs, spec_pairs
+from autosparse.models.arms.arm import Arm
+from autosparse.models.arms.names import find_pairs, spec_pairs
 from autosparse.models.errors import DataError
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import ValleySpec
@@ -10,6 +11,7 @@ from autosparse.models.specs.fields import fingerprint
 from autosparse.storage import reports
 from autosparse.storage.paths import RunPaths, arm_key
 from autosparse.storage.store import Store
+from autosparse.tasks.results.arm_reports import step_of
 
 OK = "ok"
 
@@ -18,8 +20,8 @@ OK = "ok"
 class Comparison:
     """Two arms of one target and how they are compared; `valley` has neither pairs nor seed."""
 
-    first: ArmName
-    second: ArmName
+    first: Arm
+    second: Arm
     valley: ValleySpec
 
     @property
@@ -53,12 +55,7 @@ def comparison_of(
     return [Comparison(first=one, second=other, valley=replace(valley, pairs=(), seed=None)) for one, other in found]
 
 
-def step_of(run: RunPaths, arm: ArmName) -> str:
-    """The step that trained an arm."""
-    return run.arm(arm.target, arm.seed, arm.method, arm.density, arm.control)
-
-
-def missing(store: Store, run: RunPaths, arm: ArmName) -> str:
+def missing(store: Store, run: RunPaths, arm: Arm) -> str:
     """Why an arm has no trained weights, empty where it has."""
     report = reports.find(store, step_of(run, arm))
     if report is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.tasks.results.rows import Report
+from autosparse.tasks.results.arm_reports import Report, name_of
 
 WORST = 3
 
@@ -15,7 +15,9 @@ def drift_rows(scores: Sequence[Report]) -> list[dict[str, Any]]:
     """
     return [
         {
-            **{name: report[name] for name in ("target", "seed", "method")},
+            "target": report["target"],
+            "seed": report["seed"],
+            "method": name_of(report),
             "source": report["drift"]["source"],
             "warning": report["drift"]["warning"],
             "worst": report["drift"]["columns"][:WORST],

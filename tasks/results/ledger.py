@@ -4,11 +4,12 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from autosparse.models.arms.arm import arm_name
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.flops import BACKWARD, forward_macs, training_macs
 from autosparse.models.specs.run_specs import SCORER, DataSpec, NetworkSpec
+from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.record import RunRecord
-from autosparse.tasks.results.rows import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +17,16 @@ class MethodCost:
     """Mean seconds of one scoring and of one retraining; None = nothing of it was done, `*_n` = how many."""
 
     method: str
+    control: str | None = None
     scoring: float | None
     scoring_n: int
     retraining: float | None
     retraining_n: int
+
+    @property
+    def name(self) -> str:
+        """As tables spell it: `snip+shuffle`."""
+        return arm_name(self.method, self.control)
 
     @property
     def share(self) -> float | None:
@@ -72,7 +79,7 @@ class Ledger:
         return ((self.irp or 0.0) + (self.features or 0.0) + (self.fit or 0.0)) / saved, ""
 
     def _scoring(self, method: str) -> float | None:
-        return next((cost.scoring for cost in self.methods if cost.method == method), None)
+        return next((cost.scoring for cost in self.methods if (cost.method, cost.control) == (method, None)), None)
 
     @property
     def networks(self) -> int | None:
@@ -94,24 +101,28 @@ def ledger(record: RunRecord) -> Ledger:
     """Sums over what has been done so far."""
     sources = {(report["source"], report["seed"]) for report in record.rounds}
     irp = record.spec.irp
-    methods = record.ordered(report["method"] for report in (*record.arms, *record.scores))
+    methods = {(report["method"], report["control"]) for report in (*record.arms, *record.scores)}
     return Ledger(
         irp=sum(report["seconds"] for report in record.rounds) if record.rounds else None,
         sources=len(sources),
         rounds=len(record.rounds),
         features=record.features["seconds"] if record.features else None,
         fit=record.scorer["seconds"] if record.scorer else None,
-        methods=[_cost(record, method) for method in methods],
+        methods=[_cost(record, *name) for name in sorted(methods, key=lambda name: record.place(*name))],
         whole=len(record.rounds) == len(irp.networks) * len(irp.seeds) * irp.rounds,
     )
 
 
-def _cost(record: RunRecord, method: str) -> MethodCost:
-    scoring = [report["seconds"] for report in record.scores if report["method"] == method]
+def _cost(record: RunRecord, method: str, control: str | None) -> MethodCost:
+    def mine(reports: list[Report]) -> list[Report]:
+        return [report for report in reports if (report["method"], report["control"]) == (method, control)]
+
+    scoring = [report["seconds"] for report in mine(record.scores)]
     # a collapsed arm is not trained, so its seconds say nothing
-    training = [report["seconds"] for report in record.arms if report["method"] == method and report.get("status") == "ok"]
+    training = [report["seconds"] for report in mine(record.arms) if report.get("status") == "ok"]
     return MethodCost(
         method=method,
+        control=control,
         scoring=statistics.fmean(scoring) if scoring else None,
         scoring_n=len(scoring),
         retraining=statistics.fmean(training) if training else None,

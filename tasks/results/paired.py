@@ -1,5 +1,9 @@
-"""Two methods over the same seeds: whether their difference is more than the seeds make."""
+"""Two methods over the same seeds: whether their difference is more than the seeds make.
 
+A difference has one sign everywhere: the method minus what it is compared with, be that a rival or a control of its own.
+"""
+
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +12,8 @@ from typing import Any
 
 from scipy import stats
 
-from autosparse.models.arms.controls import CONTROLS, arm_name
+from autosparse.models.arms.controls import CONTROLS
+from autosparse.tasks.results.arm_reports import Report
 
 CONFIDENCE = 0.95
 Place = tuple[str, str, float]
@@ -58,29 +63,31 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
     return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=mean - reach, high=mean + reach)
 
 
-def cells(arms: Sequence[dict[str, Any]]) -> dict[Place, Cell]:
-    """(target, data set, density) -> method -> seed -> accuracy, densities falling; a failed arm leaves its method without the seed."""
+def cells(arms: Sequence[Report], control: str | None = None) -> dict[Place, Cell]:
+    """(target, data set, density) -> method -> seed -> accuracy, densities falling; of the methods themselves, or under one `control`.
+
+    Every place of any arm is there. A failed arm leaves its method without the seed.
+    """
     found: dict[Place, Cell] = {}
     for arm in arms:
-        seeds = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {}).setdefault(arm["method"], {})
-        if arm["accuracy"] is not None:
-            seeds[arm["seed"]] = arm["accuracy"]
+        cell = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {})
+        if arm["control"] == control:
+            seeds = cell.setdefault(arm["method"], {})
+            if arm["accuracy"] is not None:
+                seeds[arm["seed"]] = arm["accuracy"]
     return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -(place[2] or 0)))}
 
 
-def control_rows(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def control_rows(arms: Sequence[Report]) -> list[dict[str, Any]]:
     """Every control that was run against its own method, per target x dataset x density: the method minus the control."""
-    cells: dict[tuple[Any, ...], dict[int, float]] = {}
-    for arm in arms:
-        if arm["accuracy"] is not None and arm["density"] is not None:
-            cells.setdefault((arm["target"], arm["dataset"], -arm["density"], arm["method"]), {})[arm["seed"]] = arm["accuracy"]
+    spoiled = {control: cells(arms, control) for control in CONTROLS}
     rows = []
-    for *place, method in sorted(cells):
-        for control in CONTROLS:
-            spoiled = cells.get((*place, arm_name(method, control)))
-            if spoiled:
-                found = paired(cells[(*place, method)], spoiled)
-                named = {"target": place[0], "dataset": place[1], "density": -place[2], "method": method, "control": control}
+    for place, cell in cells(arms).items():
+        for method, control in itertools.product(sorted(cell), CONTROLS):
+            other = spoiled[control][place].get(method)
+            if cell[method] and other and place[2] is not None:
+                found = paired(cell[method], other)
+                named = {**dict(zip(("target", "dataset", "density"), place, strict=True)), "method": method, "control": control}
                 rows.append({**named, "n": found.n, "difference": found.mean, **_spread(found)})
     return rows
 

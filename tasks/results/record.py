@@ -1,11 +1,10 @@
 """Everything of a run that the report page shows, read from storage alone; what is not there yet is empty."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.models.arms.controls import SIGN
-from autosparse.models.arms.plan import count_arms, ticket_targets
+from autosparse.models.arms.arm import Arm, arm_name
+from autosparse.models.arms.plan import planned, ticket_targets
 from autosparse.models.masks.mask import Mask, layer_densities
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import from_plain
@@ -14,15 +13,14 @@ from autosparse.storage import paths, reports
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
-from autosparse.tasks.results.rows import Report, Row, summarize
+from autosparse.tasks.results.arm_reports import Report, arm_of, opened
+from autosparse.tasks.results.rows import Row, summarize
 from autosparse.tasks.results.run_view import view_run
-
-ENDING = "/report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """The reports of a run by kind, whole as they were stored. `arms` and `scores` stand in the order of the spec's methods."""
+    """The reports of a run by kind, those of the fan-out opened; `arms` and `scores` stand in the order of the spec's methods."""
 
     name: str
     spec: ExperimentSpec
@@ -41,29 +39,28 @@ class RunRecord:
         found = [*self.rounds, *(part for part in (self.features, self.scorer) if part), *self.scores, *self.arms, *self.data.values()]
         return [dict(items) for items in dict.fromkeys(tuple(sorted(report["made_by"].items())) for report in found if "made_by" in report)]
 
-    def ordered(self, methods: Iterable[str]) -> list[str]:
-        """Dense, ticket, the methods as the spec has them, each followed by its controls, then whatever else there is."""
+    def place(self, method: str, control: str | None = None) -> tuple[int, str, str]:
+        """Where a method stands in tables: dense, ticket, those of the spec, each followed by its controls, then whatever else there is."""
         known = [DENSE, TICKET, *self.spec.fanout.all_methods]
-        place = {method: index for index, method in reversed(list(enumerate(known)))}
-        return sorted(set(methods), key=lambda method: (place.get(method.split(SIGN)[0], len(known)), method))
+        return known.index(method) if method in known else len(known), method, control or ""
 
     @property
-    def planned_arms(self) -> list[Report]:
+    def planned_arms(self) -> list[Arm]:
         """The arms that the spec asks for; controls may stand beside them."""
-        planned = {DENSE, TICKET, *self.spec.fanout.all_methods}
-        return [arm for arm in self.arms if arm["method"] in planned]
+        return [arm for arm in planned(self.spec) if not arm.control]
 
     @property
-    def expected_arms(self) -> int:
-        """How many arms the spec asks for."""
-        return count_arms(self.spec, controls=False)
+    def finished_arms(self) -> list[Report]:
+        """Those of `planned_arms` that are there."""
+        wanted = set(self.planned_arms)
+        return [report for report in self.arms if arm_of(report) in wanted]
 
 
 def load_record(store: Store, name: str) -> RunRecord:
     """The record of the run called `name`. Raises DataError where there is no such run."""
     view, run = view_run(store, name), RunPaths(name)
     spec = from_plain(ExperimentSpec, view["spec"])
-    fanned = [store.read_json(key) for key in store.list(f"{run.root}/fanout") if key.endswith(ENDING)]
+    fanned = [opened(report) for report in reports.under(store, run.fanout)]
     order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
     fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
     arms = [report for report in fanned if "accuracy" in report]
@@ -71,25 +68,25 @@ def load_record(store: Store, name: str) -> RunRecord:
         name=name,
         spec=spec,
         view=view,
-        rounds=_under(store, f"{run.root}/irp"),
+        rounds=reports.under(store, run.irp),
         features=reports.find(store, run.features),
         scorer=reports.find(store, run.scorer),
         scores=[report for report in fanned if "cuts" in report],
         arms=arms,
-        data={key.split("/")[-2]: store.read_json(key) for key in store.list(f"{run.root}/data") if key.endswith(ENDING)},
+        data={run.within(step).split("/")[-1]: store.read_json(paths.report(step)) for step in reports.steps(store, run.images)},
         rows=summarize(arms),
     )
 
 
 def layer_density_rows(store: Store, record: RunRecord, target: str, density: float) -> dict[str, dict[str, float]]:
-    """Method -> layer -> density after the cut, mean over seeds; the ticket's too, where the target is a source network."""
+    """Method -> layer -> density after the cut, mean over seeds; no controls, the ticket where the target is a source network."""
     found: dict[str, list[dict[str, float]]] = {}
     order: dict[str, int] = {}
     for key in _tickets(store, record, target, density):
         found.setdefault(TICKET, []).append(layer_densities(load_mask(store.read(key), source=store.uri(key))))
     for report in record.scores:
         cut = report["cuts"].get(f"{density:g}")
-        if report["target"] == target and cut:
+        if report["target"] == target and cut and not report["control"]:
             found.setdefault(report["method"], []).append(cut["layer_densities"])
             order = order or _layer_order(store, cut["mask"])
     return {
@@ -99,16 +96,17 @@ def layer_density_rows(store: Store, record: RunRecord, target: str, density: fl
 
 
 def masks_of_one_seed(store: Store, record: RunRecord, target: str, density: float) -> tuple[int, dict[str, Mask]]:
-    """The seed with the most methods (the lowest of several), and method -> mask of that seed."""
-    keys: dict[int, dict[str, str]] = {}
+    """The seed with the most methods (the lowest of several), and name -> mask of that seed, as tables order and spell the names."""
+    keys: dict[int, dict[tuple[str, str | None], str]] = {}
     for report in record.scores:
         cut = report["cuts"].get(f"{density:g}")
         if report["target"] == target and cut:
-            keys.setdefault(report["seed"], {})[report["method"]] = cut["mask"]
+            keys.setdefault(report["seed"], {})[report["method"], report["control"]] = cut["mask"]
     if not keys:
         return 0, {}
     seed = min(keys, key=lambda seed: (-len(keys[seed]), seed))
-    return seed, {method: load_mask(store.read(key), source=store.uri(key)) for method, key in keys[seed].items() if store.exists(key)}
+    there = {name: key for name, key in sorted(keys[seed].items(), key=lambda item: record.place(*item[0])) if store.exists(key)}
+    return seed, {arm_name(*name): load_mask(store.read(key), source=store.uri(key)) for name, key in there.items()}
 
 
 def _layer_order(store: Store, mask: str) -> dict[str, int]:
@@ -123,7 +121,3 @@ def _tickets(store: Store, record: RunRecord, target: str, density: float) -> li
     sources = [network.label for network in spec.irp.networks if target in {place.label for place in ticket_targets(spec, network)}]
     keys = [paths.ticket(run.source(label, seed), density) for label in sources for seed in spec.irp.seeds]
     return [key for key in keys if store.exists(key)]
-
-
-def _under(store: Store, prefix: str) -> list[Report]:
-    return [store.read_json(key) for key in store.list(prefix) if key.endswith(ENDING)]

@@ -1,4 +1,4 @@
-"""Arm reports as result rows: mean, spread and n over seeds, and how people read them."""
+"""Opened arm reports as result rows: mean, spread and n over seeds, and how people read them."""
 
 import math
 import statistics
@@ -7,10 +7,11 @@ from typing import Any
 from autosparse.models.errors import DataError
 from autosparse.models.methods.names import family
 from autosparse.models.specs.run_specs import DENSE
-from autosparse.storage.paths import method_key
+from autosparse.storage.paths import density_part, method_key
+from autosparse.tasks.results.arm_reports import Report, name_of
 
-Report = dict[str, Any]
 Row = dict[str, Any]
+Curve = list[tuple[float, float, float]]
 FIGURES = (  # of an arm's report; a row has the mean of those that are there
     *("effective_density", "density_all", "density_own", "expected_density", "inference_macs", "training_macs"),
     *("training_seconds", "inference_seconds", "images_per_second", "peak_memory_bytes"),
@@ -18,7 +19,7 @@ FIGURES = (  # of an arm's report; a row has the mean of those that are there
 
 
 def summarize(arms: list[Report]) -> list[Row]:
-    """Mean, standard deviation (n - 1) and n over seeds of last-epoch test accuracy, per target x dataset x method x density.
+    """Mean, standard deviation (n - 1) and n over seeds of last-epoch test accuracy, per target x dataset x method x control x density.
 
     Arms without an accuracy (collapsed, diverged) are counted in `failed` and stay out of the mean. Raises DataError when arms
     of one target and data set were not made under one protocol.
@@ -26,18 +27,18 @@ def summarize(arms: list[Report]) -> list[Row]:
     _check_protocols(arms)
     cells: dict[tuple[Any, ...], list[Report]] = {}
     for arm in arms:
-        cells.setdefault((arm["target"], arm["dataset"], arm["method"], arm["density"]), []).append(arm)
+        cells.setdefault((arm["target"], arm["dataset"], arm["method"], arm["control"], arm["density"]), []).append(arm)
     return sorted((_row(cell, members) for cell, members in cells.items()), key=_place)
 
 
 def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
-    """The row of one cell: target, dataset, method, density that was asked for, None for methods without a target.
+    """The row of one cell: target, dataset, method, control, density that was asked for, None for methods without a target.
 
     `kept_density` is the density that was achieved.
     """
     found = [arm["accuracy"] for arm in members if arm["accuracy"] is not None]
     return {
-        **dict(zip(("target", "dataset", "method", "density"), cell, strict=True)),
+        **dict(zip(("target", "dataset", "method", "control", "density"), cell, strict=True)),
         "kept_density": _mean([arm["kept_density"] for arm in members]),
         **{name: _mean([arm.get(name) for arm in members]) for name in FIGURES},
         "mean": _mean(found),
@@ -50,8 +51,8 @@ def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
 def _place(row: Row) -> tuple[Any, ...]:
     """By density that was asked for, falling; then what has none, by method and what it kept."""
     if row["density"] is not None:
-        return row["target"], row["dataset"], 0, -row["density"], row["method"], 0.0
-    return row["target"], row["dataset"], 1, 0.0, family(row["method"]), -(row["kept_density"] or 0.0)
+        return row["target"], row["dataset"], 0, -row["density"], row["method"], row["control"] or "", 0.0
+    return row["target"], row["dataset"], 1, 0.0, family(row["method"]), "", -(row["kept_density"] or 0.0)
 
 
 def targeted(rows: list[Row]) -> list[Row]:
@@ -64,24 +65,24 @@ def landed(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row["density"] is None]
 
 
-def curves(rows: list[Row]) -> dict[str, list[tuple[float, float, float]]]:
-    """Name -> (kept density, mean, std or 0) by density, for plots: a curve per method with a target, else per family of levels.
+def curves(rows: list[Row], control: str | None = None) -> dict[str, Curve]:
+    """Method -> (kept density, mean, std or 0) by density, for plots: a curve per method with a target, else per family of levels.
 
-    What failed or kept nothing has no place; dense is a level of its own and not among them.
+    Of the methods themselves, or of them under one `control`. What failed or kept nothing has no place; dense is a level of its own
+    and not among them.
     """
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    found: dict[str, Curve] = {}
     for row in rows:
-        if row["method"] != DENSE and row["mean"] is not None and row["kept_density"]:
-            name = row["method"] if row["density"] is not None else family(row["method"])
-            found.setdefault(name, []).append((row["kept_density"], row["mean"], row["std"] or 0.0))
-    return {name: sorted(points) for name, points in found.items()}
+        if row["control"] == control and row["method"] != DENSE and row["mean"] is not None and row["kept_density"]:
+            method = row["method"] if row["density"] is not None else family(row["method"])
+            found.setdefault(method, []).append((row["kept_density"], row["mean"], row["std"] or 0.0))
+    return {method: sorted(points) for method, points in found.items()}
 
 
 def metric_name(row: Row) -> str:
     """The name of a row's mean as a metric of MLflow, which refuses the `+` of controls and the brackets of settings."""
-    method, _, control = row["method"].partition("+")
-    name = f"accuracy/{row['target']}/{method_key(method)}" + (f"/{control}" if control else "")
-    return name if row["method"] == DENSE or row["density"] is None else f"{name}/density-{row['density']:g}"
+    name = f"accuracy/{row['target']}/{method_key(row['method'])}" + (f"/{row['control']}" if row["control"] else "")
+    return name if row["method"] == DENSE or row["density"] is None else f"{name}/{density_part(row['density'])}"
 
 
 def markdown_table(rows: list[Row]) -> str:
@@ -97,8 +98,8 @@ def _density_table(rows: list[Row]) -> str:
     densities = sorted({row["density"] for row in rows if row["method"] != DENSE}, reverse=True)
     head = ["target", "dataset", "method", *(f"{density:g}" for density in densities)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
-        cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
+    for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], name_of(row)) for row in rows):
+        cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], name_of(row)) == (target, dataset, method)}
         shown = [cells.get(1.0, "")] * len(densities) if method == DENSE else [cells.get(density, "") for density in densities]
         lines.append(f"| {target} | {dataset} | {method} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
@@ -112,7 +113,7 @@ def _landed_table(rows: list[Row]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         shares = [share(row["kept_density"]), share(row["density_all"])]
-        lines.append(f"| {' | '.join([row['target'], row['dataset'], row['method'], *shares, cell(row)])} |")
+        lines.append(f"| {' | '.join([row['target'], row['dataset'], name_of(row), *shares, cell(row)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -142,7 +143,7 @@ def _check_protocols(arms: list[Report]) -> None:
         parts = {**(arm.get("protocol") or {}), "data_digest": arm.get("data_digest")}
         for part, value in parts.items():
             if value is not None:
-                seen.setdefault((arm["target"], arm["dataset"], part), {}).setdefault(value, f"{arm['method']} seed {arm['seed']}")
+                seen.setdefault((arm["target"], arm["dataset"], part), {}).setdefault(value, f"{name_of(arm)} seed {arm['seed']}")
     differ: dict[tuple[str, str], list[str]] = {}
     for (target, dataset, part), values in seen.items():
         if len(values) > 1:

@@ -43,8 +43,8 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "ids": ids,
         "addresses": {
             "results": store.uri(run.summary),
-            "picture": store.uri(f"{run.summary}/accuracy_density.png") if summary else None,
-            "report": store.uri(page) if store.exists(page := f"{run.summary}/report.html") else None,
+            "picture": store.uri(run.summary_file("accuracy_density.png")) if summary else None,
+            "report": store.uri(page) if store.exists(page := run.summary_file("report.html")) else None,
             "features": dataset["uri"] if dataset else None,
             "scorer": store.uri(run.scorer),
             "MLflow": ids.get("mlflow_url"),
@@ -55,7 +55,8 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
 
 def last_runs(store: Store, count: int = 10) -> list[str]:
     """Names of runs in the store, the last begun first."""
-    names = {key.split("/")[1] for key in store.list(paths.RUNS) if key.endswith("/run.json")}
+    keys = store.list(paths.RUNS)
+    names = {name for key in keys if (name := paths.run_of(key)) and key == RunPaths(name).run}
     begun = {name: store.read_json(RunPaths(name).run).get("started", "") for name in names}
     return sorted(names, key=lambda name: begun[name], reverse=True)[:count]
 
@@ -72,7 +73,7 @@ def _rounds(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[dict[str,
 
 
 def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
-    fitted, registered = reports.find(store, run.scorer), reports.find(store, f"{run.scorer}/registration")
+    fitted, registered = reports.find(store, run.scorer), reports.find(store, run.registration)
     if not fitted:
         return None
     version = {key: registered[key] for key in ("version", "champion", "held_out")} if registered else {}
@@ -82,7 +83,7 @@ def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
 def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     """Comparisons of two arms, without the tables of planes: these stay in the report, whose address is there."""
     found = []
-    for key in (key for key in store.list(run.valley) if key.endswith("/report.json")):
+    for key in map(paths.report, reports.steps(store, run.valley)):
         report = store.read_json(key)
         records = {name: record for name, record in report.get("records", {}).items() if name != "plane"}
         images = [store.uri(picture) for picture in report.get("pictures", [])]
@@ -91,7 +92,7 @@ def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
 
 
 def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
-    keys = [key for key in store.list(f"{run.root}/fanout") if key.endswith("/report.json") and "/density-" in key]
-    arms = [{field: report.get(field) for field in ARM_FIELDS} for report in map(store.read_json, keys)]
+    found = [store.read_json(paths.report(step)) for step in reports.steps(store, run.fanout) if paths.is_arm(step)]
+    arms = [{field: report.get(field) for field in ARM_FIELDS} for report in found]
     ends = {DENSE: 0, TICKET: 1}
     return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -(arm["density"] or 1.0), arm["seed"]))

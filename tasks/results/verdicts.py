@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autosparse.models.arms.controls import SIGN
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
+from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, paired
-from autosparse.tasks.results.rows import Report, Row
+from autosparse.tasks.results.rows import Row
 
 POINT = 0.01  # one percentage point of test accuracy: smaller differences decide nothing
 AT_INIT = tuple(name for name in CRITERIA if name not in LOOKING_AHEAD)
@@ -50,7 +50,7 @@ class Gap:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control beside its method at one density; `found` is control - method, seed by seed."""
+    """A control beside its method at one density; `found` is method - control, seed by seed."""
 
     target: str
     dataset: str
@@ -122,37 +122,35 @@ def _gap(place: Place, cell: Cell, method: str) -> Gap:
 
 
 def controls(arms: Sequence[Report]) -> list[Control]:
-    """Every method `METHOD+CONTROL` beside METHOD at the same target and density, over the seeds that both have."""
-    found = []
-    for (target, dataset, density), cell in cells(arms).items():
-        for name, spoiled in cell.items():
-            method, sign, control = name.rpartition(SIGN)
-            if not sign or not method:
-                continue
-            base = cell.get(method, {})
-            compared = paired(spoiled, base)
-            found.append(
-                Control(
-                    target=target,
-                    dataset=dataset,
-                    method=method,
-                    control=control,
-                    density=density,
-                    base=_mean(base, spoiled),
-                    accuracy=_mean(spoiled, base),
-                    found=compared,
-                    verdict=verdict(control, compared.mean, "no seed that both have" if base and spoiled else "an accuracy is missing"),
+    """Every control beside its method at the same target and density, over the seeds that both have."""
+    plain, found = cells(arms), []
+    for control in dict.fromkeys(arm["control"] for arm in arms if arm["control"]):
+        for (target, dataset, density), cell in cells(arms, control).items():
+            for method, spoiled in cell.items():
+                base = plain[target, dataset, density].get(method, {})
+                compared = paired(base, spoiled)
+                found.append(
+                    Control(
+                        target=target,
+                        dataset=dataset,
+                        method=method,
+                        control=control,
+                        density=density,
+                        base=_mean(base, spoiled),
+                        accuracy=_mean(spoiled, base),
+                        found=compared,
+                        verdict=verdict(control, compared.mean, "no seed that both have" if base and spoiled else "an accuracy is missing"),
+                    )
                 )
-            )
     return sorted(found, key=lambda one: (one.target, one.dataset, one.method, one.control, -one.density))
 
 
 def verdict(control: str, difference: float | None, why: str = "an accuracy is missing") -> str:
-    """What a control says by its mean paired difference to its method; `why` it says nothing where there is none."""
+    """What a control says by the mean paired difference, method minus control; `why` it says nothing where there is none."""
     if difference is None:
         return f"not defined: {why}"
     falls, holds = WORDS.get(control, ("accuracy falls", "accuracy does not fall"))
-    return falls if round(difference, 9) <= -POINT else holds  # rounded: .80 - .81 is not -.01 in binary
+    return falls if round(difference, 9) >= POINT else holds  # rounded: .81 - .80 is not .01 in binary
 
 
 def _mean(seeds: Mapping[int, float], other: Collection[int] = ()) -> float | None:

@@ -41,7 +41,7 @@ def score_target(job: Job) -> dict[str, Any]:
     method, card = _method(job, name, look)
     scoring = Scoring(job, network, method, scoring_batches(job, arrays, seed), arrays.image_shape, target.network.prune_head)
     scores = scoring.scores(scoring.batches)
-    job.store.write(f"{job.config['step']}/scores.safetensors", dump_tensors(scores))
+    job.store.write(paths.scores_file(job.config["step"]), dump_tensors(scores))
     cuts = scoring.cuts(scores)
     return {
         "method": name,

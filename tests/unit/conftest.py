@@ -66,7 +66,7 @@ def make_run(folder: Path, spec: ExperimentSpec | None = None, **changes: Any) -
     report(store, run.scorer, metrics={"layers": scorer}, kind="mlp", trained_on={}, parameters=9, seconds=50.0)
     for method, cells in ACCURACY.items():
         folder_name = method.replace("+", "-")
-        for number, seed in enumerate(spec.fanout.seeds):
+        for number, seed in enumerate(spec.irp.seeds if method == "ticket" else spec.fanout.seeds):
             if method not in ("dense", "ticket"):
                 scores(store, run.scores(TARGET, seed, folder_name), method, seed, SCORING.get(method, 3.0))
             for density, values in cells.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autosparse.models.arms.controls import CONTROLS, arm_name, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
+from autosparse.models.arms.controls import CONTROLS, invert, random_labels, random_pixels, reinit_seed, rescale, shuffle
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import erk_topk, global_topk
@@ -48,10 +48,6 @@ def test_the_registry() -> None:
         "random_labels": ["batches"],
         "random_pixels": ["batches"],
     }
-
-
-def test_names_of_arms() -> None:
-    assert (arm_name("snip", None), arm_name("snip", "shuffle")) == ("snip", "snip+shuffle")
 
 
 def test_shuffle_moves_the_entries_of_every_layer_and_keeps_its_count() -> None:

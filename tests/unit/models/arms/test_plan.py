@@ -1,18 +1,13 @@
-"""Where tickets are trained: the plan, the names and the arms that a fan-out starts agree on it."""
+"""Which arms a run has, listed by hand, and where its tickets are trained."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 from autosparse.flows.recipes import small_cifar_long, smoke
-from autosparse.flows.target_fanout import _tickets
-from autosparse.models.arms.names import planned
-from autosparse.models.arms.plan import count_arms, ticket_densities, ticket_targets
+from autosparse.models.arms.plan import planned, target_of, ticket_densities, ticket_targets
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.run_specs import TICKET, DataSpec, NetworkSpec
-from autosparse.storage.paths import RunPaths
-from autosparse.tasks.compare_arms import target_of
 
 
 def spec(*targets: TargetSpec, **fanout: Any) -> ExperimentSpec:
@@ -20,18 +15,62 @@ def spec(*targets: TargetSpec, **fanout: Any) -> ExperimentSpec:
     return replace(base, fanout=replace(base.fanout, targets=targets, ticket=True, **fanout))
 
 
+def test_the_arms_of_a_small_spec_by_hand_in_the_order_in_which_they_start() -> None:
+    """Dense, tickets, the method without a density target, then masks by target, seed, method, density, control.
+
+    The IRP goes down to .1: there is no ticket at .05, and none of the target that is no source network.
+    """
+    base = smoke()
+    own = TargetSpec(network=NetworkSpec(name="resnet8", width=4), methods=("random",))
+    found = spec(
+        *base.fanout.targets,
+        own,
+        methods=("snip", "grda(c=0.02,mu=0.8)"),
+        densities=(0.1, 0.05),
+        seeds=(10, 11),
+        controls=("shuffle", "reinit"),
+        dense=True,
+    )
+    found = replace(found, irp=replace(found.irp, seeds=(0, 1), final_density=0.1))
+    lenet, resnet = "lenet300-100", "resnet8-w4"
+    assert [arm.text for arm in planned(found)] == [
+        f"{lenet}/dense#10",
+        f"{lenet}/dense#11",
+        f"{resnet}/dense#10",
+        f"{resnet}/dense#11",
+        f"{lenet}/ticket@0.1#0",
+        f"{lenet}/ticket@0.1#1",
+        f"{lenet}/grda(c=0.02,mu=0.8)#10",
+        f"{lenet}/grda(c=0.02,mu=0.8)#11",
+        *(f"{lenet}/snip{control}@{density}#10" for density in ("0.1", "0.05") for control in ("", "+shuffle", "+reinit")),
+        *(f"{lenet}/snip{control}@{density}#11" for density in ("0.1", "0.05") for control in ("", "+shuffle", "+reinit")),
+        *(f"{resnet}/random{control}@{density}#10" for density in ("0.1", "0.05") for control in ("", "+shuffle", "+reinit")),
+        *(f"{resnet}/random{control}@{density}#11" for density in ("0.1", "0.05") for control in ("", "+shuffle", "+reinit")),
+    ]
+    bare = replace(found, fanout=replace(found.fanout, dense=False, ticket=False, controls=(), seeds=(10,)))
+    assert [arm.text for arm in planned(bare)] == [
+        f"{lenet}/grda(c=0.02,mu=0.8)#10",
+        f"{lenet}/snip@0.1#10",
+        f"{lenet}/snip@0.05#10",
+        f"{resnet}/random@0.1#10",
+        f"{resnet}/random@0.05#10",
+    ]
+
+
+def test_methods_of_training_have_no_controls_with_a_density_target_or_without() -> None:
+    found = spec(*smoke().fanout.targets, methods=("rigl", "grda()"), densities=(0.5,), seeds=(10,), controls=("shuffle",), dense=False)
+    arms = [(arm.method, arm.control, arm.density) for arm in planned(found) if arm.method != TICKET]
+    assert arms == [("rigl", None, 0.5), ("grda()", None, None)]
+
+
 def places(found: ExperimentSpec) -> list[tuple[str, int | None]]:
-    """Label and number of training images of the places of the only source's tickets, the same in plan, names and arms."""
+    """Label and number of training images of the places of the only source's tickets, the same in plan and arms."""
     (network,) = found.irp.networks
     targets = ticket_targets(found, network)
-    arms = _tickets(SimpleNamespace(spec=found, paths=RunPaths("first")))  # type: ignore[arg-type]
-    keys = [(arm.target, arm.density, arm.seed) for arm in arms]
-    assert keys == [(name.target, name.density, name.seed) for name in planned(found) if name.method == TICKET]
-    assert len(keys) == len(targets) * len(ticket_densities(found)) * len(found.irp.seeds)
-    assert count_arms(found, controls=True) == len(planned(found))
-    for arm in arms:
-        assert arm.data == found.data_of(target_of(found, arm.target))
-    return list(dict.fromkeys((arm.target, arm.data.train_limit) for arm in arms))
+    arms = [arm for arm in planned(found) if arm.method == TICKET]
+    assert len(arms) == len(targets) * len(ticket_densities(found)) * len(found.irp.seeds)
+    assert [target_of(found, label) for label in dict.fromkeys(arm.target for arm in arms)] == list(targets)
+    return list(dict.fromkeys((arm.target, found.data_of(target_of(found, arm.target)).train_limit) for arm in arms))
 
 
 def test_a_ticket_is_trained_on_the_images_that_it_is_compared_on() -> None:

@@ -99,6 +99,8 @@ def test_test_seeds_are_those_planned_and_those_of_arms_that_are_there(tmp_path:
     spec = replace(base, fanout=replace(base.fanout, methods=("snip",), seeds=(10, 11)))
     assert seeds_of_arms(store, run, spec) == set()
     assert seeds_of_arms(store, run, replace(spec, fanout=replace(spec.fanout, methods=("snip", "scorer")))) == {10, 11}
+    own = tuple(replace(target, methods=("scorer",)) for target in spec.fanout.targets)  # the scorer on a target alone
+    assert seeds_of_arms(store, run, replace(spec, fanout=replace(spec.fanout, targets=own))) == {10, 11}
     for method, seed in (("snip", 1), ("scorer", 5), ("scorer_growth", 6)):
         store.write_json(paths.report(run.scores("net", seed, method)), {"method": method, "seed": seed})
     store.write_json(paths.report(run.arm("net", 7, "scorer", 0.1, "shuffle")), {"method": "scorer+shuffle", "seed": 7})

@@ -70,9 +70,9 @@ def test_verdict_results_and_gap_closure(page: str) -> None:
 
 def test_controls_with_their_verdicts(page: str) -> None:
     found = section(page, "controls")
-    # -.01 and -.02: t = -3 with one degree of freedom, p = 1 - 2 atan(3) / pi = .2048; -.01 and 0: t = -1, p = .5
-    assert "scorer+shuffle 0.1 -1.50 points ± 0.50 points, p=0.2, n=2 weights matter 0.7700 0.7550" in found
-    assert "scorer+shuffle 0.02 -0.50 points ± 0.50 points, p=0.5, n=2 only layer densities matter 0.5000 0.4950" in found
+    # .01 and .02, method - control: t = 3 with one degree of freedom, p = 1 - 2 atan(3) / pi = .2048; .01 and 0: t = 1, p = .5
+    assert "scorer+shuffle 0.1 +1.50 points ± 0.50 points, p=0.2, n=2 weights matter 0.7700 0.7550" in found
+    assert "scorer+shuffle 0.02 +0.50 points ± 0.50 points, p=0.5, n=2 only layer densities matter 0.5000 0.4950" in found
     assert "scorer+reinit 0.1 +0.00 points ± 1.00 points, p=1, n=2 initial values do not matter 0.7700 0.7700" in found
     assert "snip+invert 0.1 - n=0 not defined: an accuracy is missing 0.7100 -" in found
 

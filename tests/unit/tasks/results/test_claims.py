@@ -10,6 +10,7 @@ import pytest
 
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
+from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims, claims_table
 from autosparse.tasks.results.ledger import Ledger, MethodCost
 from autosparse.tasks.summarize_arms import _store_claims
@@ -22,14 +23,14 @@ def arms(
 ) -> list[dict[str, Any]]:
     same = {"target": target, "dataset": "digits", "density": density, "seconds": seconds, "status": "ok"}
     return [
-        {**same, "method": method, "seed": seed, "accuracy": accuracy}
+        opened({**same, "method": method, "seed": seed, "accuracy": accuracy})
         for method, values in accuracies.items()
         for seed, accuracy in enumerate(values)
     ]
 
 
 def scoring(method: str, *seconds: float, target: str = "net") -> list[dict[str, Any]]:
-    return [{"target": target, "method": method, "seed": seed, "seconds": value} for seed, value in enumerate(seconds)]
+    return [opened({"target": target, "method": method, "seed": seed, "seconds": value}) for seed, value in enumerate(seconds)]
 
 
 def costs(**scorings: float) -> Ledger:
@@ -123,7 +124,7 @@ def test_the_summary_stores_claims_and_what_the_guard_said(made: SimpleNamespace
     tracker = SimpleNamespace(file=lambda run, name, content: kept.append(name))
     run: Any = SimpleNamespace(store=store, name=made.name, paths=RunPaths(made.name), tracker=tracker, mlflow_run="1")
     records = [store.read_json(key) for key in store.list(f"{run.paths.root}/fanout") if key.endswith("report.json")]
-    told = _store_claims(run, [record for record in records if "accuracy" in record])
+    told = _store_claims(run, [opened(record) for record in records if "accuracy" in record])
     assert kept == ["summary/claims.json", "summary/claims.md"]
     assert [(claim["density"], claim["best"]["rival"]) for claim in told["claims"]] == [(0.1, "snip"), (0.02, "snip")]
     assert store.read_json(f"{run.paths.summary}/claims.json") == told["claims"]

@@ -45,7 +45,7 @@ def test_seconds_come_from_the_reports(made: SimpleNamespace, tmp_path: Path) ->
     assert (found.irp, found.sources, found.rounds, found.features, found.fit, found.whole) == (240.0, 2, 4, 10.0, 50.0, True)
     assert found.irp_per_network == 120.0
     assert found.break_even == (3.0, "")
-    by_method = {cost.method: cost for cost in found.methods}
+    by_method = {cost.name: cost for cost in found.methods}
     assert [cost.method for cost in found.methods][:2] == ["dense", "ticket"]
     assert by_method["dense"].scoring is None
     assert by_method["snip"] == MethodCost(method="snip", scoring=2.0, scoring_n=2, retraining=40.0, retraining_n=4)

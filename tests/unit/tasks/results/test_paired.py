@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from autosparse.tasks.results.paired import Paired, control_rows, control_table, paired
+from autosparse.tasks.results.arm_reports import opened
+from autosparse.tasks.results.paired import Paired, cells, control_rows, control_table, paired
 
 
 def seeds(*values: float) -> dict[int, float]:
@@ -56,7 +57,7 @@ def test_what_n_does_not_allow_is_none() -> None:
 
 
 def arm(method: str, seed: int, accuracy: float | None, density: float = 0.1) -> dict:
-    return {"target": "net", "dataset": "digits", "method": method, "density": density, "seed": seed, "accuracy": accuracy}
+    return opened({"target": "net", "dataset": "digits", "method": method, "density": density, "seed": seed, "accuracy": accuracy})
 
 
 def test_controls_are_compared_with_their_own_method() -> None:
@@ -86,3 +87,11 @@ def test_controls_are_compared_with_their_own_method() -> None:
 
 def test_without_controls_there_is_nothing_to_compare() -> None:
     assert control_rows([arm("snip", 1, 0.9), arm("dense", 1, 0.9, density=1.0)]) == []
+
+
+def test_cells_hold_the_methods_themselves_or_one_control_and_every_place() -> None:
+    arms = [arm("snip", 1, 0.9), arm("snip", 2, None), arm("snip+shuffle", 1, 0.7), arm("grasp+shuffle", 1, 0.6, density=0.02)]
+    first, second = ("net", "digits", 0.1), ("net", "digits", 0.02)
+    assert cells(arms) == {first: {"snip": {1: 0.9}}, second: {}}
+    assert cells(arms, "shuffle") == {first: {"snip": {1: 0.7}}, second: {"grasp": {1: 0.6}}}
+    assert cells(arms, "invert") == {first: {}, second: {}}

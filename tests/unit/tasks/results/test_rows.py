@@ -8,11 +8,12 @@ from autosparse.models.errors import DataError
 from autosparse.models.specs.fields import override
 from autosparse.models.specs.protocol import Protocol
 from autosparse.tasks.report.plots import accuracy_density_plot, layer_density_plot
+from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.results.rows import cell, curves, landed, markdown_table, metric_name, summarize, targeted
 
 
 def arm(method: str, density: float | None, seed: int, accuracy: float | None) -> dict:
-    return {
+    found = {
         "target": "net",
         "dataset": "digits",
         "method": method,
@@ -21,6 +22,7 @@ def arm(method: str, density: float | None, seed: int, accuracy: float | None) -
         "seed": seed,
         "accuracy": accuracy,
     }
+    return opened(found)
 
 
 ARMS = [
@@ -74,7 +76,13 @@ def test_effective_density_is_the_mean_of_what_is_known() -> None:
 
 def test_a_control_has_a_row_a_line_and_a_curve_of_its_own() -> None:
     arms = [arm("snip", 0.1, 1, 0.8), arm("snip+shuffle", 0.1, 1, 0.75), arm("scorer+shuffle", 0.1, 1, None)]
-    assert [(row["method"], row["mean"]) for row in summarize(arms)] == [("scorer+shuffle", None), ("snip", 0.8), ("snip+shuffle", 0.75)]
+    assert [(row["method"], row["control"], row["mean"]) for row in summarize(arms)] == [
+        ("scorer", "shuffle", None),
+        ("snip", None, 0.8),
+        ("snip", "shuffle", 0.75),
+    ]
+    assert curves(summarize(arms)) == {"snip": [(0.1, 0.8, 0.0)]}
+    assert curves(summarize(arms), "shuffle") == {"snip": [(0.1, 0.75, 0.0)]}
     assert "| net | digits | snip+shuffle | 0.750 (n=1) |" in markdown_table(summarize(arms))
     assert b"snip+shuffle" in accuracy_density_plot(summarize(arms), "svg")
 

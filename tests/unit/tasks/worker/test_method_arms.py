@@ -1,6 +1,6 @@
 """Methods of training as arms of the fan-out: names, keys, counts, refusals before anything starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import pytest
@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autosparse.flows.console import expected
 from autosparse.flows.recipes import smoke
+from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.plan import densities_of, methods_of
 from autosparse.models.errors import SpecError
 from autosparse.models.methods import registry
@@ -19,7 +20,7 @@ from autosparse.storage.paths import RunPaths, method_key
 from autosparse.storage.store import check_key
 from autosparse.tasks.checks.preflight import check_spec
 from autosparse.tasks.results.rows import metric_name
-from autosparse.tasks.retrain_arm import Arm
+from autosparse.tasks.retrain_arm import trained_by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +142,7 @@ def test_keys_are_valid_and_differ() -> None:
 
 
 def test_metric_names_are_valid_and_differ() -> None:
-    rows = [{"target": "net", "method": name, "density": density} for name in NAMES for density in (None, 0.1)]
+    rows = [{"target": "net", "method": name, "control": None, "density": density} for name in NAMES for density in (None, 0.1)]
     names = [metric_name(row) for row in rows]
     assert len(set(names)) == len(names)
     for name in names:
@@ -149,13 +150,10 @@ def test_metric_names_are_valid_and_differ() -> None:
 
 
 def test_an_arm_says_how_it_is_trained() -> None:
-    given = smoke()
-    arm = Arm(
-        target="net", dataset="d", method="knob(mu=0.8)", density=None, seed=3, network=given.fanout.targets[0].network, data=given.data
-    )
+    arm = Arm(target="net", method="knob(mu=0.8)", seed=3)
     assert arm.title == "net knob(mu=0.8) seed 3"
-    assert arm.trained_by == {"name": "knob", "settings": {"c": 0.005, "mu": 0.8}, "density": None}
-    assert Arm(**{name: getattr(arm, name) for name in arm.__slots__} | {"method": "snip", "density": 0.1}).trained_by is None
+    assert trained_by(arm) == {"name": "knob", "settings": {"c": 0.005, "mu": 0.8}, "density": None}
+    assert trained_by(replace(arm, method="snip", density=0.1)) is None
 
 
 CONVOLUTIONAL = {"fanout.targets": [{"network": {"name": "resnet8", "width": 4}}]}

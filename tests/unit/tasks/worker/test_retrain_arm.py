@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from autosparse.flows.recipes import smoke
-from autosparse.flows.target_fanout import _facts
+from autosparse.flows.target_fanout import cut_of
+from autosparse.models.arms.arm import Arm
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
@@ -147,7 +148,13 @@ def test_a_network_without_a_path_has_collapsed(run: Body) -> None:
 
 def test_a_mask_without_a_path_is_not_trained() -> None:
     cut = {"mask": "m", "collapsed": [], "cut_off": ["1.weight", "3.weight"], "density": 0.001, "effective_density": 0.0}
-    assert _facts(cut)["collapsed"] == ("1.weight", "3.weight")
-    assert _facts({**cut, "effective_density": 0.0005})["collapsed"] == ()  # some of its weights lead nowhere, not all
-    assert _facts({**cut, "collapsed": ["3.weight"]})["collapsed"] == ("3.weight",)
-    assert _facts({**cut, "cut_off": None, "effective_density": None})["collapsed"] == ()  # attention: paths cannot be told
+
+    def collapsed(**changes: Any) -> tuple[str, ...]:
+        arm = Arm(target="net", method="snip", density=0.001, seed=3)
+        run: Any = SimpleNamespace()
+        return cut_of(run, arm, {"cuts": {"0.001": {**cut, **changes}}}).collapsed
+
+    assert collapsed() == ("1.weight", "3.weight")
+    assert collapsed(effective_density=0.0005) == ()  # some of its weights lead nowhere, not all
+    assert collapsed(collapsed=["3.weight"]) == ("3.weight",)
+    assert collapsed(cut_off=None, effective_density=None) == ()  # attention: paths cannot be told

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from autosparse.flows.recipes import demo
-from autosparse.flows.target_fanout import _masked
+from autosparse.flows.target_fanout import cut_of
+from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.arms.plan import planned
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import DataError
 from autosparse.models.masks import mask as masks
@@ -19,14 +21,17 @@ from autosparse.models.masks.gates import effective_density
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.build import build_network
 from autosparse.models.seeding import generator
+from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import override
 from autosparse.models.specs.run_specs import JobSpec, NetworkSpec
 from autosparse.models.training.trainer import Rank
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
-from autosparse.storage.paths import RunPaths
+from autosparse.storage.paths import RunPaths, is_arm
 from autosparse.storage.store import Store
+from autosparse.tasks.results.arm_reports import step_of
+from autosparse.tasks.retrain_arm import Origin
 from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.retrain_arm import starting_network
 from autosparse.tasks.worker.score_target import Scoring
@@ -101,29 +106,36 @@ def test_repair_mends_what_is_cut_from_scores_and_a_shuffle_undoes_it(store: Sto
     assert shuffled["effective_density"] < mended["effective_density"]
 
 
+def snip_of(spec: ExperimentSpec) -> list[Arm]:
+    """The arms of snip on the first target and seed."""
+    target, seed = spec.fanout.targets[0].label, spec.fanout.seeds[0]
+    return [arm for arm in planned(spec) if (arm.target, arm.seed, arm.method) == (target, seed, "snip")]
+
+
 def test_every_arm_has_a_key_a_name_and_a_mask_of_its_own(store: Store) -> None:
     _, report = scored(store, "snip")
-    spec = override(demo(), {"fanout.densities": DENSITIES, "fanout.controls": list(CONTROLS)})
+    spec = override(demo(), {"fanout.densities": DENSITIES, "fanout.controls": list(CONTROLS), "fanout.seeds": [3]})
     run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"))
-    arms = _masked(run, spec.fanout.targets[0], 3, "snip", report)
+    arms = snip_of(spec)
+    origins = [cut_of(run, arm, report) for arm in arms]
     assert [arm.control for arm in arms] == [None, *CONTROLS, None, *CONTROLS]
-    assert [arm.identity["method"] for arm in arms[:3]] == ["snip", "snip+shuffle", "snip+reinit"]
+    assert [arm.name for arm in arms[:3]] == ["snip", "snip+shuffle", "snip+reinit"]
     assert arms[1].title == "resnet8-w16 snip+shuffle 0.2 seed 3"
-    assert arms[3].mask == arms[2].mask == arms[0].mask != arms[1].mask
-    assert arms[1].effective_density == report["controls"]["shuffle"]["0.2"]["effective_density"]
-    keys = [run.paths.arm(arm.target, arm.seed, arm.method, arm.density, arm.control) for arm in arms]
+    assert origins[3].mask == origins[2].mask == origins[0].mask != origins[1].mask
+    assert origins[1].effective_density == report["controls"]["shuffle"]["0.2"]["effective_density"]
+    keys = [step_of(run.paths, arm) for arm in arms]
     assert len(set(keys)) == len(arms)
     assert keys[:2] == [f"runs/first/fanout/resnet8-w16/seed3/snip/density-0.2{end}" for end in ("", "-shuffle")]
-    assert all("/density-" in key for key in keys)  # by which progress and `show` know an arm
+    assert all(is_arm(key) for key in keys)  # by which progress and `show` know an arm
 
 
-def test_without_controls_the_arms_are_those_of_before() -> None:
+def test_an_older_scoring_without_effective_densities_will_do() -> None:
     spec = override(demo(), {"fanout.densities": [0.1]})
     run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"))
     old = {"cuts": {"0.1": {"mask": "m", "collapsed": ["a"], "density": 0.1}}}  # a report without the new fields
-    [arm] = _masked(run, spec.fanout.targets[0], 3, "snip", old)
-    assert (arm.mask, arm.collapsed, arm.kept_density) == ("m", ("a",), 0.1)
-    assert (arm.control, arm.effective_density) == (None, None)
+    [arm] = snip_of(spec)
+    assert arm.control is None
+    assert cut_of(run, arm, old) == Origin(mask="m", collapsed=("a",), kept_density=0.1, effective_density=None)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +143,13 @@ def test_without_controls_the_arms_are_those_of_before() -> None:
     [({"fanout.densities": [0.1, 0.3]}, "density 0.3"), ({"fanout.controls": ["shuffle"]}, "density 0.1 of control shuffle")],
 )
 def test_a_scoring_of_another_spec_is_named_with_what_it_lacks(store: Store, changed: dict[str, Any], wanted: str) -> None:
-    spec = override(demo(), {"fanout.densities": [0.1]} | changed)
+    spec = override(demo(), {"fanout.densities": [0.1], "fanout.seeds": [3]} | changed)
     run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"), store=store)
     old = {"cuts": {"0.1": {"mask": "m", "collapsed": [], "density": 0.1}}, "controls": {}}
+    first, missing = snip_of(spec)
+    assert cut_of(run, first, old).mask == "m"
     with pytest.raises(DataError, match=f"runs/first/fanout/resnet8-w16/seed3/snip: a scoring without {wanted} is not allowed; allowed: "):
-        _masked(run, spec.fanout.targets[0], 3, "snip", old)
+        cut_of(run, missing, old)
 
 
 def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:

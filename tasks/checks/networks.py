@@ -1,0 +1,28 @@
+"""Networks as checks look at them before anything starts: for the images they will see, where that is known without opening them."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
+from autosparse.storage.image_datasets import SIZES
+
+UNKNOWN = (3, 32, 32), 10  # near enough for a data set that nobody has opened yet
+
+
+class Images(NamedTuple):
+    """What a network must know of a data set; `shape` is (channels, height, width)."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+def images_of(data: DataSpec) -> Images:
+    """Those of a data set that is the same everywhere, else UNKNOWN."""
+    return Images(*SIZES.get(data.name, UNKNOWN))
+
+
+def build(network: NetworkSpec, images: Images) -> nn.Module:
+    """The network as drawn from seed 0. Raises what `build_network` raises."""
+    return build_network(network, image_shape=images.shape, num_classes=images.classes, seed=0)
