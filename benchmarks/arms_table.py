@@ -14,6 +14,7 @@ from autosparse.storage.store import Store
 from autosparse.tasks import settings
 from autosparse.tasks.report.plots import accuracy_density_plot
 from autosparse.tasks.results.arm_reports import Report, name_of
+from autosparse.tasks.results.markdown import markdown
 from autosparse.tasks.results.record import load_record
 from autosparse.tasks.results.rows import Row, cell, share, summarize
 
@@ -35,14 +36,14 @@ def arms_of(store: Store, runs: list[str]) -> list[Report]:
 def table(rows: list[Row]) -> str:
     """Markdown; MACs as shares of those of the dense network of the target."""
     dense = {row["target"]: row for row in rows if row["method"] == DENSE}
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    lines = []
     for row in rows:
         base = dense.get(row["target"], row)
         shares = [share(row[name]) for name in ("density", "kept_density", "density_all", "effective_density")]
         macs = [_ratio(row[name], base[name]) for name in ("inference_macs", "training_macs")]
         costs = [_whole(row["training_seconds"]), _whole(row["peak_memory_bytes"], 2**20)]
-        lines.append(f"| {' | '.join([row['target'], name_of(row), *shares, cell(row), *macs, *costs])} |")
-    return "\n".join(lines) + "\n"
+        lines.append([row["target"], name_of(row), *shares, cell(row), *macs, *costs])
+    return markdown(HEAD, lines)
 
 
 def _ratio(value: float | None, base: float | None) -> str:

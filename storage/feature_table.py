@@ -119,15 +119,6 @@ class FeatureDataset:
                 for batch in table.to_batches(max_chunksize=batch_rows):
                     yield {name: batch.column(name).to_numpy().copy() for name in columns}  # copies, for torch wants to write
 
-    def row_group_layers(self, part: int) -> list[int]:
-        """The layer that each row group of a part belongs to."""
-        with self._open(part):
-            footer = self._footers[part]
-        found = [footer.row_group(group).column(0).statistics for group in range(footer.num_row_groups)]
-        if not all(statistics and statistics.has_min_max for statistics in found):
-            raise DataError(f"{self.store.uri(self.parts[part].file)}: no statistics of layers; extract the features again")
-        return [statistics.min for statistics in found]
-
     def verify(self, part: int) -> None:
         """Compare size, SHA-256, rows and metadata of one file with the manifest. Raises DataError naming the file."""
         there = self.parts[part]

@@ -102,9 +102,6 @@ class LocalStore(Store):
         except FileExistsError:
             raise ConflictError(f"{target}: exists already") from None
 
-    def _download(self, key: str, target: Path) -> None:
-        shutil.copyfile(self._path(key), target)
-
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
         assert isinstance(error, OSError), "the only kind of failures that is caught"
         return disk_error(self.uri(key) if key else self.root, error, needed)

@@ -184,13 +184,6 @@ class S3Store(Store):
     def _path(self, key: str) -> str:
         return f"{self.root}/{check_key(key)}".removeprefix("s3://")
 
-    def _download(self, key: str, target: Path) -> None:
-        path = self._path(key)
-        size = self._files.info(path)["size"]
-        with target.open("wb") as file:
-            for start in range(0, size, PART_BYTES):  # get_file does not try again where a body breaks off, these do
-                file.write(self._files.cat_file(path, start=start, end=min(start + PART_BYTES, size)))
-
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
         uri, code = f"{self.root}/{key}".rstrip("/"), _code(error) or type(error).__name__
         if isinstance(error, OSError) and (os.path.isabs(str(error.filename)) or error.errno in DISK_FULL):

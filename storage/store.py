@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-from uuid import uuid4
 
 from pyarrow import fs
 
@@ -70,18 +69,6 @@ class Store(ABC):
             raise DataError(f"{self.uri(key)}: {error}; allowed: finite numbers") from error
         self.write(key, data)
 
-    def fetch(self, key: str, into: Path) -> Path:
-        """Copy the bytes under `key` to a file of the same name in the local folder `into`, whole or not at all."""
-        target = into / check_key(key).rsplit("/", 1)[-1]
-        fetching = target.with_name(f".{target.name}.{uuid4().hex}")
-        into.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.reporting("fetch", key):
-                self._download(key, fetching)
-            return fetching.replace(target)
-        finally:
-            fetching.unlink(missing_ok=True)
-
     @contextmanager
     def reporting(self, operation: str, key: str, needed: int = 0) -> Iterator[None]:
         """Turn what goes wrong inside into our errors; `operation` and `key` say what was tried."""
@@ -126,10 +113,6 @@ class Store(ABC):
     @abstractmethod
     def arrow(self) -> tuple[fs.FileSystem, str]:
         """The file system and the path of the root in it, for pyarrow and Ray Train."""
-
-    @abstractmethod
-    def _download(self, key: str, target: Path) -> None:
-        """Copy the bytes under `key` into a new local file."""
 
     @abstractmethod
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:

@@ -43,14 +43,6 @@ def reestimated(network: nn.Module, batches: Batches, params: Mapping[str, Tenso
     return buffers
 
 
-def reestimate_(network: nn.Module, batches: Batches) -> None:
-    """Take the statistics of the network's BatchNorms anew on `batches`, in place; nothing else of it changes."""
-    fresh = reestimated(network, batches)
-    with torch.no_grad():
-        for name, buffer in network.named_buffers():
-            buffer.copy_(fresh[name])
-
-
 @contextmanager
 def _momenta(norms: list[_BatchNorm]) -> Iterator[None]:
     before = [norm.momentum for norm in norms]

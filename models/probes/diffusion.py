@@ -135,15 +135,6 @@ def sgd_escape_time(
     return value if log else math.exp(value)
 
 
-def white_noise_escape_time(*, diffusion: float, barrier: float, well: float, saddle: float) -> float:
-    """tau = 2 pi / sqrt(H_a |H_b|) exp(dL / D) in one dimension, for noise that is the same everywhere (Kramers 1940).
-
-    Raises SpecError for values that are not above 0.
-    """
-    _check_positive(diffusion=diffusion, barrier=barrier, well=well, saddle=saddle)
-    return 2 * math.pi / math.sqrt(well * saddle) * math.exp(barrier / diffusion)
-
-
 def escape_scaling(escapes: Sequence[Escape], generator: torch.Generator, *, walkers: int = 1500, share: float = 0.5) -> Record:
     """Simulated against predicted escape times: a straight line of slope 1 whatever is varied, batch size, lr or sharpness.
 

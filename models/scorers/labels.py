@@ -1,4 +1,4 @@
-"""Labels of weights: how many cuts each outlived in all rounds (and back to masks), and its place by growth in the first training."""
+"""Labels of weights: how many cuts each outlived in all rounds, and its place by growth in the first training."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -52,8 +52,3 @@ def growth_levels(before: Tensor, after: Tensor) -> Tensor:
     places = torch.arange(len(grown) - 1, -1, -1, device=grown.device)
     levels[order] = (places * GROWTH_LEVELS // len(grown)).to(torch.uint8)
     return levels.view(before.shape)
-
-
-def mask_after(survived: Mapping[str, Tensor], cuts: int) -> dict[str, Tensor]:
-    """The mask that stood after so many cuts; 0 keeps everything."""
-    return {name: labels >= cuts for name, labels in survived.items()}

@@ -31,11 +31,6 @@ def _centred_ranks(values: Tensor) -> Tensor:
     return torch.empty(len(values), dtype=torch.float64, device=values.device).scatter_(0, order, middle[group])
 
 
-def topk_overlap(scores: Tensor, ticket: Tensor) -> float:
-    """Share of a ticket (n,) bool among as many top scores (n,), ties by index; 0.0 for an empty ticket."""
-    return _found(_best_first(scores, ticket), 1) / max(int(ticket.sum()), 1)
-
-
 def _best_first(scores: Tensor, labels: Tensor) -> Tensor:
     return labels[scores.sort(descending=True, stable=True).indices]
 
@@ -53,7 +48,7 @@ def evaluate_scorer(
     - `rows`, `mse` of the scores against the label target, `label_variance` of that target, `r2` = 1 - mse / label_variance.
     - `spearman_pooled` over all rows; `spearman_within_layer`, the layers' mean weighted by their size.
     - `overlap`, `overlap_within_layer`: density -> share of the ticket of that density found by as many top scores, taken over
-      all rows or in each layer as many as the ticket keeps there. One density, written with four digits, per entry of `cuts`
+      all rows or in each layer as many as the ticket keeps there, ties by index. One density, written with four digits, per entry of `cuts`
       (default: every cut); a density is that of the rows given, not of the whole network.
 
     Fixed criteria such as abs(w) go through the same function; only mse and r2 mean nothing for them. What is undefined (a

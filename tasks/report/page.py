@@ -1,16 +1,15 @@
-"""One self-contained HTML page about a run, from storage alone. Every text is escaped; figures are inline SVG."""
+"""One self-contained HTML page about a run, from storage alone: the values that templates/page.html shows."""
 
 import json
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from autosparse.models.specs.run_specs import SCORER
 from autosparse.storage.store import Store
 from autosparse.tasks.report import methods as report_methods
-from autosparse.tasks.report import parts as parts
-from autosparse.tasks.report.template import STYLE, TEMPLATE
+from autosparse.tasks.report import parts
 from autosparse.tasks.report.valley import valleys
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims
 from autosparse.tasks.results.drift_rows import drift_rows
@@ -49,9 +48,8 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     macs, why_macs = parts.macs_tables(store, record)
     return (
         _environment()
-        .from_string(TEMPLATE)
+        .get_template("page.html")
         .render(
-            style=Markup(STYLE),
             name=record.name,
             headline=headline(found),
             lead=_lead(record),
@@ -81,8 +79,6 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             command=command,
             spec=json.dumps(record.view["spec"], indent=2),
         )
-        .strip()
-        + "\n"
     )
 
 
@@ -106,7 +102,14 @@ def duration(seconds: float) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("autosparse.tasks.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters["points"] = points
     environment.filters["tested"] = tested
     environment.filters["seconds"] = duration

@@ -13,6 +13,7 @@ from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.ledger import Ledger
+from autosparse.tasks.results.markdown import markdown
 from autosparse.tasks.results.paired import Cell, Paired, Place, cells, paired
 from autosparse.tasks.results.verdicts import AT_INIT, best_of, gaps, verdict
 
@@ -112,9 +113,7 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
 
 def claims_table(found: Sequence[Claim]) -> str:
     """The claims as people read them: differences of accuracy ± standard error, n and p of the paired test; a dash where one is missing."""
-    head = (*HEAD, *MORE)
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(claim_cells(claim))} |" for claim in found)]) + "\n"
+    return markdown((*HEAD, *MORE), map(claim_cells, found))
 
 
 def claim_cells(claim: Claim) -> list[str]:

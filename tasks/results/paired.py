@@ -14,6 +14,7 @@ from scipy import stats
 
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.tasks.results.arm_reports import Report
+from autosparse.tasks.results.markdown import markdown
 
 CONFIDENCE = 0.95
 Place = tuple[str, str, float]
@@ -59,8 +60,8 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
     if std < SAME:
         return Paired(n=len(seeds), mean=mean, std=0.0)
     test: Any = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * std / math.sqrt(len(seeds))
-    return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=mean - reach, high=mean + reach)
+    low, high = test.confidence_interval(CONFIDENCE)
+    return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=float(low), high=float(high))
 
 
 def cells(arms: Sequence[Report], control: str | None = None) -> dict[Place, Cell]:
@@ -96,13 +97,12 @@ def control_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as people read them: a line per cell and method, the method minus each control with its 95 % interval and n."""
     controls = [control for control in CONTROLS if any(row["control"] == control for row in rows)]
     places = ("target", "dataset", "density", "method")
-    head = [*places, *(f"minus {control}" for control in controls)]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = []
     for place in dict.fromkeys(tuple(row[name] for name in places) for row in rows):
         shown = {row["control"]: _cell(row) for row in rows if tuple(row[name] for name in places) == place}
         names = [f"{value:g}" if isinstance(value, float) else value for value in place]
-        lines.append(f"| {' | '.join([*names, *(shown.get(control, '') for control in controls)])} |")
-    return "\n".join(lines) + "\n"
+        lines.append([*names, *(shown.get(control, "") for control in controls)])
+    return markdown([*places, *(f"minus {control}" for control in controls)], lines)
 
 
 def _spread(found: Paired) -> dict[str, float | None]:

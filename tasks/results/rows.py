@@ -9,6 +9,7 @@ from autosparse.models.methods.names import family
 from autosparse.models.specs.run_specs import DENSE
 from autosparse.storage.paths import density_part, method_key
 from autosparse.tasks.results.arm_reports import Report, name_of
+from autosparse.tasks.results.markdown import markdown
 
 Row = dict[str, Any]
 Curve = list[tuple[float, float, float]]
@@ -96,13 +97,12 @@ def _density_table(rows: list[Row]) -> str:
     if not rows:
         return ""
     densities = sorted({row["density"] for row in rows if row["method"] != DENSE}, reverse=True)
-    head = ["target", "dataset", "method", *(f"{density:g}" for density in densities)]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = []
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], name_of(row)) for row in rows):
         cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], name_of(row)) == (target, dataset, method)}
         shown = [cells.get(1.0, "")] * len(densities) if method == DENSE else [cells.get(density, "") for density in densities]
-        lines.append(f"| {target} | {dataset} | {method} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([target, dataset, method, *shown])
+    return markdown(["target", "dataset", "method", *(f"{density:g}" for density in densities)], lines)
 
 
 def _landed_table(rows: list[Row]) -> str:
@@ -110,11 +110,9 @@ def _landed_table(rows: list[Row]) -> str:
     if not rows:
         return ""
     head = ["target", "dataset", "method without a density target", "density", "of all parameters", "accuracy"]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in rows:
-        shares = [share(row["kept_density"]), share(row["density_all"])]
-        lines.append(f"| {' | '.join([row['target'], row['dataset'], name_of(row), *shares, cell(row)])} |")
-    return "\n".join(lines) + "\n"
+    shares = ("kept_density", "density_all")
+    shown = ([row["target"], row["dataset"], name_of(row), *(share(row[name]) for name in shares), cell(row)] for row in rows)
+    return markdown(head, shown)
 
 
 def share(value: float | None) -> str:

@@ -102,6 +102,14 @@ def test_the_list_of_packages_is_complete() -> None:
     assert sorted(listed) == sorted({ROOF, *there}) == sorted({ROOF, *folders})
 
 
+def test_files_that_are_not_code_are_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    homes = {package: ROOT.joinpath(*package.split(".")[1:]) for package in listed}
+    found = {path for package, home in homes.items() for pattern in listed[package] for path in home.glob(pattern)}
+    there = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
+    assert found == {path for path in there if path.suffix not in (".py", ".pyc")}
+
+
 def test_only_the_pipeline_imports_subflows_and_nobody_outside_flows_imports_flows() -> None:
     for folder in ("models", "storage", "tasks"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from autosparse.tasks.results.markdown import markdown
 from tests.faults.matrix import Row, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -15,8 +16,6 @@ undisturbed run, states in Prefect and MLflow, nothing left behind). `make test`
 
 This page is written by `python -m tests.faults.page`, out of the tests.
 
-| row | fault | end state | test |
-|---|---|---|---|
 """
 
 NOT_PROMISED = """
@@ -59,13 +58,13 @@ Security:
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(map(_line, rows())) + NOT_PROMISED
+    return HEAD + markdown(("row", "fault", "end state", "test"), map(_cells, rows())) + NOT_PROMISED
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> list[str]:
     end = f"{row.end} (simulated: {row.simulated})" if row.simulated else row.end
     end = f"**not yet**: {row.gap}; wanted: {end}" if row.gap else end
-    return f"| {row.number or 'beyond'} | {row.fault} | {end} | `{row.test}`{' (slow)' if row.slow else ''} |\n"
+    return [str(row.number or "beyond"), row.fault, end, f"`{row.test}`{' (slow)' if row.slow else ''}"]
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def _dataset(folder: Path) -> Path:
 
 def _read_all(root: Path) -> Any:
     dataset = open_dataset(str(root))
-    return [(dataset.row_group_layers(part), list(dataset.batches(part))) for part in range(len(dataset.parts))]
+    return [list(dataset.batches(part)) for part in range(len(dataset.parts))]
 
 
 def _signed(plain: dict[str, Any]) -> bytes:

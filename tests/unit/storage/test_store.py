@@ -105,13 +105,8 @@ def test_files_go_in_and_out(store: Store, tmp_path: Path):
     local.write_bytes(b"x" * 3_000_000)
     store.upload(local, "deep/in.bin")
     assert store.read("deep/in.bin") == b"x" * 3_000_000
-    fetched = store.fetch("deep/in.bin", tmp_path / "out")
-    assert fetched == tmp_path / "out" / "in.bin" and fetched.read_bytes() == b"x" * 3_000_000
     with pytest.raises(DataError, match=r"nowhere\.bin: not found$"):
         store.upload(tmp_path / "nowhere.bin", "x")
-    with pytest.raises(DataError, match=r"root/missing: not found$"):
-        store.fetch("missing", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["in.bin"]
 
 
 def test_a_missing_key_is_named(store: Store):

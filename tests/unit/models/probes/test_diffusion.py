@@ -19,7 +19,6 @@ from autosparse.models.probes.diffusion import (
     noise_scale,
     sgd_escape_time,
     simulated_escape_time,
-    white_noise_escape_time,
 )
 from autosparse.models.probes.hessian import HessianOperator, lanczos
 
@@ -115,7 +114,6 @@ def test_closed_forms_on_paper():
     assert sgd_escape_time(**settings, share=0.8) == pytest.approx(2 * math.pi * math.exp(3 * (0.4 + 0.2)))
     assert sgd_escape_time(**settings, log=True) == pytest.approx(math.log(2 * math.pi) + 2.25)
     assert sgd_escape_time(**{**settings, "saddle": 4.0}) == pytest.approx(math.pi / 2 * math.exp(3 * (0.25 + 0.125)))
-    assert white_noise_escape_time(diffusion=0.125, barrier=0.25, well=2.0, saddle=0.5) == pytest.approx(2 * math.pi * math.exp(2))
 
 
 def test_escape_times_grow_with_the_batch_as_predicted():

@@ -5,7 +5,7 @@ import torch
 from torch import tensor
 
 from autosparse.models.errors import DataError
-from autosparse.models.scorers.labels import GROWTH_LEVELS, growth_levels, label_target, mask_after, rounds_survived
+from autosparse.models.scorers.labels import GROWTH_LEVELS, growth_levels, label_target, rounds_survived
 
 FIRST = {"a": tensor([[True, True], [True, False]]), "b": tensor([True, True])}
 SECOND = {"a": tensor([[True, False], [True, False]]), "b": tensor([False, True])}
@@ -21,13 +21,6 @@ def test_labels_of_three_masks_on_paper():
 
 def test_label_target_is_the_share_of_rounds():
     assert label_target(tensor([0, 1, 2, 4], dtype=torch.uint8), 4).tolist() == [0.0, 0.25, 0.5, 1.0]
-
-
-def test_masks_come_back_out_of_the_labels():
-    survived = rounds_survived([FIRST, SECOND, THIRD])
-    for cuts, mask in enumerate([FIRST, SECOND, THIRD], start=1):
-        assert {name: kept.tolist() for name, kept in mask_after(survived, cuts).items()} == {n: k.tolist() for n, k in mask.items()}
-    assert all(kept.all() for kept in mask_after(survived, 0).values())
 
 
 def test_a_weight_that_comes_back_is_refused():

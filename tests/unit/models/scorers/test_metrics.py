@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from torch import tensor
 
 from autosparse.models.errors import DivergedError, SpecError
-from autosparse.models.scorers.metrics import evaluate_scorer, spearman, topk_overlap
+from autosparse.models.scorers.metrics import evaluate_scorer, spearman
 from autosparse.models.seeding import generator
 
 
@@ -32,18 +32,23 @@ def test_spearman_without_order_is_zero():
     assert spearman(tensor([]), tensor([])) == 0.0
 
 
+def overlap(scores: torch.Tensor, ticket: torch.Tensor) -> list[float]:
+    """Of a single cut, after which `ticket` is left."""
+    return list(evaluate_scorer({"a": scores}, {"a": ticket.to(torch.uint8)}, 1)["overlap"].values())
+
+
 def test_overlap_by_hand():
     ticket = tensor([True, False, True, False, False])
-    assert topk_overlap(tensor([5.0, 1.0, 4.0, 2.0, 3.0]), ticket) == 1.0
-    assert topk_overlap(tensor([5.0, 4.0, 1.0, 2.0, 3.0]), ticket) == 0.5
-    assert topk_overlap(tensor([1.0, 5.0, 1.0, 4.0, 3.0]), ticket) == 0.0
+    assert overlap(tensor([5.0, 1.0, 4.0, 2.0, 3.0]), ticket) == [1.0]
+    assert overlap(tensor([5.0, 4.0, 1.0, 2.0, 3.0]), ticket) == [0.5]
+    assert overlap(tensor([1.0, 5.0, 1.0, 4.0, 3.0]), ticket) == [0.0]
 
 
 def test_overlap_breaks_ties_by_index_and_allows_an_empty_ticket():
     equal = torch.zeros(100)
-    assert topk_overlap(equal, torch.arange(100) < 10) == 1.0
-    assert topk_overlap(equal, torch.arange(100) >= 90) == 0.0
-    assert topk_overlap(equal, torch.zeros(100, dtype=torch.bool)) == 0.0
+    assert overlap(equal, torch.arange(100) < 10) == [1.0]
+    assert overlap(equal, torch.arange(100) >= 90) == [0.0]
+    assert overlap(equal, torch.zeros(100, dtype=torch.bool)) == [0.0]
 
 
 def test_report_by_hand():
