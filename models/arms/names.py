@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from autosparse.models.arms.controls import CONTROLS, Control, arm_name
 from autosparse.models.arms.plan import controls_of, densities_of, methods_of, ticket_densities, ticket_targets
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.imported import NAME
 from autosparse.models.methods.names import spelled
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.run_specs import DENSE, TICKET
 
 _TEXT = re.compile(
-    r"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>[a-z][a-z0-9_]*(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
+    rf"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>(?:[a-z][a-z0-9_]*|{NAME})(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
     r"(?:@(?P<density>[0-9.]+(?:e-?[0-9]+)?))?(?:#(?P<seed>[0-9]+))?"
 )
 SHAPE = "[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]"
