@@ -4,20 +4,23 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from autosparse.flows.iterative_pruning import iterative_pruning
+from autosparse.flows.recipes import RECIPES
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.flows.rerun import rerun_command
 from autosparse.flows.scorer_training import scorer_training
 from autosparse.flows.target_fanout import target_fanout
 from autosparse.flows.valley import valley
+from autosparse.models.imported import NAME, is_outside
 from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import Known
 from autosparse.tasks.checks.preflight import data_specs, run_name
 from autosparse.tasks.engine.run import Run, open_run
 from autosparse.tasks.engine.step import Report
@@ -26,17 +29,15 @@ from autosparse.tasks.inspect_data import inspect_data
 from autosparse.tasks.results.comparisons import comparisons
 from autosparse.tasks.summarize_arms import summarize_arms
 
-RecipeName = Literal[
-    "demo",
-    "smoke",
-    "small_cifar",
-    "small_cifar_scorer",
-    "small_cifar_field",
-    "small_cifar_long",
-    "small_cifar_transfer",
-    "methods_small_cifar",
-    "cifar10_resnet18",
-]
+
+def known_recipe(name: str) -> str:
+    """The name itself, of a recipe that gives a spec. Raises SpecError."""
+    recipe_spec(name)
+    return name
+
+
+# checked where the flow runs; whoever submits it is offered the registered names, and may write one from outside
+RecipeName = Annotated[str, AfterValidator(known_recipe), Known(lambda: tuple(RECIPES), is_outside, pattern=f"^{NAME}$")]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 

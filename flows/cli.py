@@ -42,7 +42,7 @@ def run(
     Parameters
     ----------
     recipe
-        Which spec to begin from.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
     name
         The run's name; by default made from the spec, so that the same command resumes.
     force
@@ -65,7 +65,7 @@ def validate(
     Parameters
     ----------
     recipe
-        Which spec to begin from.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
     name
         The run's name; by default made from the spec.
     """

@@ -1,10 +1,14 @@
-"""Recipes: functions that return one complete spec each. A variant calls its base and replaces what differs."""
+"""Recipes: functions that return one complete spec each. A variant calls its base and replaces what differs.
+
+`RECIPES` is the one list of them; a function of one's own is named `package.module:function`.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from autosparse.models.errors import unknown_name
+from autosparse.models.imported import check_call, import_object, is_outside, refused, said
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.run_specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
@@ -242,8 +246,21 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
 }
 
 
+FUNCTION = "package.module:function, without arguments, which returns an ExperimentSpec"
+
+
 def recipe(name: str) -> ExperimentSpec:
-    """The spec of a recipe. Raises SpecError with a did-you-mean."""
-    if name not in RECIPES:
+    """The spec of a registered recipe or of `package.module:function`. Raises SpecError: unknown (did you mean), or no such function."""
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not is_outside(name):
         raise unknown_name("recipe", name, RECIPES)
-    return RECIPES[name]()
+    function = import_object("recipe", name, FUNCTION)
+    check_call("recipe", name, function, FUNCTION)
+    try:
+        spec = function()
+    except Exception as error:
+        raise refused("recipe", name, FUNCTION, f"it raises {said(error)}") from error
+    if not isinstance(spec, ExperimentSpec):
+        raise refused("recipe", name, FUNCTION, f"it returns a {type(spec).__name__}")
+    return spec

@@ -26,16 +26,20 @@ def check_name(field: str, value: str, longest: int = LONGEST) -> str:
 def method_key(method: str) -> str:
     """A method's name as part of keys and metric names: a bare name as it is, `grda(c=0.02,mu=0.8)` as `grda-c-0.02-mu-0.8`.
 
-    Two names have two keys; what has more than names, numbers and words in it gets a digest.
+    Two names have two keys; what has more than names, numbers and words in it gets a digest, `my_pkg.mine:taylor` as
+    `my_pkg.mine-taylor-` with eight digits.
     """
+    digest = hashlib.sha256(method.encode()).hexdigest()[:8]
     name, bracket, inside = method.partition("(")
+    if ":" in name:
+        return f"{re.sub('[^a-z0-9_.]+', '-', method.lower())[:LONGEST].rstrip('-')}-{digest}"
     if not bracket:
         return name
     inside = inside.removesuffix(")")
     if not inside:
         return f"{name}-default"
     lossy = any(PLAIN.fullmatch(part) is None for part in inside.split(","))
-    return f"{name}-{re.sub('[^a-z0-9_.-]', '-', inside)}" + (f"-{hashlib.sha256(method.encode()).hexdigest()[:8]}" if lossy else "")
+    return f"{name}-{re.sub('[^a-z0-9_.-]', '-', inside)}" + (f"-{digest}" if lossy else "")
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.plan import planned
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.imported import NAME
 from autosparse.models.methods.names import spelled
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.run_specs import DENSE, TICKET
 
 _TEXT = re.compile(
-    r"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>[a-z][a-z0-9_]*(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
+    rf"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>(?:[a-z][a-z0-9_]*|{NAME})(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
     r"(?:@(?P<density>[0-9.]+(?:e-?[0-9]+)?))?(?:#(?P<seed>[0-9]+))?"
 )
 SHAPE = "[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]"

@@ -45,9 +45,9 @@ def methods_of(fanout: FanoutSpec, target: TargetSpec) -> tuple[str, ...]:
 
 def densities_of(fanout: FanoutSpec, method: str) -> tuple[float | None, ...]:
     """One arm each: the densities of the fan-out, or one arm without a density target for a method that lands where it lands."""
-    from autosparse.models.methods.registry import METHODS
+    from autosparse.models.methods.registry import find_method
 
-    return fanout.densities if not trains(method) or METHODS[family(method)].by_density else (None,)
+    return fanout.densities if not trains(method) or find_method(family(method)).by_density else (None,)
 
 
 def controls_of(fanout: FanoutSpec, method: str) -> tuple[str, ...]:

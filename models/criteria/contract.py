@@ -28,7 +28,7 @@ class Allocate(Protocol):
 
 
 class Criterion(NamedTuple):
-    """How weights are scored, and how scores become a mask."""
+    """How weights are scored, and how scores become a mask: an entry of the registry, or an object of one's own module."""
 
     score: ScoreFn
     allocate: Allocate = global_topk

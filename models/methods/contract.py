@@ -6,12 +6,13 @@ steps, then the method's own optimizers; the controllers look at what happened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from autosparse.models.errors import not_allowed
 from autosparse.models.masks.mask import Mask
 from autosparse.models.specs.run_specs import Spec, TrainSpec
 
@@ -188,7 +189,7 @@ class Settings(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method of the fan-out that is not a mask at step 0.
+    """A method of the fan-out that is not a mask at step 0: an entry of the registry, or an object of one's own module.
 
     `levels` is what the bare name stands for: one arm per entry, and per density where the method takes one (`by_density`).
     `parts` attaches what is needed to the network. `refuses` names what is wrong with a network, a training or a density (None =
@@ -201,3 +202,15 @@ class Method:
     parts: Callable[[Setup, Any], Parts]
     card: str
     refuses: Callable[[Setup, Any], str | None] = lambda setup, settings: None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.settings, type) and issubclass(self.settings, Settings)):
+            raise not_allowed("Method.settings", self.settings, "a frozen dataclass derived from Settings")
+        needed = [one.name for one in fields(self.settings) if one.default is MISSING and one.default_factory is MISSING]
+        if needed:
+            raise not_allowed(f"Method.settings.{needed[0]}", None, "a default for each field")
+        if not self.levels or not all(type(level) is self.settings for level in self.levels):
+            raise not_allowed("Method.levels", self.levels, f"at least one {self.settings.__name__}, and nothing else")
+        for name, part in (("parts", self.parts), ("refuses", self.refuses)):
+            if not callable(part):
+                raise not_allowed(f"Method.{name}", part, "a function (setup, settings)")

@@ -1,14 +1,20 @@
 """What `fanout.methods` may name: criteria at initialization, learned scorers, methods of `models/methods`; each has one spelling.
 
+A criterion or method of one's own is named `package.module:object`. Its spelling says which of the two it is: a method always has its
+settings in brackets, `package.module:object()`, a criterion never.
+
 The registries import the specs, and the specs ask here, so registries are imported when they are needed.
 """
 
+import re
 from typing import Any
 
-from autosparse.models.errors import SpecError, unknown_name
+from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.imported import NAME, import_object, is_outside
 
 SYNONYMS = {"autos": "scorer"}  # the published name of the learned scorer
-LEVEL = r"^[a-z][a-z0-9_]*\(.*\)$"  # a name with settings
+LEVEL = rf"^([a-z][a-z0-9_]*\(.*\)|{NAME}(\(.*\))?)$"  # a name with settings, or from outside
+WRITTEN = re.compile(r"[^()]+(\([A-Za-z0-9_.,=-]*\))?")  # leaves the signs that separate the parts of an arm's name
 
 
 def known() -> tuple[str, ...]:
@@ -20,29 +26,49 @@ def known() -> tuple[str, ...]:
     return (*CRITERIA, *LEARNED, *METHODS, *SYNONYMS)
 
 
-def is_level(text: str) -> bool:
-    """Whether the text is a name with settings in brackets; `spelled` says whether they are allowed."""
-    return "(" in text
+def is_open(text: str) -> bool:
+    """Whether the text is a name with settings in brackets, or from outside; `spelled` says whether it is allowed."""
+    return "(" in text or is_outside(text)
 
 
 def spelled(field: str, text: str) -> tuple[str, ...]:
     """What `text` stands for, in the one spelling that keys, tables and fingerprints know: the levels of a method, else a name.
 
+    What cannot be imported is left as it is: the checks before a run refuse it, and a finished run is shown without it.
+
     Raises SpecError, which names `field` and what in it is wrong.
     """
     from autosparse.models.methods.registry import METHODS, level_name, parse
 
-    name = text.partition("(")[0]
-    if name not in METHODS:
+    name = family(text)
+    if name not in METHODS and not is_outside(name):
         if text not in known():
             raise unknown_name(field, text, known())
         return (SYNONYMS.get(text, text),)
+    if name not in METHODS and _stays(text):
+        return (text,)
     try:
         name, levels = parse(text)
     except SpecError as error:
         message = str(error)
         raise SpecError(field + (message.removeprefix("method") if message.startswith("method:") else f".{message}")) from None
-    return tuple(name if METHODS[name].levels == (level,) == (METHODS[name].settings(),) else level_name(name, level) for level in levels)
+    usual = name in METHODS and METHODS[name].levels == levels == (METHODS[name].settings(),)
+    found = (name,) if usual else tuple(level_name(name, level) for level in levels)
+    for one in found:
+        if not WRITTEN.fullmatch(one):
+            raise not_allowed(field, one, "settings that are numbers and words")
+    return found
+
+
+def _stays(text: str) -> bool:
+    """Whether a name from outside has one spelling already: a criterion's, or what cannot be imported here."""
+    from autosparse.models.methods.contract import Method
+
+    try:
+        found = import_object("method", family(text), "")
+    except SpecError:
+        return True
+    return text == family(text) and not isinstance(found, Method)
 
 
 def spell(spec: Any) -> None:
@@ -53,10 +79,17 @@ def spell(spec: Any) -> None:
 
 
 def trains(name: str) -> bool:
-    """Whether a method changes the training, or the network after it, and is no mask at step 0."""
+    """Whether a method, as `spelled`, changes the training, or the network after it, and is no mask at step 0."""
     from autosparse.models.methods.registry import METHODS
 
-    return family(name) in METHODS
+    return name in METHODS or "(" in name
+
+
+def is_criterion(name: str) -> bool:
+    """Whether a method, as `spelled`, is a fixed formula at initialization; dense, ticket, scorers and controls are none."""
+    from autosparse.models.criteria.registry import CRITERIA
+
+    return name in CRITERIA or is_outside(name)
 
 
 def family(name: str) -> str:

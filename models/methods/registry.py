@@ -1,4 +1,4 @@
-"""Name -> method: the only door to them. A new method is one file, one line here, one test file.
+"""Name -> method: the only door to them. A new method is one file, one line here, one test file, or a module of its own.
 
 A method of the fan-out is written `grda` (its usual levels) or `grda(c=0.005,mu=0.65)` (one level; what is not named has its
 default).
@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.imported import NAME, import_object, is_outside, refused
 from autosparse.models.methods import constrained_l0, dep_l0, dst_ee, ga_threshold, gdp
 from autosparse.models.methods.contract import Method, Settings
 from autosparse.models.methods.forward_gradient import FWDGRAD
@@ -35,7 +36,20 @@ METHODS: dict[str, Method] = {
     "fw_rnn": FW_RNN,
 }
 
-_TEXT = re.compile(r"([a-z][a-z0-9_]*)(?:\((.*)\))?")
+_TEXT = re.compile(rf"([a-z][a-z0-9_]*|{NAME})(?:\((.*)\))?")
+ENTRY = "package.module:object, a Method of autosparse.models.methods.contract"
+
+
+def find_method(name: str, field: str = "method") -> Method:
+    """The method of a registered name or of `package.module:object`. Raises SpecError, which names `field`."""
+    if name in METHODS:
+        return METHODS[name]
+    if not is_outside(name):
+        raise unknown_name(field, name, METHODS)
+    found = import_object(field, name, ENTRY)
+    if not isinstance(found, Method):
+        raise refused(field, name, ENTRY, f"it is a {type(found).__name__}, and no criterion has settings")
+    return found
 
 
 def parse(text: str) -> tuple[str, tuple[Settings, ...]]:
@@ -44,9 +58,7 @@ def parse(text: str) -> tuple[str, tuple[Settings, ...]]:
     if not found:
         raise not_allowed("method", text, "name or name(field=value,...)")
     name, inside = found.groups()
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    method = METHODS[name]
+    method = find_method(name)
     if inside is None:
         return name, method.levels
     values: dict[str, Any] = {}

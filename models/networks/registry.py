@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from autosparse.models.errors import unknown_name
-from autosparse.models.networks.imported import import_factory
+from autosparse.models.imported import check_callable, import_object
 from autosparse.models.networks.lenet import lenet_300_100
 from autosparse.models.networks.local_mixer import local_mixer
 from autosparse.models.networks.resnet_cifar import resnet_cifar
@@ -38,6 +38,7 @@ NETWORKS: dict[str, Builder] = {
 }
 
 TORCHVISION = "torchvision:"
+FACTORY = "package.module:factory, importable and callable"
 
 
 def find_builder(name: str) -> Builder:
@@ -47,5 +48,7 @@ def find_builder(name: str) -> Builder:
     if name.startswith(TORCHVISION):
         return partial(torchvision_network, name.removeprefix(TORCHVISION))
     if ":" in name:
-        return import_factory(name)
+        factory = import_object("network.name", name, FACTORY)
+        check_callable("network.name", name, factory, FACTORY)
+        return factory
     raise unknown_name("network.name", name, NETWORKS)

@@ -8,7 +8,7 @@ from autosparse.models.methods import names as method_names
 from autosparse.models.specs.fields import Known, Range, check_fields, fingerprint
 from autosparse.models.specs.run_specs import Count, DataSpec, Density, JobSpec, Natural, NetworkSpec, Seed, Spec, TrainSpec
 
-Methods = tuple[Annotated[str, Known(method_names.known, method_names.is_level, pattern=method_names.LEVEL)], ...]
+Methods = tuple[Annotated[str, Known(method_names.known, method_names.is_open, pattern=method_names.LEVEL)], ...]
 
 
 def _controls() -> tuple[str, ...]:
@@ -47,9 +47,9 @@ class FanoutSpec(Spec):
     (where tickets are trained: `autosparse.models.arms.plan.ticket_targets`).
 
     A method that replaces parts of the training (models/methods) is named with its settings, `grda(c=0.005,mu=0.65)`, or by its bare
-    name for its usual levels; one without a density target has one arm per level. Each arm of a mask at initialization comes
-    once more for every one of `controls`. `repair` gives the places of dead weights to weights on
-    a path (models/masks/repair.py), in all masks that are cut from scores.
+    name for its usual levels; one without a density target has one arm per level. A criterion or method of one's own is named
+    `package.module:object`. Each arm of a mask at initialization comes once more for every one of `controls`. `repair` gives the
+    places of dead weights to weights on a path (models/masks/repair.py), in all masks that are cut from scores.
     """
 
     targets: tuple[TargetSpec, ...]

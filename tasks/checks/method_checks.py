@@ -5,42 +5,51 @@ from collections.abc import Callable
 from torch import nn
 
 from autosparse.models.arms.plan import densities_of, methods_of
+from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.contract import Parts, Setup
-from autosparse.models.methods.names import trains
-from autosparse.models.methods.registry import METHODS, parse
+from autosparse.models.methods.names import family, trains
+from autosparse.models.methods.registry import find_method, parse
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import LEARNED
 from autosparse.tasks.checks.networks import build, images_of
 
+FIELD = "fanout.methods"
 TRAIN_IMAGES = 50_000  # of a data set that nobody has opened yet
 
 
 def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Module]) -> None:
-    """Raise SpecError for a method on a network that it does not support, a density that it cannot meet, or more workers than it allows.
+    """Raise SpecError for a criterion or method from outside that cannot be imported or is none, for a method on a network that it does
+    not support, a density that it cannot meet, or more workers than it allows.
 
     `network_of` gives a target's network, which stays as it is; data sets are not opened here.
     """
     fanout = spec.fanout
+    for text in fanout.all_methods:
+        if trains(text):
+            find_method(family(text), FIELD)
+        elif text not in LEARNED:
+            find_criterion(text, FIELD)
     for target in fanout.targets:
         network = network_of(target)
-        for method in methods_of(fanout, target):
-            if trains(method):
-                for density in densities_of(fanout, method):
-                    _check(spec, target, method, density, network)
+        for text in filter(trains, methods_of(fanout, target)):
+            for density in densities_of(fanout, text):
+                _check(spec, target, text, density, network)
 
 
 def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None, network: nn.Module) -> None:
     name, (settings,) = parse(text)
+    method = find_method(name)
     setup = _setup(spec, target, density, network)
     where = f"on {target.label}" + ("" if density is None else f" at density {density:g}")
-    if reason := METHODS[name].refuses(setup, settings):
-        raise SpecError(f"fanout.methods: {text!r} {where} is not allowed; {reason}")
+    if reason := method.refuses(setup, settings):
+        raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; {reason}")
     workers = spec.fanout.job.workers
     if workers == 1:
         return
     own = build(target.network, images_of(spec.data_of(target)))  # which the parts change
-    attached = METHODS[name].parts(_setup(spec, target, density, own), settings)
+    attached = method.parts(_setup(spec, target, density, own), settings)
     if parts := in_the_step(attached):
         raise not_allowed(
             "fanout.job.workers",

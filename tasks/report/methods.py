@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from autosparse.models.methods.names import family
-from autosparse.models.methods.registry import METHODS
+from autosparse.models.methods.names import family, trains
+from autosparse.models.methods.registry import find_method
 from autosparse.tasks.results.record import RunRecord
 from autosparse.tasks.results.verdicts import panels
 
@@ -24,5 +24,5 @@ def cost_tables(record: RunRecord) -> list[dict[str, Any]]:
 
 def cards(record: RunRecord) -> list[dict[str, str]]:
     """Every method of the run that is no mask at step 0, with its card: what is verified and what is a reconstruction."""
-    names = dict.fromkeys(family(method) for method in record.spec.fanout.all_methods)
-    return [{"method": name, "card": METHODS[name].card} for name in names if name in METHODS]
+    names = dict.fromkeys(family(method) for method in record.spec.fanout.all_methods if trains(method))
+    return [{"method": name, "card": find_method(name).card} for name in names]

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.ledger import Ledger
 from autosparse.tasks.results.markdown import markdown
 from autosparse.tasks.results.paired import Cell, Paired, Place, cells, paired
-from autosparse.tasks.results.verdicts import AT_INIT, best_of, gaps, verdict
+from autosparse.tasks.results.verdicts import best_of, criteria, gaps, verdict
 
 DASH = "-"
 GROWTH = "growth"
@@ -96,8 +95,8 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
                     track="lookahead" if ahead else "strict",
                     accuracy=statistics.fmean(mine.values()),
                     n=len(mine),
-                    best=_against(cell, method, tuple(CRITERIA) if ahead else AT_INIT),
-                    best_at_init=_against(cell, method, AT_INIT),
+                    best=_against(cell, method, criteria(cell, ahead=ahead)),
+                    best_at_init=_against(cell, method, criteria(cell)),
                     growth=_against(cell, method, (GROWTH,)) if ahead else None,
                     ticket=gap.ticket,
                     closure=gap.closure,

@@ -4,14 +4,13 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.methods.names import is_criterion
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, paired
 from autosparse.tasks.results.rows import Row
 
 POINT = 0.01  # one percentage point of test accuracy: smaller differences decide nothing
-AT_INIT = tuple(name for name in CRITERIA if name not in LOOKING_AHEAD)
 # control -> (what it says when accuracy falls by a point, and when it does not)
 WORDS = {
     "shuffle": ("weights matter", "only layer densities matter"),
@@ -83,6 +82,11 @@ def gaps(arms: Sequence[Report]) -> list[Gap]:
     ]
 
 
+def criteria(cell: Cell, *, ahead: bool = False) -> list[str]:
+    """The criteria of a cell, those from outside among them; without those that look ahead unless `ahead`."""
+    return [name for name in cell if is_criterion(name) and (ahead or name not in LOOKING_AHEAD)]
+
+
 def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int]) -> str:
     """The method with the highest mean over those `seeds` it has; over all its seeds where none has any of them; "" of nothing.
 
@@ -96,7 +100,7 @@ def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int]) -> str:
 
 def _gap(place: Place, cell: Cell, method: str) -> Gap:
     mine = cell.get(method, {})
-    name = best_of(cell, AT_INIT, mine.keys())
+    name = best_of(cell, criteria(cell), mine.keys())
     rival = cell.get(name, {})
     scorer, best, ticket = _mean(mine, rival), _mean(rival, mine), _mean(cell.get(TICKET, {}))
     missing = [what for what, mean in ((method, scorer), ("criterion", best), (TICKET, ticket)) if mean is None]

@@ -18,7 +18,7 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods import outcome
 from autosparse.models.methods.contract import Parts, Setup
-from autosparse.models.methods.registry import METHODS
+from autosparse.models.methods.registry import find_method
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
@@ -76,7 +76,7 @@ def method_parts(job: Job, network: nn.Module, arrays: ImageArrays, spec: Networ
     chosen = job.config.get("method")
     if not chosen:
         return Parts()
-    method, train = METHODS[chosen["name"]], job.spec("train", TrainSpec)
+    method, train = find_method(chosen["name"]), job.spec("train", TrainSpec)
     setup = Setup(
         network=network,
         train=train,

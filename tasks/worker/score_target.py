@@ -7,7 +7,8 @@ from torch import nn
 
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
-from autosparse.models.criteria.registry import CRITERIA, Criterion
+from autosparse.models.criteria.checked import checked
+from autosparse.models.criteria.registry import Criterion, find_criterion
 from autosparse.models.gradients import Batches
 from autosparse.models.masks import gates
 from autosparse.models.masks.mask import Mask, Scores
@@ -15,7 +16,7 @@ from autosparse.models.masks.repair import repair
 from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
 from autosparse.models.scorers.drift import FirstLook, compare
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.run_specs import LEARNED, SCORER_GROWTH, DataSpec
+from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
@@ -39,7 +40,10 @@ def score_target(job: Job) -> dict[str, Any]:
     network = initial_network(target.network, arrays, seed).to(job.device)
     look = FirstLook(seeding.generator(seed, "drift"))
     method, card = _method(job, name, look)
-    scoring = Scoring(job, network, method, scoring_batches(job, arrays, seed), arrays.image_shape, target.network.prune_head)
+    batches = scoring_batches(job, arrays, seed)
+    if name not in LOOKING_AHEAD:  # the strict track, which a criterion from outside is in too
+        batches.look_ahead = None
+    scoring = Scoring(job, network, checked(name, method), batches, arrays.image_shape, target.network.prune_head)
     scores = scoring.scores(scoring.batches)
     job.store.write(paths.scores_file(job.config["step"]), dump_tensors(scores))
     cuts = scoring.cuts(scores)
@@ -114,7 +118,7 @@ class Scoring:
 def _method(job: Job, name: str, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:
     """The method and, of a learned one, its scorer's card."""
     if name not in LEARNED:
-        return CRITERIA[name], None
+        return find_criterion(name), None
     scorer, card = load_scorer(job.store, job.config["scorer"])
     score = looking_ahead if name == SCORER_GROWTH else as_criterion
     return Criterion(score=score(scorer.to(job.device), watch=look)), card

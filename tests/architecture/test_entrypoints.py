@@ -2,14 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
-from autosparse.flows.autosparse_pipeline import RecipeName, autosparse
-from autosparse.flows.recipes import RECIPES
+from autosparse.flows.autosparse_pipeline import autosparse
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -31,10 +29,6 @@ def test_path_entrypoint_loads_the_same_flow() -> None:
     assert flow.name == "autosparse"
 
 
-def test_recipes_of_the_flow_parameter_are_the_registered_ones() -> None:
-    assert set(get_args(RecipeName)) == set(RECIPES)
-
-
 def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> None:
     schema = autosparse.parameters.model_dump()
     definitions = schema["definitions"]
@@ -43,6 +37,7 @@ def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> N
     names, levels = definitions["FanoutSpec"]["properties"]["methods"]["items"]["anyOf"]
     assert {"random", "snip", "scorer", "autos"} <= set(names["enum"])
     assert re.search(levels["pattern"], "grda(c=0.02,mu=0.8)") and not re.search(levels["pattern"], "snipp")
+    assert re.search(levels["pattern"], "my_pkg.mine:METHOD(c=0.02)") and re.search(levels["pattern"], "my_pkg.mine:taylor")
     names, others = definitions["NetworkSpec"]["properties"]["name"]["anyOf"]
     assert "resnet8" in names["enum"] and not re.search(others["pattern"], "resnt8") and re.search(others["pattern"], "torchvision:alexnet")
     (path,) = (part for part in definitions["DataSpec"]["properties"]["path"]["anyOf"] if part["type"] == "string")

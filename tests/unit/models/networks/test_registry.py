@@ -144,8 +144,8 @@ def test_a_factory_gets_the_keywords_it_names(own_module: str):
     ("factory", "reason"),
     [
         ("nothing", "a factory that returns a torch.nn.Module, not list"),
-        ("number", "it is a int"),
-        ("missing", "has no attribute 'missing'"),
+        ("number", "not callable: it is a int"),
+        ("missing", "no such object: module 'networks_of_mine' has no attribute 'missing'"),
         ("demanding", "a factory that needs at most image_shape and num_classes (missing a required argument: 'depth')"),
     ],
 )

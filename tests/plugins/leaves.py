@@ -1,0 +1,5 @@
+"""A script without a guard."""
+
+import sys
+
+sys.exit(3)
