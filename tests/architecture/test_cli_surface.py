@@ -68,10 +68,15 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
     ("arguments", "message"),
     [
         (("run", "--recipe", "dmeo"), "recipe: 'dmeo' is not known; did you mean 'demo'?"),
+        (("run", "--recipe", "no_such_package:x"), "(not importable: No module named 'no_such_package')"),
         (("run", "--recipe", "smoke", "--set", "irp.rounds=0"), "irp.rounds: 0 is not allowed; allowed: >= 1"),
         (("run", "--recipe", "smoke", "--set", "irp.roundz=3"), "did you mean 'rounds'?"),
         (("run", "--recipe", "smoke", "--set", "irp.final_density=1.7"), "irp.final_density: 1.7 is not allowed; allowed: > 0 and <= 1"),
         (("run", "--recipe", "smoke", "--set", 'fanout.methods=["sinp"]'), "'sinp' is not known; did you mean 'snip'?"),
+        (
+            ("run", "--recipe", "smoke", "--set", "fanout.methods=[snip,math:sqrt]"),
+            "'math:sqrt' is not allowed; allowed: package.module:object",
+        ),
         (("run", "--recipe", "smoke", "--set", "data.name=digitz"), "data.name: 'digitz' is not known; did you mean 'digits'?"),
         (("run", "--recipe", "smoke", "--set", "irp.networks.0.name=lenet"), "'lenet' is not known"),
         (("run", "--recipe", "smoke", "--set", "irp.job.workers=64"), "irp.job.cpus_per_worker"),

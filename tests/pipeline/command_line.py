@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # convolutions and BatchNorm, so that what is said of resuming holds for them
 SMALL = {"name": "resnet8", "width": 4}
 METHOD = "grda(c=0.05,mu=0.8)"  # an arm that is no mask at initialization
+OUTSIDE = ("examples.own_criterion:lamp", "tests.plugins.outside:DECAY(c=0.5)")  # a criterion and a method that nobody registered
 MEASURED = ("seconds", "images_per_second", "peak_memory_bytes")  # on this machine, at this hour
 VALLEY = {
     **{"pairs": [["dense", METHOD]], "images": 64, "batch_size": 32, "steps": 3, "points": 3, "size": 3},
@@ -26,7 +27,7 @@ CHANGES = (
     *("--set", "irp.train.epochs=2"),
     *("--set", "scorer.allocation=learned"),
     *("--set", "scoring.lookahead_steps=3"),
-    *("--set", f'fanout.methods=["scorer", "scorer_growth", "{METHOD}"]'),
+    *("--set", f"fanout.methods={json.dumps(['scorer', 'scorer_growth', METHOD, *OUTSIDE])}"),
     *("--set", f"valley={json.dumps(VALLEY)}"),
 )
 OURS = ("PREFECT_", "MLFLOW_", "RAY_", "AUTOSPARSE_", "AWS_")

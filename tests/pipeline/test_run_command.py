@@ -9,8 +9,9 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
 from autosparse.storage.mask_files import load_mask
+from autosparse.storage.paths import method_key
 from autosparse.tasks.results.run_view import ARM_FIELDS
-from tests.pipeline.command_line import CHANGES, METHOD, cli
+from tests.pipeline.command_line import CHANGES, METHOD, OUTSIDE, cli
 
 pytestmark = pytest.mark.services
 
@@ -28,10 +29,11 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     assert found["scorer"]["version"] == "1"
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
-    assert set(arms) == {("dense", 1.0), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None)}
+    assert set(arms) == {("dense", 1.0), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None), (OUTSIDE[0], 0.1), (OUTSIDE[1], None)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
     assert arms["scorer", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
-    assert len(found["summary"]) == 4
+    assert arms[OUTSIDE[0], 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
+    assert len(found["summary"]) == 6
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
 
 
@@ -62,7 +64,16 @@ def test_mlflow_has_what_a_method_tells_of_itself(whole: tuple[Path, dict]) -> N
     assert all(len(client.get_metric_history(arm.info.run_id, name)) == 1 for name in told)  # one epoch
     assert {"final_accuracy", "kept_density", "density_all", "training_macs"} <= set(arm.data.metrics)
     parent = client.get_run(found["ids"]["mlflow_run_id"])
-    assert "accuracy/resnet8-w4/grda-c-0.05-mu-0.8" in parent.data.metrics
+    assert {f"accuracy/resnet8-w4/{method_key(METHOD)}", f"accuracy/resnet8-w4/{method_key(OUTSIDE[1])}"} <= set(parent.data.metrics)
+    assert f"accuracy/resnet8-w4/{method_key(OUTSIDE[0])}/density-0.1" in parent.data.metrics
+
+
+def test_the_report_page_shows_what_nobody_registered(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    page = (home / "storage/runs" / found["name"] / "summary/report.html").read_text()
+    assert all(f"<td>{method}</td>" in page for method in OUTSIDE)
+    assert "<dt>tests.plugins.outside:DECAY</dt><dd>Weight decay c, for tests.</dd>" in page
+    assert OUTSIDE[0] in (home / "storage/runs" / found["name"] / "summary/claims.md").read_text()  # the one criterion, and so the best
 
 
 def test_mlflow_holds_one_parent_and_a_child_per_step_with_the_identity_tags(whole: tuple[Path, dict]) -> None:
@@ -94,7 +105,7 @@ def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> 
     done = cli(home, "run", "--recipe", "smoke", *CHANGES)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[done]" not in done.stdout
-    assert done.stdout.count("[cached]") == 14
+    assert done.stdout.count("[cached]") == 17
 
 
 def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict]) -> None:

@@ -43,8 +43,15 @@ from tests.faults.fuzz.mutations import DEEP, spoiled_bytes, spoiled_json, spoil
 SPEC = TypeAdapter(ExperimentSpec)
 LAYERS = [{"name": "conv", "numel": 5, "shape": [5, 1, 1, 1]}, {"name": "fc", "numel": 3, "shape": [3, 1]}]
 METADATA = {"source": "resnet8", "seed": 7, "rounds": 3, "features_version": 1, "layers": LAYERS}
-METHODS = ("snip", "grda", "grda(c=0.05,mu=0.8)", "rigl(density=0.1)", "fw_rnn()", "autos")
-ARMS = ("dense", "snip@0.1", "lenet300-100/snip+shuffle@0.1#10", "grda(c=0.02,mu=0.8)#10", "scorer@1e-2")
+METHODS = ("snip", "grda", "grda(c=0.05,mu=0.8)", "rigl(density=0.1)", "fw_rnn()", "autos", "tests.plugins.outside:DECAY(c=0.5)")
+ARMS = (
+    "dense",
+    "snip@0.1",
+    "lenet300-100/snip+shuffle@0.1#10",
+    "grda(c=0.02,mu=0.8)#10",
+    "scorer@1e-2",
+    "tests.plugins.outside:size+shuffle@0.1",
+)
 
 
 @dataclass(frozen=True)
