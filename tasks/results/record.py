@@ -7,8 +7,7 @@ from typing import Any
 from autosparse.models.arms.controls import SIGN
 from autosparse.models.arms.plan import count_arms, ticket_targets
 from autosparse.models.masks.mask import Mask, layer_densities
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.storage import paths, reports
 from autosparse.storage.mask_files import load_mask
@@ -62,7 +61,7 @@ class RunRecord:
 def load_record(store: Store, name: str) -> RunRecord:
     """The record of the run called `name`. Raises DataError where there is no such run."""
     view, run = view_run(store, name), RunPaths(name)
-    spec = from_plain(ExperimentSpec, view["spec"])
+    spec = stored_spec(view["spec"])
     fanned = [store.read_json(key) for key in store.list(f"{run.root}/fanout") if key.endswith(ENDING)]
     order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
     fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
