@@ -87,20 +87,20 @@ def retrain_arm(run: Run, arm: Arm, title: str) -> Report:
     def work(step: Step) -> Report:
         if arm.collapsed:
             return {**known, "status": COLLAPSED, "collapsed": list(arm.collapsed), **arm.facts}
-        config = run.config(
-            network=to_plain(arm.network),
-            data=to_plain(arm.data),
-            train=to_plain(fanout.train),
+        inputs = worker.ArmInputs(
+            network=arm.network,
+            data=arm.data,
+            train=fanout.train,
             seed=arm.seed,
             control=arm.control,
             mask=arm.mask,
-            method=arm.trained_by,
+            method=worker.Level(name=arm.method, density=arm.density) if trains(arm.method) else None,
             state=arm.state,
             start_step=arm.start_step,
             step=key,
         )
         try:
-            report = step.train(worker.retrain_arm, config, fanout.job)
+            report = step.train(worker.retrain_arm, run.config(inputs), fanout.job)
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **arm.facts}
         if report["collapsed"]:
