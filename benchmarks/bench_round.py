@@ -18,7 +18,7 @@ from autosparse.tasks import settings
 from autosparse.tasks.cluster.connection import connected
 from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.engine.run import job_config
-from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.prune_round import round_inputs
 from autosparse.tasks.worker.irp_round import run_round
 from benchmarks.reporting import arguments, report
 
@@ -35,7 +35,7 @@ def main() -> None:
         overheads, walls = [], []
         with connected(here) as cluster:
             for index in range(options.repeat + 1):
-                config = job_config(spec, store, run, **round_config(spec, run, network, 0, index))
+                config = job_config(spec, store, run, round_inputs(spec, run, network, 0, index))
                 start = time.monotonic()
                 done = run_training_job(
                     cluster,

@@ -12,6 +12,7 @@ from autosparse.models.imported import check_call, import_object, is_outside, re
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.run_specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
+from autosparse.models.specs.scorer_heads import CHAMPION_HEAD
 
 # of the recipe of methods: those that ask for a network of their own, and those that another one stands for
 OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}
@@ -20,14 +21,7 @@ VALLEYS = (("dense", "grda(c=0.025,mu=0.8)"), ("dense", "scorer@0.05"))
 
 
 # The scorer that held up best on new seeds (docs/results.md): it learns growth, ranks inside layers and cuts by paths.
-CHAMPION: dict[str, Any] = {
-    "label": "growth",
-    "allocation": "paths",
-    "contrast": 1.0,
-    "contrast_ahead": 1.0,
-    "candidates": 0.2,
-    "hubs_ahead": 0.25,
-}
+CHAMPION: dict[str, Any] = {"label": "growth", **CHAMPION_HEAD.spelled}
 
 
 def demo() -> ExperimentSpec:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from autosparse.flows.rerun import rerun_command
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.experiment import stored_spec
 from autosparse.storage.disk import disk_error
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings
@@ -15,7 +14,7 @@ from autosparse.tasks.results.run_view import view_run
 def write_report(run: str, out: Path | None) -> Path:
     """Write the page to `out`, by default report-RUN.html here. Raises DataError: no such run, or a place one cannot write to."""
     store = open_store(settings.load().storage)
-    spec = from_plain(ExperimentSpec, view_run(store, run)["spec"])
+    spec = stored_spec(view_run(store, run)["spec"])
     page = report_page(store, run, rerun_command(spec, run))
     path = out or Path(f"report-{run}.html")
     try:

@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from autosparse.flows.run_command import QUIET
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain, override
+from autosparse.models.specs.experiment import stored_spec
+from autosparse.models.specs.fields import override
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks import settings as settings_module
@@ -22,7 +22,7 @@ def compare_run(name: str, first: str, second: str, seed: int | None, changes: d
         os.environ.setdefault(key, value)
     settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
     store = open_store(settings.storage)
-    spec = from_plain(ExperimentSpec, view_run(store, name)["spec"])
+    spec = stored_spec(view_run(store, name)["spec"])
     chosen = override(spec.valley, changes)
     pairs = comparison_of(spec, store, RunPaths(name), first, second, seed=seed, valley=chosen)
     sweep(settings)

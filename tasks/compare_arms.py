@@ -38,16 +38,16 @@ def compare_arms(run: Run, comparison: Comparison, title: str) -> Report:
         if reasons := [f"{arm.text}: {why}" for arm in arms.values() if (why := missing(run.store, run.paths, arm))]:
             return {**known, "status": SKIPPED, "reason": "; ".join(reasons)}
         target = target_of(spec, comparison.first.target)
-        config = run.config(
-            network=to_plain(target.network),
-            data=to_plain(spec.data_of(target)),
-            train=to_plain(spec.fanout.train),
-            valley=to_plain(comparison.valley),
+        inputs = worker.PairInputs(
+            network=target.network,
+            data=spec.data_of(target),
+            train=spec.fanout.train,
+            valley=comparison.valley,
             seed=comparison.first.seed,
             first=step_of(run.paths, comparison.first),
             second=step_of(run.paths, comparison.second),
         )
-        job = spec.fanout.job
+        config, job = run.config(inputs), spec.fanout.job
         measured = run_remote(run.cluster, name=step.job_name, body=worker.probe_pair, config=config, job=job, on_event=step.on_event)
         report = {**known, "status": OK, **measured}
         run.tracker.metrics(step.mlflow_run, numbers(report))

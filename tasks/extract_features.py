@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.models.specs.fields import fingerprint
 from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
@@ -13,16 +13,21 @@ from autosparse.tasks.worker import extract_features as worker
 def extract_features(run: Run, title: str) -> Report:
     """Write the feature data set of the run: uri, digest and rows in the report, lineage in MLflow."""
     spec = run.spec
-    sources = [
-        {"network": to_plain(network), "seed": seed, "source": run.paths.source(network.label, seed)}
+    sources = tuple(
+        worker.Source(network=network, seed=seed, folder=run.paths.source(network.label, seed))
         for network in spec.irp.networks
         for seed in spec.irp.seeds
-    ]
+    )
 
     def work(step: Step) -> Report:
-        config = run.config(irp=to_plain(spec.irp), data=to_plain(spec.data), sources=sources, fingerprint=fingerprint(spec))
+        inputs = worker.FeaturesInputs(irp=spec.irp, data=spec.data, sources=sources, fingerprint=fingerprint(spec))
         report = run_remote(
-            run.cluster, name=step.job_name, body=worker.extract_features, config=config, job=spec.irp.job, on_event=step.on_event
+            run.cluster,
+            name=step.job_name,
+            body=worker.extract_features,
+            config=run.config(inputs),
+            job=spec.irp.job,
+            on_event=step.on_event,
         )
         run.tracker.metrics(step.mlflow_run, {"rows": report["rows"]})
         run.tracker.lineage(step.mlflow_run, uri=report["uri"], name="features", dataset_digest=report["digest"], context="written")

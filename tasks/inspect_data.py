@@ -5,7 +5,6 @@ from collections.abc import Callable
 from prefect import task
 
 from autosparse.models.errors import ConflictError
-from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage import reports
 from autosparse.tasks.cluster.connection import Event
@@ -21,7 +20,7 @@ def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> Report:
     key = run.paths.data(label)
 
     def look(on_event: Callable[[Event], None]) -> Report:
-        config = run.config(data=to_plain(data))
+        config = run.config(worker.DataInputs(data=data))
         return run_remote(
             run.cluster, name=f"data-{label}", body=worker.inspect_data, config=config, job=run.spec.irp.job, on_event=on_event
         )

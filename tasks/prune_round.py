@@ -6,14 +6,13 @@ from prefect import task
 
 from autosparse.models.schedules import density_before
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.storage import paths
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.report.plots import layer_density_plot
-from autosparse.tasks.worker.irp_round import run_round
+from autosparse.tasks.worker.irp_round import RoundInputs, run_round
 
 
 def round_title(run: Run, index: int) -> str:
@@ -28,7 +27,7 @@ def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: st
     irp, key = run.spec.irp, run.paths.round(network.label, seed, index)
 
     def work(step: Step) -> Report:
-        report = step.train(run_round, run.config(**round_config(run.spec, run.paths, network, seed, index)), irp.job)
+        report = step.train(run_round, run.config(round_inputs(run.spec, run.paths, network, seed, index)), irp.job)
         _track(step, report)
         return report
 
@@ -36,20 +35,19 @@ def prune_round(run: Run, network: NetworkSpec, seed: int, index: int, title: st
     return run_step(run, key, f"{network.label} seed {seed} {title}", work, parameters=parameters)
 
 
-def round_config(spec: ExperimentSpec, run: RunPaths, network: NetworkSpec, seed: int, index: int) -> dict[str, Any]:
-    """What the job of a round is told beside what every job is told."""
-    return {
-        "irp": to_plain(spec.irp),
-        "train": to_plain(spec.irp.train),
-        "network": to_plain(network),
-        "data": to_plain(spec.data),
-        "seed": seed,
-        "round": index,
-        "source": run.source(network.label, seed),
-        "step": run.round(network.label, seed, index),
-        "step_before": run.round(network.label, seed, index - 1) if index else None,
-        "ticket_densities": list(spec.fanout.densities) if spec.fanout.ticket else [],
-    }
+def round_inputs(spec: ExperimentSpec, run: RunPaths, network: NetworkSpec, seed: int, index: int) -> RoundInputs:
+    """What the job of a round is told."""
+    return RoundInputs(
+        irp=spec.irp,
+        network=network,
+        data=spec.data,
+        seed=seed,
+        index=index,
+        source=run.source(network.label, seed),
+        step=run.round(network.label, seed, index),
+        step_before=run.round(network.label, seed, index - 1) if index else None,
+        ticket_densities=spec.fanout.densities if spec.fanout.ticket else (),
+    )
 
 
 def _track(step: Step, report: dict[str, Any]) -> None:

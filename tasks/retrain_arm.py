@@ -53,28 +53,28 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
     A method that has cut every path by itself is collapsed as well: what a dead network answers is no result.
     """
     fanout, target = run.spec.fanout, target_of(run.spec, arm.target)
-    key, data, method = step_of(run.paths, arm), run.spec.data_of(target), trained_by(arm)
+    key, data, settings = step_of(run.paths, arm), run.spec.data_of(target), settings_of(arm)
     protocol = Protocol(data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD)
     identity = {"target": arm.target, "dataset": data.title, "method": arm.name, "density": arm.density, "seed": arm.seed}
-    known = {**identity, "protocol": protocol.fields()} | ({"settings": method["settings"]} if method else {})
+    known = {**identity, "protocol": protocol.fields()} | ({"settings": settings} if settings is not None else {})
 
     def work(step: Step) -> Report:
         if origin.collapsed:
             return {**known, "status": COLLAPSED, "collapsed": list(origin.collapsed), **origin.facts}
-        config = run.config(
-            network=to_plain(target.network),
-            data=to_plain(data),
-            train=to_plain(fanout.train),
+        inputs = worker.ArmInputs(
+            network=target.network,
+            data=data,
+            train=fanout.train,
             seed=arm.seed,
             control=arm.control,
             mask=origin.mask,
-            method=method,
+            method=worker.Level(name=arm.method, density=arm.density) if trains(arm.method) else None,
             state=origin.state,
             start_step=origin.start_step,
             step=key,
         )
         try:
-            report = step.train(worker.retrain_arm, config, fanout.job)
+            report = step.train(worker.retrain_arm, run.config(inputs), fanout.job)
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **origin.facts}
         if report["collapsed"]:
@@ -88,9 +88,9 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
     return run_step(run, key, title, work, parameters=identity)
 
 
-def trained_by(arm: Arm) -> dict[str, Any] | None:
-    """The method that replaces something of the training, as jobs and reports have it: name, all settings, density; None for a mask."""
+def settings_of(arm: Arm) -> dict[str, Any] | None:
+    """All settings of the method that replaces something of the training; None for a mask."""
     if not trains(arm.method):
         return None
-    name, (settings,) = parse(arm.method)
-    return {"name": name, "settings": to_plain(settings), "density": arm.density}
+    _, (settings,) = parse(arm.method)
+    return to_plain(settings)

@@ -3,7 +3,6 @@
 from prefect import task
 
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import LEARNED
 from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run, log
@@ -18,19 +17,20 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
     key = run.paths.scores(target.label, seed, method)
 
     def work(step: Step) -> Report:
-        config = run.config(
-            target=to_plain(target),
-            data=to_plain(run.spec.data_of(target)),
+        inputs = worker.ScoringInputs(
+            target=target,
+            data=run.spec.data_of(target),
             seed=seed,
             method=method,
-            densities=list(fanout.densities),
+            densities=fanout.densities,
             min_per_layer=fanout.min_per_layer,
-            controls=list(fanout.controls),
+            controls=fanout.controls,
             repair=fanout.repair,
-            train=to_plain(fanout.train),
+            train=fanout.train,
             scorer=run.paths.scorer if method in LEARNED else None,
             step=key,
         )
+        config = run.config(inputs)
         report = run_remote(
             run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event
         )

@@ -5,8 +5,8 @@ import time
 from filelock import Timeout
 
 from autosparse.models.errors import ConflictError, DataError
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
+from autosparse.models.specs.fields import to_plain
 from autosparse.storage import paths, reports
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
@@ -37,7 +37,7 @@ def sync_run(settings: Settings, name: str) -> Report:
 
 def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
     ids = store.read_json(run.run)
-    spec = from_plain(ExperimentSpec, store.read_json(run.spec)["spec"])
+    spec = stored_spec(store.read_json(run.spec)["spec"])
     tags = {"autosparse.run": run.name, "prefect.flow_run_id": ids["prefect_flow_run_id"], "ray.job_id": ids["ray_job_id"]}
     tracker = Tracker(settings, tags)
     with tracker.closing():

@@ -11,7 +11,7 @@ a while, from the weights it would start with, and what grows there is ranked an
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,25 +26,20 @@ from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk, shares_from_top
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.models.specs.scorer_heads import PathsHead
 
 LEAST_CONTRAST = 0.5  # while nearly all weights are alive
 FAINT = 1e-9  # of a weight that is no candidate: any path of candidates alone outweighs it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Paths:
-    """`contrast` per ln(1 / density): a ranking counts for more the fewer weights are left, 1.0 = the best of a layer is
-    1 / density times as strong as its worst. Where the scorer looks ahead, growth is worth more trust: `contrast_ahead`, and
-    `blend` is the share of the learned ranking beside it, `candidates` the density of the network that trains (1.0 = all of it).
-    `hubs_ahead` below 1.0 spreads the paths of what grows over more channels than SynFlow does: with less known of its weights than
-    growth, a mask is better off with few strong channels.
-    """
+class Paths(PathsHead):
+    """The head at work; what its settings mean stands there."""
 
-    contrast: float
-    contrast_ahead: float
-    blend: float
-    candidates: float = 1.0
-    hubs_ahead: float = 1.0
+    @classmethod
+    def of(cls, head: PathsHead) -> "Paths":
+        """With the settings of a spec."""
+        return cls(**asdict(head))
 
     def at(self, density: float) -> float:
         """The exponent of the ranks when so many weights are left."""

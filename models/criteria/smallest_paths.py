@@ -11,9 +11,9 @@ from autosparse.models.criteria.magnitude import magnitude
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Scores
+from autosparse.models.specs.scorer_heads import CHAMPION_HEAD
 
-# the head of the recipes' scorer: what differs is the ranking alone
-HEAD = Paths(contrast=1.0, contrast_ahead=1.0, blend=0.0, candidates=0.2, hubs_ahead=0.25)
+HEAD = Paths.of(CHAMPION_HEAD)  # what differs from the recipes' scorer is the ranking alone
 
 
 def smallest_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:

@@ -1,11 +1,14 @@
 """The spec of a whole run, and what its parts must agree on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
-from autosparse.models.specs.fields import check_fields
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, TILTS, DataSpec, IrpSpec, ScorerSpec, ScoringSpec, Spec
+from autosparse.models.specs.fields import Spec, check_fields, from_plain
+from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec
+from autosparse.models.specs.scorer_heads import GlobalHead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,12 @@ class ExperimentSpec(Spec):
         self._check_seeds()
         self._check_lookahead()
 
+    @classmethod
+    def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
+        """The scorer's part, unless it was replaced whole."""
+        if "scorer" not in named:
+            ScorerSpec.settle(data["scorer"], [path.removeprefix("scorer.") for path in named if path.startswith("scorer.")])
+
     def data_of(self, target: TargetSpec) -> DataSpec:
         """The data of a target; one that names no path finds the same kind of files where the run does."""
         if target.data is None:
@@ -50,7 +59,7 @@ class ExperimentSpec(Spec):
         ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.all_methods))
         if ahead and not self.scoring.lookahead_steps:
             raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
-        if SCORER_GROWTH in ahead and self.scorer.allocation == "global":
+        if SCORER_GROWTH in ahead and isinstance(self.scorer.head, GlobalHead):
             raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
         spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
         if ahead and spoiled:
@@ -62,10 +71,20 @@ class ExperimentSpec(Spec):
             raise not_allowed(
                 "scorer.holdout_seeds", list(self.scorer.holdout_seeds), f"some, not all, of irp.seeds {list(self.irp.seeds)}"
             )
-        if len(self.scorer.tilt) not in (0, TILTS):
-            raise not_allowed("scorer.tilt", list(self.scorer.tilt), f"{TILTS} numbers, or none")
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
         if shared and set(LEARNED) & set(self.fanout.all_methods):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")
+
+
+def stored_spec(plain: Any) -> ExperimentSpec:
+    """The spec in a run's spec.json. Earlier versions wrote settings of heads that were not chosen; they are taken as `scorer.unused`.
+
+    Raises SpecError as `from_plain` does.
+    """
+    scorer = plain.get("scorer") if isinstance(plain, dict) else None
+    if isinstance(scorer, dict) and "unused" not in scorer:
+        plain = {**plain, "scorer": dict(scorer)}
+        ScorerSpec.settle(plain["scorer"], ())
+    return from_plain(ExperimentSpec, plain)

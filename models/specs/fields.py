@@ -7,10 +7,10 @@ spec is built and appears in the JSON schema of the Prefect deployment, so a bad
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from autosparse.models.errors import CREDENTIALS, SpecError, not_allowed, unknown_name, without_password
 
@@ -78,11 +78,25 @@ class WithoutCredentials:
 
 def check_fields(spec: Any) -> None:
     """Check each field of a spec against its type and declaration. Raises SpecError, a line per field: value, what is allowed."""
+    hints = get_type_hints(type(spec), include_extras=True)
     with _Collected() as bad:
-        for name, hint in get_type_hints(type(spec), include_extras=True).items():
-            if not name.startswith("_"):
-                with bad.one():
-                    _check(name, getattr(spec, name), hint)
+        for field in dataclasses.fields(spec):
+            with bad.one():
+                _check(field.name, getattr(spec, field.name), hints[field.name])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """Base of all specs: unknown keys are refused, each field is checked against its declaration."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @classmethod
+    def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
+        """Bring plain data in order, in place, after an override of the dotted paths `named`: for specs whose fields hang together."""
 
 
 class _Collected:
@@ -202,6 +216,7 @@ def override(spec: Any, changes: Mapping[str, Any]) -> Any:
         for path, value in changes.items():
             with bad.one():
                 _replace(data, path, value)
+        type(spec).settle(data, changes)
         with bad.one():
             spec = from_plain(type(spec), data)
     return spec

@@ -5,10 +5,13 @@ Defaults are no-op switches only and never change, else old artifacts would answ
 """
 
 import re
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
-from autosparse.models.specs.fields import Known, Range, WithoutCredentials, check_fields
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.specs.fields import Known, Range, Spec, WithoutCredentials, check_fields
+from autosparse.models.specs.scorer_heads import HEADS, OWNERS, ScorerHead, Share, Strength, Tilt
 
 Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
@@ -19,7 +22,6 @@ SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
 SCORER_GROWTH = "scorer_growth"  # the scorer that looks ahead: growth takes part in its ranking
 LEARNED = (SCORER, SCORER_GROWTH)
 LOOKING_AHEAD = ("growth", "growth_paths", SCORER_GROWTH)
-TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
 
 
@@ -33,16 +35,6 @@ def _scorers() -> tuple[str, ...]:
     from autosparse.models.scorers.registry import SCORERS
 
     return tuple(SCORERS)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spec:
-    """Base of all specs: unknown keys are refused, each field is checked against its declaration."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,16 +156,9 @@ class ScorerSpec(Spec):
     """The learned scorer. `holdout_seeds` (of irp.seeds) and a share of whole layers never enter its training.
 
     `label` is what it learns: rounds survived, or the place of a weight in its layer by how much it grew in the first training.
-    `allocation` "learned" adds the head for layer densities (models/scorers/allocation_head.py): held-out layers are unseen in its
-    evaluation, but the head that is kept is fitted once more to every layer of the training seeds. `sharpness` says how far the ranking
-    from the state at initialization counts inside a layer (None = as it is, 0.0 = at random). `tilt` is added to the head's slopes, one
-    number per entry of its CONTEXT: what tickets do not teach, found by trying arms on validation images of seeds that are neither
-    in `irp.seeds` nor in `fanout.seeds`.
-
-    `allocation` "paths" lets paths compete by the ranking inside layers (models/criteria/paths.py): `contrast` says how far it
-    counts, `contrast_ahead` the same where the scorer looks ahead, `blend` how much of it is mixed into growth there. `candidates` is
-    the density of the network that looks ahead, chosen by the ranking: below 1.0 nothing else is kept at smaller densities.
-    `hubs_ahead` below 1.0 spreads the paths of what grows over more channels than SynFlow would.
+    `allocation` chooses the kind of `head` (models/specs/scorer_heads.py), which has the fields from `sharpness` to `hubs_ahead` that are
+    its own. Those of other kinds stay at their defaults, else the spec is refused, or are named in `unused`: there a recipe's head was
+    changed for another, or the run is from before they were refused. Nothing reads them, but the names of results have them in.
     """
 
     kind: Annotated[str, Known(_scorers)]
@@ -185,12 +170,52 @@ class ScorerSpec(Spec):
     hidden: tuple[Count, ...] = (32, 32)
     label: Literal["survival", "growth"] = "survival"
     allocation: Literal["global", "learned", "paths"] = "global"
-    sharpness: Annotated[float, Range(least=0)] | None = None
-    tilt: tuple[float, ...] = ()
-    contrast: Annotated[float, Range(least=0)] = 1.0
-    contrast_ahead: Annotated[float, Range(least=0)] = 1.0
-    blend: Annotated[float, Range(least=0, most=1)] = 0.0
+    sharpness: Strength | None = None
+    tilt: Tilt = ()
+    contrast: Strength = 1.0
+    contrast_ahead: Strength = 1.0
+    blend: Share = 0.0
     candidates: Density = 1.0
-    hubs_ahead: Annotated[float, Range(least=0, most=1)] = 1.0
+    hubs_ahead: Share = 1.0
     seed: Seed = 0
     job: JobSpec = JobSpec()
+    unused: tuple[str, ...] = field(default=(), metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        strange = _of_others({one.name: getattr(self, one.name) for one in fields(self)})
+        if wrong := [str(self._not_its_own(name)) for name in strange if name not in self.unused]:
+            raise SpecError("\n".join(wrong))
+        if self.unused != strange:
+            raise not_allowed("unused", list(self.unused), f"{list(strange)}, what is set of other heads than {self.allocation!r}")
+
+    @property
+    def head(self) -> ScorerHead:
+        """The head by itself."""
+        return HEADS[self.allocation](**{name: getattr(self, name) for name, kind in OWNERS.items() if kind == self.allocation})
+
+    @classmethod
+    def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
+        """What is set of another head and was not asked for now came with a recipe, or an old run: it is `unused`."""
+        if "unused" not in named:
+            data["unused"] = [name for name in _of_others(data) if name not in named]
+
+    def _not_its_own(self, name: str) -> SpecError:
+        usual = f"{_plain(_defaults()[name])!r} beside allocation {self.allocation!r}, others beside {OWNERS[name]!r}"
+        return not_allowed(name, _plain(getattr(self, name)), f"{usual}; an old run that has it names it in unused")
+
+
+def _of_others(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the fields of a `ScorerSpec`, also as plain data: those that differ from their default and belong to a head not chosen."""
+    usual = _defaults()
+    chosen = values.get("allocation", usual["allocation"])
+    others = (name for name, kind in OWNERS.items() if kind != chosen)
+    return tuple(name for name in others if name in values and _plain(values[name]) != _plain(usual[name]))
+
+
+def _defaults() -> dict[str, Any]:
+    return {one.name: one.default for one in fields(ScorerSpec)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -33,6 +33,7 @@ from autosparse.tasks.cluster.lifeline import Lifeline
 from autosparse.tasks.cluster.orphans import await_end, descendants
 from autosparse.tasks.cluster.process_group import NodeTorchConfig
 from autosparse.tasks.settings import Settings
+from autosparse.tasks.worker.inputs import Launch
 
 Event = dict[str, Any]
 Loop = Callable[[dict[str, Any]], dict[str, Any]]
@@ -58,8 +59,8 @@ class Launcher:
     """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
 
     def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
-        """The return value of rank 0 of a job of the shape of `config["resources"]`. Raises ray.train.TrainingFailedError."""
-        job = from_plain(JobSpec, config["resources"])
+        """The return value of rank 0 of a job of the shape that `config` says. Raises ray.train.TrainingFailedError."""
+        job = from_plain(Launch, config["launch"]).resources
         trainer = LeanTrainer(
             loop,
             train_loop_config=config,

@@ -13,12 +13,12 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from ray.train import UserCallback
 
 from autosparse.models import errors
-from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
+from autosparse.tasks.worker.inputs import Launch, launched
 
 START_FAILURES = 5
 
@@ -55,9 +55,9 @@ def run_training_job(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             callbacks=[Losses(cluster.events, name)],
         )
-        earlier = [f"{folder}/{name}{before}" for before in ATTEMPTS[:number]]
+        earlier = tuple(f"{folder}/{name}{before}" for before in ATTEMPTS[:number])
         try:
-            sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(job), "earlier": earlier}
+            sent = launched(config, Launch(job=name, resources=job, earlier=earlier), cluster.events)
             value = cluster.result(cluster.launcher.fit.remote(loop, sent, run_config))
         except (ray.train.TrainingFailedError, RayError) as error:
             cluster.check_running()
@@ -84,8 +84,7 @@ def run_remote(
     options = {"num_cpus": job.cpus_per_worker, "num_gpus": job.gpus_per_worker, "max_retries": MAX_RESTARTS, "name": name}
     try:
         remote = ray.remote(**options)(body)
-        sent = {**config, "job": name, "events": cluster.events, "resources": to_plain(single)}
-        cluster.references[name] = remote.remote(sent)
+        cluster.references[name] = remote.remote(launched(config, Launch(job=name, resources=single), cluster.events))
         value = cluster.result(cluster.references[name])
     except RayError as error:
         cluster.check_running()

@@ -10,8 +10,8 @@ from prefect.context import get_run_context
 from prefect.logging import get_run_logger
 
 from autosparse.models.errors import DataError
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
+from autosparse.models.specs.fields import Spec, to_plain
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
@@ -24,6 +24,7 @@ from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker, check_reachable
+from autosparse.tasks.worker.inputs import RunInputs, config_of
 
 
 class Run:
@@ -53,9 +54,9 @@ class Run:
         """The name of the run, unique in its storage."""
         return self.paths.name
 
-    def config(self, **extra: Any) -> dict[str, Any]:
-        """What every job is told."""
-        return job_config(self.spec, self.store, self.paths, **extra)
+    def config(self, inputs: Spec) -> dict[str, Any]:
+        """What a job with these inputs is told."""
+        return job_config(self.spec, self.store, self.paths, inputs)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -69,9 +70,9 @@ class Run:
             raise
 
 
-def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, **extra: Any) -> dict[str, Any]:
-    """What every job of a run is told, and what this one is told beside."""
-    return {"storage": store.root, "run": paths.name, "scoring": to_plain(spec.scoring), **extra}
+def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, inputs: Spec) -> dict[str, Any]:
+    """What a job of a run is told, as plain data: what every job is, and its own inputs."""
+    return config_of(RunInputs(storage=store.root, name=paths.name, scoring=spec.scoring), inputs)
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def reopen_run(name: str) -> Iterator[Run]:
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
     with _sole(settings, paths):
         check_reachable(settings.mlflow_uri)
-        spec, ids = from_plain(ExperimentSpec, store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
+        spec, ids = stored_spec(store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
         with _connected(settings, spec, paths) as (cluster, tracker, _), tracker.closing():
             mlflow_run = tracker.adopt("run", ids["mlflow_run_id"]) or tracker.open("run", name)
             ids = ids | {"mlflow_run_id": tracker.run_id(mlflow_run)}

@@ -6,8 +6,7 @@ from typing import Any
 from autosparse.models.arms.arm import Arm, arm_name
 from autosparse.models.arms.plan import planned, ticket_targets
 from autosparse.models.masks.mask import Mask, layer_densities
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.storage import paths, reports
 from autosparse.storage.mask_files import load_mask
@@ -59,7 +58,7 @@ class RunRecord:
 def load_record(store: Store, name: str) -> RunRecord:
     """The record of the run called `name`. Raises DataError where there is no such run."""
     view, run = view_run(store, name), RunPaths(name)
-    spec = from_plain(ExperimentSpec, view["spec"])
+    spec = stored_spec(view["spec"])
     fanned = [opened(report) for report in reports.under(store, run.fanout)]
     order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
     fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))

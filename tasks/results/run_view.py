@@ -3,8 +3,7 @@
 from typing import Any
 
 from autosparse.models.errors import DataError
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.storage import paths, reports
 from autosparse.storage.paths import RunPaths
@@ -25,7 +24,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         known = last_runs(store)
         raise DataError(f"run: {name!r} is not in {store.uri(paths.RUNS)}; there are: {', '.join(known) or 'none'}")
     stored = store.read_json(run.spec)
-    spec = from_plain(ExperimentSpec, stored["spec"])
+    spec = stored_spec(stored["spec"])
     ids = store.read_json(run.run) if store.exists(run.run) else {}
     dataset = reports.find(store, run.features)
     summary = reports.find(store, run.summary)

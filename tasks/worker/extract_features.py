@@ -1,6 +1,7 @@
 """The feature data set on Ray: what each prunable weight was at initialization, how many rounds it survived, how it grew."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ from autosparse.models.features import FEATURES_VERSION, layer_facts
 from autosparse.models.gradients import mean_gradients
 from autosparse.models.masks.mask import prunable
 from autosparse.models.scorers.labels import growth_levels, rounds_survived
-from autosparse.models.specs.fields import from_plain
-from autosparse.models.specs.run_specs import DataSpec, IrpSpec, NetworkSpec
+from autosparse.models.specs.fields import Spec
+from autosparse.models.specs.run_specs import DataSpec, IrpSpec, NetworkSpec, Seed
 from autosparse.storage import paths
 from autosparse.storage.feature_table import Part, commit_dataset, write_shard
 from autosparse.storage.image_datasets import ImageArrays
@@ -18,43 +19,60 @@ from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import initial_network, load_state, read_mask, read_state
 
 
-@body
-def extract_features(job: Job) -> dict[str, Any]:
-    """One Parquet part per source of the config, committed as one data set; returns its uri, digest and rows."""
-    arrays = images(job.spec("data", DataSpec))
-    irp = job.spec("irp", IrpSpec)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source(Spec):
+    """A source network and seed; `folder` is where its states and rounds lie in the store."""
+
+    network: NetworkSpec
+    seed: Seed
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeaturesInputs(Spec):
+    """The sources of a data set and what they went through; `fingerprint` is that of the run's spec."""
+
+    irp: IrpSpec
+    data: DataSpec
+    sources: tuple[Source, ...]
+    fingerprint: str
+
+
+@body(FeaturesInputs)
+def extract_features(job: Job, inputs: FeaturesInputs) -> dict[str, Any]:
+    """One Parquet part per source, committed as one data set; returns its uri, digest and rows."""
+    arrays, irp = images(inputs.data), inputs.irp
     with tempfile.TemporaryDirectory() as folder:
         parts = []
-        for number, source in enumerate(job.config["sources"]):
-            parts.append(_part(job, arrays, irp, source, Path(folder) / f"part-{number:05d}.parquet"))
-            job.tell("log", message=f"features of {source['network']['name']} seed {source['seed']}: {parts[-1].rows:,} rows")
+        for number, source in enumerate(inputs.sources):
+            parts.append(_part(job, inputs, arrays, source, Path(folder) / f"part-{number:05d}.parquet"))
+            job.tell("log", message=f"features of {source.network.name} seed {source.seed}: {parts[-1].rows:,} rows")
         metadata = {
             "features_version": FEATURES_VERSION,
             "rounds": irp.rounds,
             "final_density": irp.final_density,
             "criterion": irp.criterion,
             "data_digest": arrays.digest,
-            "fingerprint": job.config["fingerprint"],
+            "fingerprint": inputs.fingerprint,
         }
-        dataset = commit_dataset(job.store, paths.RunPaths(job.config["run"]).features, parts, metadata)
+        dataset = commit_dataset(job.store, paths.RunPaths(job.run.name).features, parts, metadata)
     return {"uri": dataset.uri, "digest": dataset.digest, "rows": dataset.rows, "sources": len(parts), **metadata}
 
 
-def _part(job: Job, arrays: ImageArrays, irp: IrpSpec, source: dict[str, Any], path: Path) -> Part:
-    spec = from_plain(NetworkSpec, source["network"])
-    run = paths.RunPaths(job.config["run"])
-    network = initial_network(spec, arrays, source["seed"])
-    load_state(network, read_state(job, paths.initial_state(source["source"])))
+def _part(job: Job, inputs: FeaturesInputs, arrays: ImageArrays, source: Source, path: Path) -> Part:
+    spec, irp, run = source.network, inputs.irp, paths.RunPaths(job.run.name)
+    network = initial_network(spec, arrays, source.seed)
+    load_state(network, read_state(job, paths.initial_state(source.folder)))
     network.to(job.device)
     params = prunable(network, head=spec.prune_head)
-    gradients = mean_gradients(network, scoring_batches(job, arrays, source["seed"]), params)
-    cuts = (paths.mask(run.round(spec.label, source["seed"], index)) for index in range(irp.rounds))
+    gradients = mean_gradients(network, scoring_batches(job, arrays, source.seed, data=inputs.data), params)
+    cuts = (paths.mask(run.round(spec.label, source.seed, index)) for index in range(irp.rounds))
     survived = rounds_survived([read_mask(job, key) for key in cuts])
-    trained = read_state(job, paths.weights(run.round(spec.label, source["seed"], 0)))
+    trained = read_state(job, paths.weights(run.round(spec.label, source.seed, 0)))
     facts = layer_facts(params, gradients)
     metadata = {
         "source": spec.label,
-        "seed": source["seed"],
+        "seed": source.seed,
         "rounds": irp.rounds,
         "features_version": FEATURES_VERSION,
         "layers": [fact.to_plain() for fact in facts],

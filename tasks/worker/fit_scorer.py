@@ -4,7 +4,7 @@ Every rank reads every block and takes its share of each batch, so that all rank
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 import ray.train
@@ -19,7 +19,9 @@ from autosparse.models.scorers.criterion import score_weights
 from autosparse.models.scorers.fit import fit_scorer
 from autosparse.models.scorers.metrics import evaluate_scorer
 from autosparse.models.scorers.registry import build_scorer
+from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.run_specs import ScorerSpec
+from autosparse.models.specs.scorer_heads import LearnedHead, PathsHead
 from autosparse.storage.feature_table import open_dataset
 from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.scorer_files import save_scorer
@@ -27,11 +29,19 @@ from autosparse.tasks.worker.scorer_split import Split
 from autosparse.tasks.worker.watchdog import watched
 
 
-@body
-def fit(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitInputs(Spec):
+    """The scorer to fit, the address of the feature data set, and the folder in the store where the files of the scorer go."""
+
+    scorer: ScorerSpec
+    dataset: str
+    folder: str
+
+
+@body(FitInputs)
+def fit(job: Job, inputs: FitInputs) -> dict[str, Any]:
     """Fit, evaluate on what was held out beside the table and plain formulas, write safetensors and card."""
-    spec = job.spec("scorer", ScorerSpec)
-    dataset = open_dataset(job.config["dataset"])
+    spec, dataset = inputs.scorer, open_dataset(inputs.dataset)
     if (version := dataset.metadata["features_version"]) != FEATURES_VERSION:
         raise DataError(f"features_version: {version} of {dataset.uri} is not allowed; allowed: {FEATURES_VERSION}")
     split = Split(dataset, spec)
@@ -39,10 +49,11 @@ def fit(job: Job) -> dict[str, Any]:
     losses = _fit(job, spec, scorer, split)
     if job.rank.index:
         return {}
-    if spec.allocation == "learned":
-        scorer.allocation = split.allocation(spec)  # type: ignore[assignment]  # for the evaluation: held-out layers unseen
-    elif spec.allocation == "paths":
-        scorer.allocation = Paths(**{field.name: getattr(spec, field.name) for field in fields(Paths)})  # type: ignore[assignment]
+    head = spec.head
+    if isinstance(head, LearnedHead):
+        scorer.allocation = split.allocation(head)  # type: ignore[assignment]  # for the evaluation: held-out layers unseen
+    elif isinstance(head, PathsHead):
+        scorer.allocation = Paths.of(head)  # type: ignore[assignment]
     table = build_scorer("table", hidden=(), seed=spec.seed).to(job.device)
     fit_scorer(table, lambda epoch: split.batches(spec, job, epoch), epochs=1, lr=spec.lr)
     metrics, evaluated = {}, {}
@@ -50,7 +61,7 @@ def fit(job: Job) -> dict[str, Any]:
         if split.has(group):
             metrics[group], evaluated[group] = _compare(scorer, table, split, group, job.device)
     card = {
-        "dataset": {"uri": job.config["dataset"], "digest": dataset.digest, "rows": dataset.rows},
+        "dataset": {"uri": inputs.dataset, "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
         "trained_on": {**split.description, "layers": split.trained_layers},
         "evaluated_on": evaluated,
@@ -58,9 +69,9 @@ def fit(job: Job) -> dict[str, Any]:
         "metrics": metrics,
         "losses": losses,
     }
-    if spec.allocation == "learned":  # a handful of layers is all there is to learn from: the head that is used has seen them all
-        scorer.allocation = split.allocation(spec, every_layer=True)  # type: ignore[assignment]
-    save_scorer(job.store, job.config["folder"], scorer.cpu(), card)
+    if isinstance(head, LearnedHead):  # a handful of layers is all there is to learn from: the head that is used has seen them all
+        scorer.allocation = split.allocation(head, every_layer=True)  # type: ignore[assignment]
+    save_scorer(job.store, inputs.folder, scorer.cpu(), card)
     return {"metrics": metrics, "losses": losses, "trained_on": split.description, "kind": spec.kind, "parameters": _size(scorer)}
 
 

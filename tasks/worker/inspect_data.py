@@ -1,15 +1,24 @@
 """What an image data set holds, asked on the cluster before anything is trained."""
 
+from dataclasses import dataclass
 from typing import Any
 
+from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.run_specs import DataSpec
 from autosparse.tasks.worker.job import Job, body, images
 
 
-@body
-def inspect_data(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataInputs(Spec):
+    """The data set to look into."""
+
+    data: DataSpec
+
+
+@body(DataInputs)
+def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
     """Digest, counts, image shape and class names; decoding fills the node's cache."""
-    arrays = images(job.spec("data", DataSpec))
+    arrays = images(inputs.data)
     return {
         "digest": arrays.digest,
         "train": len(arrays.train_labels),

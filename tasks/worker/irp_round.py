@@ -4,18 +4,20 @@ The first cut follows the first training. Rewinding loads the whole state: weigh
 the order of the data is a function of seed and epoch, so it is rewound as well. Momentum starts at zero.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
-from autosparse.models.errors import CollapseError
+from autosparse.models.errors import CollapseError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.schedules import density_after, density_before
-from autosparse.models.specs.run_specs import DataSpec, IrpSpec, NetworkSpec
+from autosparse.models.specs.fields import Spec, check_fields
+from autosparse.models.specs.run_specs import DataSpec, Density, IrpSpec, Natural, NetworkSpec, Seed
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
@@ -25,24 +27,54 @@ from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
 
 
-@body
-def run_round(job: Job) -> dict[str, Any]:
-    """Train round `round` of a source network and seed, then cut; returns the round's report.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundInputs(Spec):
+    """Round `index` of a source network and seed. `source` is the source's folder in the store, `step` and `step_before` are those of this
+    round and the one before it (None for round 0); tickets are cut at `ticket_densities`."""
+
+    irp: IrpSpec
+    network: NetworkSpec
+    data: DataSpec
+    seed: Seed
+    index: Natural
+    source: str
+    step: str
+    step_before: str | None
+    ticket_densities: tuple[Density, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.step_before is None) != (self.index == 0):
+            raise not_allowed("step_before", self.step_before, f"the step of the round before round {self.index}, none for round 0")
+
+
+@body(RoundInputs)
+def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
+    """Train the round, then cut; returns the round's report.
 
     Writes initial and rewind state (round 0), mask, trained weights and tickets of the densities this cut passes.
     """
-    irp, spec, data = job.spec("irp", IrpSpec), job.spec("network", NetworkSpec), job.spec("data", DataSpec)
-    seed, index, source = job.config["seed"], job.config["round"], job.config["source"]
-    arrays = images(data)
+    irp, spec, seed, index = inputs.irp, inputs.network, inputs.seed, inputs.index
+    arrays = images(inputs.data)
     network = initial_network(spec, arrays, seed)
     after_step, start = None, 0
     if index == 0:
-        after_step = _keep_states(job, network, source, irp.rewind_step)
+        after_step = _keep_states(job, network, inputs.source, irp.rewind_step)
     else:
-        load_state(network, read_state(job, paths.rewind_state(source)))
+        load_state(network, read_state(job, paths.rewind_state(inputs.source)))
         start = irp.rewind_step
-    before = _mask_before(job, network, spec)
-    history = train_network(job, network, arrays, mask=before if index else None, seed=seed, start_step=start, after_step=after_step)
+    before = _mask_before(job, inputs, network)
+    history = train_network(
+        job,
+        network,
+        arrays,
+        data=inputs.data,
+        training=irp.train,
+        mask=before if index else None,
+        seed=seed,
+        start_step=start,
+        after_step=after_step,
+    )
     report = {
         "round": index,
         "seed": seed,
@@ -54,12 +86,12 @@ def run_round(job: Job) -> dict[str, Any]:
         "data_digest": arrays.digest,
         "scheduled_density": density_before(index, irp.rounds, irp.final_density),
     }
-    return report | (_cut(job, network, arrays, before, irp, spec) if job.rank.index == 0 else {})
+    return report | (_cut(job, inputs, network, arrays, before) if job.rank.index == 0 else {})
 
 
-def _cut(job: Job, network: nn.Module, arrays: ImageArrays, before: Mask, irp: IrpSpec, spec: NetworkSpec) -> dict[str, Any]:
-    index, source, step = job.config["round"], job.config["source"], job.config["step"]
-    scores = _scores(job, network, arrays, irp, spec)
+def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays, before: Mask) -> dict[str, Any]:
+    irp, index, step = inputs.irp, inputs.index, inputs.step
+    scores = _scores(job, inputs, network, arrays)
     after = density_after(index, irp.rounds, irp.final_density)
     mask = global_topk(scores, after, floor=irp.min_per_layer, alive=before)
     if collapsed := masks.collapsed_layers(mask):
@@ -68,10 +100,10 @@ def _cut(job: Job, network: nn.Module, arrays: ImageArrays, before: Mask, irp: I
             {"kept": {name: int(keep.count_nonzero()) for name, keep in mask.items()}},
         )
     job.store.write(paths.weights(step), dump_state(network))
-    for density in job.config["ticket_densities"]:
+    for density in inputs.ticket_densities:
         if after <= density < density_before(index, irp.rounds, irp.final_density):
             ticket = global_topk(scores, density, floor=irp.min_per_layer, alive=before)
-            job.store.write(paths.ticket(source, density), dump_mask(ticket))
+            job.store.write(paths.ticket(inputs.source, density), dump_mask(ticket))
     job.store.write(paths.mask(step), dump_mask(mask))
     return {
         "kept": masks.kept(mask),
@@ -82,17 +114,18 @@ def _cut(job: Job, network: nn.Module, arrays: ImageArrays, before: Mask, irp: I
     }
 
 
-def _scores(job: Job, network: nn.Module, arrays: ImageArrays, irp: IrpSpec, spec: NetworkSpec) -> Scores:
-    batches = scoring_batches(job, arrays, job.config["seed"])
-    stream = seeding.generator(job.config["seed"], "irp-criterion")
-    scores = CRITERIA[irp.criterion].score(network, batches, stream, head=spec.prune_head, density=irp.final_density)
+def _scores(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays) -> Scores:
+    irp = inputs.irp
+    batches = scoring_batches(job, arrays, inputs.seed, data=inputs.data, training=irp.train)
+    stream = seeding.generator(inputs.seed, "irp-criterion")
+    scores = CRITERIA[irp.criterion].score(network, batches, stream, head=inputs.network.prune_head, density=irp.final_density)
     return {name: score.cpu() for name, score in scores.items()}
 
 
-def _mask_before(job: Job, network: nn.Module, spec: NetworkSpec) -> Mask:
-    if job.config["round"] == 0:
-        return masks.full(masks.prunable(network, head=spec.prune_head))
-    return read_mask(job, paths.mask(job.config["step_before"]))
+def _mask_before(job: Job, inputs: RoundInputs, network: nn.Module) -> Mask:
+    if inputs.step_before is None:
+        return masks.full(masks.prunable(network, head=inputs.network.prune_head))
+    return read_mask(job, paths.mask(inputs.step_before))
 
 
 def _keep_states(job: Job, network: nn.Module, source: str, rewind_step: int) -> Any:

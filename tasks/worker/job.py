@@ -1,11 +1,12 @@
-"""What every body that runs on Ray starts with: its rank and device, the store, and a line to the driver."""
+"""What every body that runs on Ray starts with: its inputs, its rank and device, the store, and a line to the driver."""
 
 import contextlib
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -13,7 +14,7 @@ import torch
 from ray.train.torch import get_device
 
 from autosparse.models import errors
-from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.fields import Spec, from_plain
 from autosparse.models.specs.run_specs import DataSpec, JobSpec
 from autosparse.models.training.trainer import Rank
 from autosparse.storage.disk import DISK_FULL, disk_error
@@ -22,8 +23,10 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks.settings import load as load_settings
+from autosparse.tasks.worker.inputs import Launch, RunInputs, Sent, read_sent
 
-Body = Callable[["Job"], dict[str, Any]]
+Report = dict[str, Any]
+Inputs = TypeVar("Inputs", bound=Spec)
 
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what torch says in a RuntimeError, on a CPU and on a GPU
 LAST_WORDS_S = 5
@@ -31,52 +34,61 @@ LAST_WORDS_S = 5
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a job: `config` as the driver sent it, `resources` as it was placed."""
+    """One process of a job: what its run and its launcher tell it, and where it was placed."""
 
-    config: dict[str, Any]
+    run: RunInputs
+    launch: Launch
+    events: Any  # the queue of the driver
     store: Store
-    resources: JobSpec
     rank: Rank
     device: torch.device
+
+    @property
+    def resources(self) -> JobSpec:
+        """What the job occupies, and how it computes."""
+        return self.launch.resources
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send an event to the driver, from rank 0 only."""
         if self.rank.index == 0:
-            self.config["events"].put({"job": self.config["job"], "kind": kind, **fields})
+            self.events.put({"job": self.launch.job, "kind": kind, **fields})
 
     def last_words(self, reason: str) -> None:
         """Tell the driver, from any rank, why this process ends itself now; best effort."""
-        event = {"job": self.config["job"], "kind": "last_words", "message": f"rank {self.rank.index}: {reason}"}
+        event = {"job": self.launch.job, "kind": "last_words", "message": f"rank {self.rank.index}: {reason}"}
         with contextlib.suppress(Exception):
-            ray.get(self.config["events"].actor.put_nowait.remote(event), timeout=LAST_WORDS_S)
-
-    def spec(self, name: str, kind: type) -> Any:
-        """A spec out of the config."""
-        return from_plain(kind, self.config[name])
+            ray.get(self.events.actor.put_nowait.remote(event), timeout=LAST_WORDS_S)
 
 
-def body(function: Body) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Make a body that Ray can run out of `function(job)`: our own errors go back as values, because they must not be retried.
+def body(kind: type[Inputs]) -> Callable[[Callable[[Job, Inputs], Report]], Callable[[dict[str, Any]], Report]]:
+    """Make a body that Ray can run out of `function(job, inputs)`, whose inputs are of that kind.
 
-    Ray hands back the value of rank 0 alone; another rank raises its error, over which the driver's side ends the job (ray_jobs.py).
+    Our own errors go back as values, because they must not be retried. Ray hands back the value of rank 0 alone; another rank raises
+    its error, over which the driver's side ends the job (tasks/cluster/jobs.py).
     """
 
-    @functools.wraps(function)
-    def run(config: dict[str, Any]) -> dict[str, Any]:
-        job = _open(config)
-        try:
-            report = function(job)
-        except (errors.AutosparseError, MemoryError, RuntimeError, OSError) as error:
-            ours = _ours(job, error)
-            if ours is None:
-                raise
-            if job.rank.index:
-                raise ours from None
-            report = {"error": {"type": type(ours).__name__, "message": str(ours), "details": ours.details}}
-        job.tell("end")
-        return report
+    def made(function: Callable[[Job, Inputs], Report]) -> Callable[[dict[str, Any]], Report]:
+        def run(config: dict[str, Any]) -> Report:
+            sent = read_sent(config)
+            job = _open(sent)
+            try:
+                report = function(job, from_plain(kind, sent.inputs, "job.inputs"))
+            except (errors.AutosparseError, MemoryError, RuntimeError, OSError) as error:
+                ours = _ours(job, error)
+                if ours is None:
+                    raise
+                if job.rank.index:
+                    raise ours from None
+                report = {"error": {"type": type(ours).__name__, "message": str(ours), "details": ours.details}}
+            job.tell("end")
+            return report
 
-    return run
+        signature = inspect.signature(run)
+        functools.update_wrapper(run, function)  # under whose name Ray looks it up
+        run.__signature__ = signature  # type: ignore[attr-defined]  # Ray Train counts arguments, and would count the function's
+        return run
+
+    return made
 
 
 def _ours(job: Job, error: Exception) -> errors.AutosparseError | None:
@@ -100,8 +112,8 @@ def _memory_limit(job: Job, error: Exception) -> errors.MemoryLimitError | None:
     )
 
 
-def _open(config: dict[str, Any]) -> Job:
-    resources = from_plain(JobSpec, config["resources"])
+def _open(sent: Sent) -> Job:
+    resources = sent.launch.resources
     own_code.add(load_settings().code)
     torch.set_flush_denormal(True)  # masked training slows down threefold on denormal numbers
     torch.set_num_threads(resources.cpus_per_worker)
@@ -114,7 +126,7 @@ def _open(config: dict[str, Any]) -> Job:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.set_float32_matmul_precision("high")
-    return Job(config, open_store(config["storage"]), resources, rank, device)
+    return Job(sent.run, sent.launch, sent.events, open_store(sent.run.storage), rank, device)
 
 
 def images(data: DataSpec) -> ImageArrays:

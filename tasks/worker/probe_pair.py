@@ -1,6 +1,7 @@
 """The minima of two arms on Ray: both networks from the store, fixed batches of training images, every probe asked for."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from autosparse.models.errors import DataError
 from autosparse.models.probes.diffusion import noise_scale
 from autosparse.models.probes.pair import Pair, measure
 from autosparse.models.specs.fanout import ValleySpec
-from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.specs.fields import Spec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, Seed, TrainSpec
 from autosparse.models.training.images import normalise
 from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
@@ -19,17 +21,29 @@ from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
 
 
-@body
-def probe_pair(job: Job) -> dict[str, Any]:
-    """Measure what lies between the trained networks of the steps `first` and `second`; their seed 0 draws nothing that stays."""
-    settings, train, arrays = job.spec("valley", ValleySpec), job.spec("train", TrainSpec), images(job.spec("data", DataSpec))
-    first, second = (trained(job, arrays, job.config[side]) for side in ("first", "second"))
-    seed = job.config["seed"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairInputs(Spec):
+    """Two arms of one network, by their steps in the store, how they were trained, and what is measured with random numbers of `seed`."""
+
+    network: NetworkSpec
+    data: DataSpec
+    train: TrainSpec
+    valley: ValleySpec
+    seed: Seed
+    first: str
+    second: str
+
+
+@body(PairInputs)
+def probe_pair(job: Job, inputs: PairInputs) -> dict[str, Any]:
+    """Measure what lies between the two trained networks."""
+    settings, train, seed, arrays = inputs.valley, inputs.train, inputs.seed, images(inputs.data)
+    first, second = (trained(job, inputs, arrays, step) for step in (inputs.first, inputs.second))
     pair = Pair(
         first,
         second,
-        batches=batches(job, arrays, settings.images, settings.batch_size),
-        curvature=batches(job, arrays, min(settings.curvature_images, settings.images), settings.batch_size),
+        batches=batches(job, inputs, arrays, settings.images, settings.batch_size),
+        curvature=batches(job, inputs, arrays, min(settings.curvature_images, settings.images), settings.batch_size),
         settings=settings,
         train_batch_size=train.batch_size,
         stream=lambda name: seeding.generator(seed, "valley", name),
@@ -53,25 +67,25 @@ def probe_pair(job: Job) -> dict[str, Any]:
     }
 
 
-def trained(job: Job, arrays: ImageArrays, step: str) -> nn.Module:
+def trained(job: Job, inputs: PairInputs, arrays: ImageArrays, step: str) -> nn.Module:
     """The network as the arm of `step` left it. Raises DataError where its weights are not those of this network."""
-    network = initial_network(job.spec("network", NetworkSpec), arrays, seed=0)
+    network = initial_network(inputs.network, arrays, seed=0)  # which draws nothing that stays
     key = paths.weights(step)
     try:
         load_state(network, read_state(job, key))
     except RuntimeError as error:  # of load_state_dict: names and shapes, several lines of them
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"{job.store.uri(key)}: not the weights of {job.config['network']['name']} ({reason})") from None
+        raise DataError(f"{job.store.uri(key)}: not the weights of {inputs.network.name} ({reason})") from None
     return network.to(job.device)
 
 
-def batches(job: Job, arrays: ImageArrays, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
+def batches(job: Job, inputs: PairInputs, arrays: ImageArrays, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
     """The first `count` of the training images in an order that the seed fixes, not augmented, in batches of at most `size`.
 
     Batches differ by one image at most, so none is too small for BatchNorm.
     """
-    data = with_statistics(job.spec("data", DataSpec), arrays)
-    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(job.config["seed"], "valley", "images"))[:count]
+    data = with_statistics(inputs.data, arrays)
+    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(inputs.seed, "valley", "images"))[:count]
     found = []
     for rows in order.tensor_split(-(-len(order) // size)):
         pixels, labels = (torch.from_numpy(part[rows.numpy()]).to(job.device) for part in (arrays.train_images, arrays.train_labels))

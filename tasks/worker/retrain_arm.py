@@ -6,6 +6,7 @@ What is tested is what would be used: without gates and thresholds, rewritten wh
 import resource
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,15 +14,16 @@ from torch import nn
 
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
+from autosparse.models.errors import not_allowed, unknown_name
 from autosparse.models.masks import gates
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods import outcome
 from autosparse.models.methods.contract import Parts, Setup
-from autosparse.models.methods.registry import find_method
+from autosparse.models.methods.registry import find_method, parse
 from autosparse.models.networks.flops import forward_macs
-from autosparse.models.specs.fields import from_plain
-from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.specs.fields import Spec, check_fields
+from autosparse.models.specs.run_specs import DataSpec, Density, Natural, NetworkSpec, Seed, TrainSpec
 from autosparse.models.training.loop import evaluate
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
@@ -30,16 +32,60 @@ from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 
 
-@body
-def retrain_arm(job: Job) -> dict[str, Any]:
-    """Train the network from its initial weights, or from `state`, under `mask` or by `method`; neither is the dense end of the scale."""
-    spec, arrays = job.spec("network", NetworkSpec), images(job.spec("data", DataSpec))
-    network = place(job, starting_network(job, spec, arrays))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level(Spec):
+    """A method that trains otherwise, as the fan-out names it, `grda(c=0.05,mu=0.8)`, and its density where it has a target."""
+
+    name: str
+    density: Density | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmInputs(Spec):
+    """What is trained, from the initial weights of `seed` or as `control` has them, or from `state` at `start_step`, under `mask` or by
+    `method`; neither is the dense end of the scale. `mask` and `state` are keys in the store, `step` is the arm's."""
+
+    network: NetworkSpec
+    data: DataSpec
+    train: TrainSpec
+    seed: Seed
+    control: str | None
+    mask: str | None
+    method: Level | None
+    state: str | None
+    start_step: Natural
+    step: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.control and self.control not in CONTROLS:
+            raise unknown_name("control", self.control, CONTROLS)
+        if self.control and CONTROLS[self.control].weights and not self.mask:
+            raise not_allowed("mask", self.mask, f"the key of a mask for the control {self.control!r}")
+        if self.method and self.mask:
+            raise not_allowed("mask", self.mask, f"none for {self.method.name}, which decides by itself")
+
+
+@body(ArmInputs)
+def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
+    """Train the arm's network and measure what came of it."""
+    spec, arrays = inputs.network, images(inputs.data)
+    network = place(job, starting_network(job, inputs, arrays))
     macs = forward_macs(network, arrays.image_shape)
-    mask = _mask(job, network, spec)
-    parts = method_parts(job, network, arrays, spec)
+    mask = _mask(job, inputs, network)
+    parts = method_parts(inputs, network, arrays)
     own = outcome.own_tensors(network, parts)
-    trainer = open_trainer(job, network, arrays, mask=mask, seed=job.config["seed"], start_step=job.config["start_step"], parts=parts)
+    trainer = open_trainer(
+        job,
+        network,
+        arrays,
+        data=inputs.data,
+        training=inputs.train,
+        mask=mask,
+        seed=inputs.seed,
+        start_step=inputs.start_step,
+        parts=parts,
+    )
 
     def cost(trainer: Trainer, steps: int) -> dict[str, float]:
         return {"training_macs": steps * trainer.spec.batch_size * outcome.step_macs(macs, trainer.mask)}
@@ -47,8 +93,8 @@ def retrain_arm(job: Job) -> dict[str, Any]:
     history = train(job, trainer, figures=cost)
     plain = outcome.bake(network, parts)
     if job.rank.index == 0:
-        job.store.write(paths.weights(job.config["step"]), dump_state(plain))
-    found = _evaluated(trainer, plain, arrays, spec, own, job.config["seed"])
+        job.store.write(paths.weights(inputs.step), dump_state(plain))
+    found = _evaluated(trainer, plain, arrays, spec, own, inputs.seed)
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
     effective = gates.effective_density(plain, kept, arrays.image_shape)
     return {
@@ -71,30 +117,28 @@ def retrain_arm(job: Job) -> dict[str, Any]:
     }
 
 
-def method_parts(job: Job, network: nn.Module, arrays: ImageArrays, spec: NetworkSpec) -> Parts:
+def method_parts(inputs: ArmInputs, network: nn.Module, arrays: ImageArrays) -> Parts:
     """What the arm's method puts into the training, attached to the network; nothing where the arm is a mask at step 0."""
-    chosen = job.config.get("method")
-    if not chosen:
+    if inputs.method is None:
         return Parts()
-    method, train = find_method(chosen["name"]), job.spec("train", TrainSpec)
+    name, (settings,) = parse(inputs.method.name)
     setup = Setup(
         network=network,
-        train=train,
-        density=chosen["density"],
-        head=spec.prune_head,
+        train=inputs.train,
+        density=inputs.method.density,
+        head=inputs.network.prune_head,
         image_shape=arrays.image_shape,
-        steps_per_epoch=len(arrays.train_labels) // train.batch_size,
-        seed=job.config["seed"],
+        steps_per_epoch=len(arrays.train_labels) // inputs.train.batch_size,
+        seed=inputs.seed,
     )
-    return method.parts(setup, from_plain(method.settings, chosen["settings"]))
+    return find_method(name).parts(setup, settings)
 
 
-def _mask(job: Job, network: nn.Module, spec: NetworkSpec) -> Mask | None:
+def _mask(job: Job, inputs: ArmInputs, network: nn.Module) -> Mask | None:
     """The arm's mask, all weights for the dense arm, None where a method decides."""
-    if job.config.get("method"):
+    if inputs.method:
         return None
-    key = job.config["mask"]
-    return read_mask(job, key) if key else masks.full(masks.prunable(network, head=spec.prune_head))
+    return read_mask(job, inputs.mask) if inputs.mask else masks.full(masks.prunable(network, head=inputs.network.prune_head))
 
 
 def _evaluated(trainer: Trainer, plain: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int) -> dict[str, Any]:
@@ -122,16 +166,15 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def starting_network(job: Job, spec: NetworkSpec, arrays: ImageArrays) -> nn.Module:
+def starting_network(job: Job, inputs: ArmInputs, arrays: ImageArrays) -> nn.Module:
     """The network as the arm begins: from `state`, else drawn from the arm's seed, or as its control has it.
 
     Whatever else is random in the arm belongs to its own seed.
     """
-    seed, name = job.config["seed"], job.config.get("control")
-    control = CONTROLS[name] if name else Control()
-    network = initial_network(spec, arrays, control.init_seed(seed) if control.init_seed else seed)
-    if job.config["state"]:
-        load_state(network, read_state(job, job.config["state"]))
-    if control.weights:
-        control.weights(network, read_mask(job, job.config["mask"]))
+    seed, control = inputs.seed, CONTROLS[inputs.control] if inputs.control else Control()
+    network = initial_network(inputs.network, arrays, control.init_seed(seed) if control.init_seed else seed)
+    if inputs.state:
+        load_state(network, read_state(job, inputs.state))
+    if control.weights and inputs.mask:
+        control.weights(network, read_mask(job, inputs.mask))
     return network

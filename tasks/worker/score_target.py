@@ -9,6 +9,7 @@ from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
 from autosparse.models.criteria.checked import checked
 from autosparse.models.criteria.registry import Criterion, find_criterion
+from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks import gates
 from autosparse.models.masks.mask import Mask, Scores
@@ -16,7 +17,8 @@ from autosparse.models.masks.repair import repair
 from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
 from autosparse.models.scorers.drift import FirstLook, compare
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec
+from autosparse.models.specs.fields import Spec, check_fields
+from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec, Density, Natural, Seed, TrainSpec
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
@@ -28,32 +30,54 @@ from autosparse.tasks.worker.train_network import initial_network
 Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 
 
-@body
-def score_target(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringInputs(Spec):
+    """A target and seed, the method that scores it, and where it is cut. `train` is what looking ahead does a part of; `scorer` is the
+    folder of the scorer in the store, for learned methods; `step` that of what is made here."""
+
+    target: TargetSpec
+    data: DataSpec
+    seed: Seed
+    method: str
+    densities: tuple[Density, ...]
+    min_per_layer: Natural
+    controls: tuple[str, ...]
+    repair: bool
+    train: TrainSpec
+    scorer: str | None
+    step: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.scorer is None) == (self.method in LEARNED):
+            raise not_allowed("scorer", self.scorer, f"a folder for {' and '.join(LEARNED)}, none for others such as {self.method!r}")
+
+
+@body(ScoringInputs)
+def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
     """Score every prunable weight of one target and seed by one method; write the scores and one mask per density and control.
 
     `cuts` of the report: density -> facts of its mask; `controls`: control -> the same; `drift`: of a learned method, how far the
     target's features are from those the scorer was fitted to (None where its card does not say).
     """
-    target, seed, name = job.spec("target", TargetSpec), job.config["seed"], job.config["method"]
-    arrays = images(job.spec("data", DataSpec))
-    network = initial_network(target.network, arrays, seed).to(job.device)
+    spec, seed, arrays = inputs.target.network, inputs.seed, images(inputs.data)
+    network = initial_network(spec, arrays, seed).to(job.device)
     look = FirstLook(seeding.generator(seed, "drift"))
-    method, card = _method(job, name, look)
-    batches = scoring_batches(job, arrays, seed)
-    if name not in LOOKING_AHEAD:  # the strict track, which a criterion from outside is in too
+    method, card = _method(job, inputs, look)
+    batches = scoring_batches(job, arrays, seed, data=inputs.data, training=inputs.train)
+    if inputs.method not in LOOKING_AHEAD:  # the strict track, which a criterion from outside is in too
         batches.look_ahead = None
-    scoring = Scoring(job, network, checked(name, method), batches, arrays.image_shape, target.network.prune_head)
+    scoring = Scoring(job, inputs, network, checked(inputs.method, method), batches, arrays.image_shape)
     scores = scoring.scores(scoring.batches)
-    job.store.write(paths.scores_file(job.config["step"]), dump_tensors(scores))
+    job.store.write(paths.scores_file(inputs.step), dump_tensors(scores))
     cuts = scoring.cuts(scores)
     return {
-        "method": name,
+        "method": inputs.method,
         "seed": seed,
-        "target": target.network.label,
+        "target": spec.label,
         "weights": sum(score.numel() for score in scores.values()),
         "cuts": cuts,
-        "controls": {control: scoring.control_cuts(control, scores, cuts) for control in job.config["controls"]},
+        "controls": {control: scoring.control_cuts(control, scores, cuts) for control in inputs.controls},
         "data_digest": arrays.digest,
         "drift": scoring.drift(card, look) if card else None,
     }
@@ -64,17 +88,21 @@ class Scoring:
     """A target at initialization and the method that scores it; `shape` is that of one image."""
 
     job: Job
+    inputs: ScoringInputs
     network: nn.Module
     method: Criterion
     batches: Batches
     shape: tuple[int, ...]
-    head: bool
+
+    @property
+    def head(self) -> bool:
+        """Whether the classifier is prunable."""
+        return self.inputs.target.network.prune_head
 
     def scores(self, batches: Batches) -> Scores:
         """The method's scores on the CPU; what it draws is the same whatever the batches are."""
-        config = self.job.config
-        stream = seeding.generator(config["seed"], "criterion", config["method"])
-        scores = self.method.score(self.network, batches, stream, head=self.head, density=min(config["densities"]))
+        stream = seeding.generator(self.inputs.seed, "criterion", self.inputs.method)
+        scores = self.method.score(self.network, batches, stream, head=self.head, density=min(self.inputs.densities))
         return {layer: score.detach().cpu() for layer, score in scores.items()}
 
     def drift(self, card: dict[str, Any], look: FirstLook) -> dict[str, Any] | None:
@@ -88,7 +116,7 @@ class Scoring:
 
     def cuts(self, scores: Scores, name: str | None = None, control: Control | None = None) -> Cuts:
         """Cut the scores at every density; write each mask and say what it is."""
-        return {f"{density:g}": self._cut(scores, density, name, control) for density in self.job.config["densities"]}
+        return {f"{density:g}": self._cut(scores, density, name, control) for density in self.inputs.densities}
 
     def control_cuts(self, name: str, scores: Scores, cuts: Cuts) -> Cuts:
         """The same for a control; `scores` and `cuts` are the method's own. Spoiled data is the same for all methods of a seed."""
@@ -96,29 +124,29 @@ class Scoring:
         if control.init_seed or control.weights:
             return cuts
         if control.batches:
-            scores = self.scores(control.batches(self.batches, seeding.generator(self.job.config["seed"], "control", name)))
+            scores = self.scores(control.batches(self.batches, seeding.generator(self.inputs.seed, "control", name)))
         return self.cuts(control.scores(scores) if control.scores else scores, name, control)
 
     def _cut(self, scores: Scores, density: float, name: str | None, control: Control | None) -> dict[str, Any]:
-        config = self.job.config
-        mask, repaired = self._repaired(self.method.allocate(scores, density, floor=config["min_per_layer"]), scores)
+        inputs = self.inputs
+        mask, repaired = self._repaired(self.method.allocate(scores, density, floor=inputs.min_per_layer), scores)
         if control and control.mask:  # a repair afterwards would undo it
-            mask = control.mask(mask, seeding.generator(config["seed"], "control", name, config["method"], f"{density:g}"))
-        key = paths.cut_mask(config["step"], density, name)
+            mask = control.mask(mask, seeding.generator(inputs.seed, "control", name, inputs.method, f"{density:g}"))
+        key = paths.cut_mask(inputs.step, density, name)
         self.job.store.write(key, dump_mask(mask))
         return {"mask": key, **gates.facts(self.network, mask, self.shape, density=density), **repaired}
 
     def _repaired(self, mask: Mask, scores: Scores) -> tuple[Mask, dict[str, Any]]:
-        if not self.job.config["repair"]:
+        if not self.inputs.repair:
             return mask, {}
-        mask, record = repair(self.network, mask, scores, self.shape, floor=max(1, self.job.config["min_per_layer"]))
+        mask, record = repair(self.network, mask, scores, self.shape, floor=max(1, self.inputs.min_per_layer))
         return mask, {"repair": record._asdict()}
 
 
-def _method(job: Job, name: str, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:
+def _method(job: Job, inputs: ScoringInputs, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:
     """The method and, of a learned one, its scorer's card."""
-    if name not in LEARNED:
-        return find_criterion(name), None
-    scorer, card = load_scorer(job.store, job.config["scorer"])
-    score = looking_ahead if name == SCORER_GROWTH else as_criterion
+    if inputs.scorer is None:
+        return find_criterion(inputs.method), None
+    scorer, card = load_scorer(job.store, inputs.scorer)
+    score = looking_ahead if inputs.method == SCORER_GROWTH else as_criterion
     return Criterion(score=score(scorer.to(job.device), watch=look)), card

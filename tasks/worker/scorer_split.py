@@ -18,6 +18,7 @@ from autosparse.models.scorers.allocation_head import Allocation, fit_allocation
 from autosparse.models.scorers.fit import Rows, minibatches
 from autosparse.models.scorers.labels import GROWTH_LEVELS, label_target
 from autosparse.models.specs.run_specs import ScorerSpec
+from autosparse.models.specs.scorer_heads import LearnedHead
 from autosparse.storage.feature_table import FeatureDataset
 from autosparse.tasks.worker.job import Job
 
@@ -98,7 +99,7 @@ class Split:
                 rows.append(_features({key: values[chosen] for key, values in columns.items()}, self.facts[number]))
         return drift.sketch(torch.cat(rows), [layer for number in numbers for layer in self.facts[number]])
 
-    def allocation(self, spec: ScorerSpec, *, every_layer: bool = False) -> Allocation:
+    def allocation(self, head: LearnedHead, *, every_layer: bool = False) -> Allocation:
         """The head for layer densities, fitted to every cut of the training seeds; held-out layers are left out unless asked for."""
         examples = []
         for number, part in enumerate(self.dataset.parts):
@@ -112,7 +113,7 @@ class Split:
                 whole = kept[:, cut].sum() / part.rows
                 chosen = [layer for layer in range(len(kept)) if every_layer or layer not in self.held_layers[number]]
                 examples += [(self.facts[number][layer], whole, kept[layer, cut] / kept[layer, 0]) for layer in chosen]
-        return fit_allocation(examples, final_density=self.dataset.metadata["final_density"], sharpness=spec.sharpness, tilt=spec.tilt)
+        return fit_allocation(examples, final_density=self.dataset.metadata["final_density"], sharpness=head.sharpness, tilt=head.tilt)
 
     def held_out(self, group: str) -> Iterator[tuple[str, LayerFacts, Columns]]:
         """Held-out layers whole: every layer of held-out seeds, or the held-out layers of the other seeds."""

@@ -9,7 +9,7 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.gradients import ScoringBatches
 from autosparse.models.masks.mask import Mask
-from autosparse.models.specs.run_specs import DataSpec, ScoringSpec, TrainSpec
+from autosparse.models.specs.run_specs import DataSpec, TrainSpec
 from autosparse.models.training.images import normalise, to_images
 from autosparse.models.training.lookahead import look_ahead
 from autosparse.models.training.scoring_rows import scoring_rows
@@ -19,32 +19,32 @@ from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.train_network import with_statistics
 
 
-def scoring_batches(job: Job, arrays: ImageArrays, seed: int) -> ScoringBatches:
+def scoring_batches(job: Job, arrays: ImageArrays, seed: int, *, data: DataSpec, training: TrainSpec | None = None) -> ScoringBatches:
     """The batches on which a network is scored: drawn by seed from the training images, not augmented.
 
-    They can look ahead where the spec says so and the job has a `train`.
+    They can look ahead where the run's spec says so and there is a `training` to do it by.
     """
-    scoring, data = job.spec("scoring", ScoringSpec), with_statistics(job.spec("data", DataSpec), arrays)
-    batches = ScoringBatches()
+    scoring, data, batches = job.run.scoring, with_statistics(data, arrays), ScoringBatches()
     for rows in (chosen.numpy() for chosen in scoring_rows(len(arrays.train_labels), scoring, seed)):
         pixels = torch.from_numpy(arrays.train_images[rows]).to(job.device)
         labels = torch.from_numpy(arrays.train_labels[rows]).to(job.device)
         batches.append((normalise(pixels, data.mean, data.std, channels_last=job.resources.channels_last), labels))
-    if scoring.lookahead_steps and "train" in job.config:
-        batches.look_ahead = partial(_look_ahead, job, arrays, data, seed)
+    if scoring.lookahead_steps and training:
+        batches.look_ahead = partial(_look_ahead, job, arrays, data, training, seed)
     return batches
 
 
-def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, network: nn.Module, mask: Mask | None) -> nn.Module:
+def _look_ahead(
+    job: Job, arrays: ImageArrays, data: DataSpec, training: TrainSpec, seed: int, network: nn.Module, mask: Mask | None
+) -> nn.Module:
     """The network after a short training under `mask` on other batches than its retraining will see."""
-    scoring = job.spec("scoring", ScoringSpec)
     layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
     copy = deepcopy(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
     train = to_images(arrays.train_images, arrays.train_labels, job.device)
     trainer = Trainer(
         network=copy,
         forward=copy,
-        spec=job.spec("train", TrainSpec),
+        spec=training,
         data=data,
         job=job.resources,
         train=train,
@@ -52,4 +52,4 @@ def _look_ahead(job: Job, arrays: ImageArrays, data: DataSpec, seed: int, networ
         seed=seeding.derive(seed, "look-ahead"),
         mask=mask,
     )
-    return look_ahead(trainer, steps=scoring.lookahead_steps, lr=scoring.lookahead_lr)
+    return look_ahead(trainer, steps=job.run.scoring.lookahead_steps, lr=job.run.scoring.lookahead_lr)

@@ -61,13 +61,16 @@ def train_network(
     network: nn.Module,
     arrays: ImageArrays,
     *,
+    data: DataSpec,
+    training: TrainSpec,
     mask: Mask | None,
     seed: int,
     start_step: int = 0,
     after_step: Callable[[Trainer], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `network` (in place) from `start_step` or this job's last checkpoint; return one record per epoch."""
-    return train(job, open_trainer(job, network, arrays, mask=mask, seed=seed, start_step=start_step), after_step=after_step)
+    trainer = open_trainer(job, network, arrays, data=data, training=training, mask=mask, seed=seed, start_step=start_step)
+    return train(job, trainer, after_step=after_step)
 
 
 def place(job: Job, network: nn.Module) -> nn.Module:
@@ -81,6 +84,8 @@ def open_trainer(
     network: nn.Module,
     arrays: ImageArrays,
     *,
+    data: DataSpec,
+    training: TrainSpec,
     mask: Mask | None,
     seed: int,
     start_step: int = 0,
@@ -92,8 +97,8 @@ def open_trainer(
     return Trainer(
         network=network,
         forward=_wrap(job, network),
-        spec=job.spec("train", TrainSpec),
-        data=with_statistics(job.spec("data", DataSpec), arrays),
+        spec=training,
+        data=with_statistics(data, arrays),
         job=job.resources,
         train=to_images(arrays.train_images, arrays.train_labels, job.device),
         test=to_images(arrays.test_images, arrays.test_labels, job.device),
@@ -193,7 +198,7 @@ def _take_up(job: Job, trainer: Trainer) -> list[dict[str, Any]]:
 def _rescued(job: Job) -> TrainingState | None:
     """The furthest whole checkpoint of the attempts before this one, of which Ray Train can no longer tell what they had."""
     found = []
-    for attempt in job.config.get("earlier", ()):
+    for attempt in job.launch.earlier:
         for key in job.store.list(attempt):
             if key.endswith(f"/{STATE}"):
                 with contextlib.suppress(DataError), tempfile.TemporaryDirectory() as folder:  # cut short by the same kill
@@ -212,5 +217,5 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
         progress = {"step": trainer.step, "history": history}
         save_training_state(Path(folder), trainer.network.state_dict(), trainer.state(), progress)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        with job.store.reporting("write", f"{RunPaths(job.config['run']).training}/{job.config['job']}", size):
+        with job.store.reporting("write", f"{RunPaths(job.run.name).training}/{job.launch.job}", size):
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

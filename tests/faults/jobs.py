@@ -30,7 +30,7 @@ from autosparse.tasks.cluster.connection import Cluster, connected
 from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.engine.run import job_config
-from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.prune_round import round_inputs
 from autosparse.tasks.worker.irp_round import run_round
 from tests.faults.runs import INJECT
 from tests.pipeline.command_line import ROOT, environment, without_seconds
@@ -65,7 +65,7 @@ class Round:
     def run(self, cluster: Cluster, *faults: dict[str, Any], job: JobSpec | None = None, **changes: Any) -> dict[str, Any]:
         """Its report; `changes` are fields of the spec. Errors as `run_training_job`."""
         one, run_paths = spec(**changes), paths.RunPaths("test")
-        config = job_config(one, self.store, run_paths, **round_config(one, run_paths, one.irp.networks[0], 0, 0))
+        config = job_config(one, self.store, run_paths, round_inputs(one, run_paths, one.irp.networks[0], 0, 0))
         return run_training_job(
             cluster,
             self.store,
@@ -98,7 +98,7 @@ def fresh(folder: Path) -> Round:
 def struck_round(config: dict[str, Any]) -> dict[str, Any]:
     """The body of a round in a worker, after the faults of its config were put in place."""
     inject = importlib.import_module("sitecustomize")
-    for fault in config["faults"]:
+    for fault in config.pop("faults"):
         inject.spoil(importlib.import_module(fault["where"].partition(":")[0]), [fault])
     return run_round(config)
 

@@ -13,7 +13,7 @@ from autosparse.flows.recipes import smoke
 from autosparse.models.errors import CapacityError, DivergedError
 from autosparse.models.masks import mask as masks
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import override, to_plain
+from autosparse.models.specs.fields import override
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
@@ -24,9 +24,9 @@ from autosparse.tasks import settings
 from autosparse.tasks.cluster.connection import Cluster, connected
 from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.engine.run import job_config
-from autosparse.tasks.prune_round import round_config
+from autosparse.tasks.prune_round import round_inputs
 from autosparse.tasks.worker.irp_round import run_round
-from autosparse.tasks.worker.retrain_arm import retrain_arm
+from autosparse.tasks.worker.retrain_arm import ArmInputs, retrain_arm
 
 pytestmark = pytest.mark.ray
 
@@ -55,14 +55,14 @@ def run(
     cluster: Cluster, store: Store, one: ExperimentSpec, index: int, *, job: JobSpec | None = None, events: list | None = None
 ) -> dict[str, Any]:
     run_paths, network = paths.RunPaths("test"), one.irp.networks[0]
-    config = job_config(one, store, run_paths, **round_config(one, run_paths, network, 0, index)) | {"ticket_densities": [0.2]}
+    inputs = dataclasses.replace(round_inputs(one, run_paths, network, 0, index), ticket_densities=(0.2,))
     return run_training_job(
         cluster,
         store,
         name=f"round-{index}",
         folder="training",
         loop=run_round,
-        config=config,
+        config=job_config(one, store, run_paths, inputs),
         job=job or one.irp.job,
         on_event=(events if events is not None else []).append,
     )
@@ -129,19 +129,19 @@ def test_divergence_is_our_own_error_and_is_not_retried(cluster: Cluster, store:
 
 def test_an_arm_without_mask_is_dense(cluster: Cluster, store: Store) -> None:
     one = spec()
-    config = {
-        "storage": store.root,
-        "run": "test",
-        "scoring": to_plain(one.scoring),
-        "network": to_plain(one.irp.networks[0]),
-        "data": to_plain(one.data),
-        "train": to_plain(dataclasses.replace(one.fanout.train, epochs=1)),
-        "seed": 10,
-        "mask": None,
-        "state": None,
-        "start_step": 0,
-        "step": "arm",
-    }
+    inputs = ArmInputs(
+        network=one.irp.networks[0],
+        data=one.data,
+        train=dataclasses.replace(one.fanout.train, epochs=1),
+        seed=10,
+        control=None,
+        mask=None,
+        method=None,
+        state=None,
+        start_step=0,
+        step="arm",
+    )
+    config = job_config(one, store, paths.RunPaths("test"), inputs)
     report = run_training_job(
         cluster, store, name="arm", folder="training", loop=retrain_arm, config=config, job=JobSpec(), on_event=lambda event: None
     )

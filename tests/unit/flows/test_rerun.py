@@ -41,6 +41,13 @@ def test_changes_come_back_whatever_their_type() -> None:
     assert remade(command) == spec
 
 
+@pytest.mark.parametrize(("name", "unused"), [("small_cifar", ["contrast"]), ("smoke", ["contrast", "candidates", "hubs_ahead"])])
+def test_what_an_old_run_ignored_comes_back(name: str, unused: list[str]) -> None:
+    settings = {"scorer.allocation": "learned", "scorer.sharpness": 2.0, "scorer.contrast": 2.0}
+    spec = override(recipe(name), {**settings, "scorer.unused": unused})
+    assert remade(rerun_command(spec, "mine")) == spec
+
+
 def test_changed_names_the_smallest_part() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}, {"e": 2}], "f": None}
     wanted = {"a": {"b": 1, "c": [1]}, "d": [{"e": 1}, {"e": 3}], "f": {"g": 1}}

@@ -22,9 +22,7 @@ from autosparse.models.probes.pair import measure
 from autosparse.models.probes.registry import PROBES
 from autosparse.models.probes.vectors import flatten, unflatten
 from autosparse.models.specs.fanout import ValleySpec
-from autosparse.models.specs.fields import to_plain
-from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from autosparse.models.training.trainer import Rank
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.open_store import open_store
@@ -35,9 +33,10 @@ from autosparse.tasks.report.valley_plots import pictures, spectrum_figure
 from autosparse.tasks.results.comparisons import comparison_of
 from autosparse.tasks.results.run_view import view_run
 from autosparse.tasks.settings import export, load
-from autosparse.tasks.worker.job import Job, images
-from autosparse.tasks.worker.probe_pair import batches, durations, probe_pair, trained
+from autosparse.tasks.worker.job import images
+from autosparse.tasks.worker.probe_pair import PairInputs, batches, durations, probe_pair, trained
 from autosparse.tasks.worker.train_network import dump_state, initial_network
+from tests.worker_jobs import job_on
 
 NETWORK = NetworkSpec(name="resnet8", width=2)
 DATA = DataSpec(name="digits", train_limit=96, test_limit=16, mean=(0.3,), std=(0.35,))
@@ -46,16 +45,11 @@ TINY = ValleySpec(images=64, batch_size=20, steps=4, points=3, size=2, curvature
 ARM = {"accuracy": 0.9, "kept_density": 1.0, "seed": 10}
 
 
-def job(store: Store, valley: ValleySpec = TINY, **changes: Any) -> Job:
-    """A comparison of the steps `one` and `two`, which nobody listens to."""
-    parts = {"network": NETWORK, "data": DATA, "train": TRAIN, "valley": valley}
-    config = {name: to_plain(part) for name, part in parts.items()} | {"seed": 10, "first": "one", "second": "two"}
-    events = SimpleNamespace(put=lambda event: None)
-    return Job(config | {"job": "j", "events": events} | changes, store, JobSpec(), Rank(), torch.device("cpu"))
+INPUTS = PairInputs(network=NETWORK, data=DATA, train=TRAIN, valley=TINY, seed=10, first="one", second="two")
 
 
 def measured(store: Store, valley: ValleySpec = TINY) -> dict[str, Any]:
-    return probe_pair.__wrapped__(job(store, valley))  # type: ignore[attr-defined]
+    return probe_pair.__wrapped__(job_on(store), replace(INPUTS, valley=valley))  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -63,10 +57,9 @@ def store(tmp_path: Path) -> Store:
     """Two networks that started from the same weights; the second one has seen ten batches, the first five of them."""
     export(load())
     found = open_store(str(tmp_path / "store"))
-    start = job(found)
     arrays = SimpleNamespace(image_shape=(1, 8, 8), classes=tuple("0123456789"))
     network = initial_network(NETWORK, arrays, 10)  # type: ignore[arg-type]
-    seen = batches(start, images(DATA), 96, 32)
+    seen = batches(job_on(found), INPUTS, images(DATA), 96, 32)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for step in range(10):
         optimizer.zero_grad()
@@ -84,12 +77,12 @@ def test_every_probe_measures_the_two_networks_of_the_store(store: Store) -> Non
     assert json.loads(json.dumps(report)) == report
     one, two = (build_network(NETWORK, image_shape=(1, 8, 8), num_classes=10, seed=0) for _ in range(2))
     for network, step in ((one, "one"), (two, "two")):
-        network.load_state_dict(trained(job(store), images_of(), step).state_dict())
+        network.load_state_dict(trained(job_on(store), INPUTS, images_of(), step).state_dict())
     moved = flatten(two).double() - flatten(one).double()
     hessian = report["records"]["hessian"]
     assert hessian["first"]["distance"] == hessian["second"]["distance"] == pytest.approx(float(moved.norm()), rel=1e-9)
     assert hessian["first"]["share_random"] == pytest.approx(2 / report["parameters"])
-    values, vectors = torch.linalg.eigh(hessian_matrix(one.eval(), *batches(job(store), images_of(), 24, 24)[0]).double())
+    values, vectors = torch.linalg.eigh(hessian_matrix(one.eval(), *batches(job_on(store), INPUTS, images_of(), 24, 24)[0]).double())
     assert hessian["first"]["eigenvalues"][0] == pytest.approx(float(values[-1]), rel=0.05)
     assert 0 < hessian["first"]["share"] <= 1 and share(vectors.T, moved) == pytest.approx(1)
     assert report["records"]["norms"]["first"] != report["records"]["norms"]["second"]
@@ -129,14 +122,14 @@ def test_the_same_comparison_gives_the_same_numbers(store: Store) -> None:
 
 def test_batches_are_training_images_in_an_order_of_the_seed(store: Store) -> None:
     arrays = images_of()
-    found = batches(job(store), arrays, 64, 20)
+    found = batches(job_on(store), INPUTS, arrays, 64, 20)
     assert [len(labels) for _, labels in found] == [16, 16, 16, 16]
-    again, other = batches(job(store), arrays, 64, 20), batches(job(store, seed=11), arrays, 64, 20)
+    again, other = batches(job_on(store), INPUTS, arrays, 64, 20), batches(job_on(store), replace(INPUTS, seed=11), arrays, 64, 20)
     assert all(torch.equal(one[0], two[0]) for one, two in zip(found, again, strict=True))
     assert not all(torch.equal(one[1], two[1]) for one, two in zip(found, other, strict=True))
-    head = torch.cat([labels for _, labels in batches(job(store), arrays, 24, 20)])
+    head = torch.cat([labels for _, labels in batches(job_on(store), INPUTS, arrays, 24, 20)])
     assert torch.equal(head, torch.cat([labels for _, labels in found])[:24])  # the images of the Hessian are the first of all
-    assert sum(len(labels) for _, labels in batches(job(store), arrays, 5000, 20)) == 96
+    assert sum(len(labels) for _, labels in batches(job_on(store), INPUTS, arrays, 5000, 20)) == 96
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(store: Store) -> None:
@@ -150,9 +143,9 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(store: Store) -> N
 
 
 def test_weights_of_another_network_are_refused_in_one_line(store: Store) -> None:
-    other = to_plain(replace(NETWORK, width=4))
+    other = replace(INPUTS, network=replace(NETWORK, width=4))
     with pytest.raises(DataError, match="not the weights of resnet8") as refused:
-        probe_pair.__wrapped__(job(store, network=other))  # type: ignore[attr-defined]
+        probe_pair.__wrapped__(job_on(store), other)  # type: ignore[attr-defined]
     assert "\n" not in str(refused.value)
 
 

@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.flows.recipes import small_cifar_scorer
 from autosparse.models.criteria.contract import ScoreFn
 from autosparse.models.criteria.magnitude import magnitude
 from autosparse.models.criteria.paths import LEAST_CONTRAST, Paths, blended, rank_among, rank_in_layer
-from autosparse.models.criteria.smallest_paths import HEAD as RULE
 from autosparse.models.criteria.smallest_paths import growth_paths, smallest_paths
 from autosparse.models.criteria.synaptic_flow import ranks_by_flow, synflow, tempered
 from autosparse.models.errors import DataError
@@ -192,11 +190,6 @@ def test_one_layer_keeps_its_smallest_weights() -> None:
     images = [(torch.zeros(1, 5), torch.zeros(1))]
     scores = smallest_paths(one, images, generator(0), density=0.1)["weight"].flatten()
     assert torch.equal(scores.argsort(descending=True), one.weight.detach().abs().flatten().argsort())
-
-
-def test_the_rule_without_learning_cuts_as_the_recipes_scorer_does() -> None:
-    recipe = small_cifar_scorer().scorer
-    assert all(getattr(recipe, name) == getattr(RULE, name) for name in ("contrast", "contrast_ahead", "blend", "candidates", "hubs_ahead"))
 
 
 def test_the_rule_that_looks_ahead_trains_its_own_fifth_and_keeps_what_grew() -> None:

@@ -16,7 +16,8 @@ from autosparse.models.masks.mask import prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.scorers.allocation_head import CONTEXT, Allocation, fit_allocation
 from autosparse.models.specs.fields import override
-from autosparse.models.specs.run_specs import TILTS, NetworkSpec
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.specs.scorer_heads import TILTS
 
 
 def facts(name: str, shape: tuple[int, ...], depth: float) -> LayerFacts:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.flows.prune_command import prune_network
+from autosparse.flows.recipes import smoke
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURE_NAMES, LAYER_COLUMNS, LayerFacts, layer_facts
@@ -19,16 +20,16 @@ from autosparse.models.scorers.criterion import as_criterion, inputs
 from autosparse.models.scorers.drift import Column, Compared, FirstLook, Seen, compare, distance, picked, sketch
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.seeding import generator
-from autosparse.models.specs.run_specs import JobSpec, NetworkSpec, ScorerSpec
-from autosparse.models.training.trainer import Rank
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, ScorerSpec
 from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
-from autosparse.tasks.worker.job import Job
-from autosparse.tasks.worker.score_target import Scoring, _method
+from autosparse.tasks.worker.score_target import Scoring, ScoringInputs, _method
 from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
 from autosparse.tasks.worker.scorer_split import Split
+from tests.worker_jobs import job_on
 
 SHAPE = (1, 8, 8)
 SEEDS = range(10, 22)
@@ -246,11 +247,15 @@ def scored(store: Store, method: str, network: nn.Module, card: dict[str, Any]) 
     if method == "scorer_growth":
         scorer.allocation = Paths(contrast=0.5, contrast_ahead=1.0, blend=0.0)  # type: ignore[assignment]
     save_scorer(store, "scorer", scorer, card)
-    config = {"seed": 10, "method": method, "densities": [0.5], "min_per_layer": 0, "repair": False, "step": "s", "scorer": "scorer"}
-    job, watch = Job(config, store, JobSpec(), Rank(), torch.device("cpu")), FirstLook(generator(10, "look"))
-    criterion, described = _method(job, method, watch)
+    inputs = ScoringInputs(
+        **{"target": TargetSpec(network=NetworkSpec(name="resnet8", width=4)), "data": DataSpec(name="digits"), "seed": 10},
+        **{"method": method, "densities": (0.5,), "min_per_layer": 0, "controls": (), "repair": False, "train": smoke().fanout.train},
+        **{"scorer": "scorer", "step": "s"},
+    )
+    job, watch = job_on(store), FirstLook(generator(10, "look"))
+    criterion, described = _method(job, inputs, watch)
     assert described is not None
-    scoring = Scoring(job, network, criterion, batches(10), SHAPE, True)
+    scoring = Scoring(job, inputs, network, criterion, batches(10), SHAPE)
     if method == "scorer":
         scoring.scores(scoring.batches)
     return scoring.drift(described, watch)

@@ -19,8 +19,7 @@ from autosparse.models.gradients import mean_gradients
 from autosparse.models.masks.mask import prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.scorers.registry import build_scorer
-from autosparse.models.specs.run_specs import JobSpec, NetworkSpec, ScorerSpec
-from autosparse.models.training.trainer import Rank
+from autosparse.models.specs.run_specs import NetworkSpec, ScorerSpec
 from autosparse.storage import paths
 from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
 from autosparse.storage.open_store import open_store
@@ -31,9 +30,9 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine import step as steps
 from autosparse.tasks.tracking.tracker import REGISTERED_MODEL, Tracker
 from autosparse.tasks.worker.fit_scorer import _compare
-from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
+from tests.worker_jobs import job_on
 
 CARD: dict[str, Any] = {
     "trained_on": {
@@ -171,7 +170,7 @@ def test_the_fit_writes_down_what_it_was_trained_and_judged_on(tmp_path: Path) -
     ref = commit_dataset(store, "features", parts, {"rounds": 1, "features_version": 1})
     spec = ScorerSpec(kind="mlp", epochs=1, batch_size=512, lr=0.01, holdout_layers=0.3, holdout_seeds=(2,))
     split = Split(open_dataset(ref.uri), spec)
-    job: Any = Job({}, store, JobSpec(), Rank(), torch.device("cpu"))
+    job = job_on(store)
     assert sum(len(target) for _, target in split.batches(spec, job, 0)) > 0
     (held,) = split.description["held_out_layers"]["lenet"]
     assert split.trained_layers == sorted(f"lenet-{seed}/{name}" for seed in (0, 1) for name in names if name != held)

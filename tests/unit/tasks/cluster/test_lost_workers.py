@@ -17,6 +17,7 @@ from autosparse.storage.open_store import open_store
 from autosparse.tasks.cluster import jobs as ray_jobs
 from autosparse.tasks.cluster.jobs import Losses, Restarts
 from autosparse.tasks.worker import train_network
+from tests.worker_jobs import job_on
 
 CLUSTER: Any = SimpleNamespace(logs="/logs", keep_logs=False)
 
@@ -67,7 +68,7 @@ def test_the_furthest_whole_checkpoint_is_taken_up(tmp_path: Path, monkeypatch: 
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1).state_dict()
         save_training_state(tmp_path / "training" / name, {"w": torch.full((2,), float(step))}, optimizer, {"step": step, "history": []})
     (tmp_path / "training/job-b/checkpoint_c/model.safetensors").write_bytes(b"cut")
-    job: Any = SimpleNamespace(store=store, config={"earlier": ["training/job", "training/job-b"]})
+    job = job_on(store, earlier=("training/job", "training/job-b"))
     found = train_network._rescued(job)
     assert found and found.progress["step"] == 8
     assert found.network["w"].tolist() == [8.0, 8.0]

@@ -17,13 +17,14 @@ from autosparse.models.arms.arm import Arm
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
-from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.storage.open_store import open_store
-from autosparse.tasks.worker.retrain_arm import retrain_arm
+from autosparse.tasks.worker.inputs import Launch, RunInputs, config_of, launched
+from autosparse.tasks.worker.retrain_arm import ArmInputs, Level, retrain_arm
+from tests.worker_jobs import SCORING
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
 
@@ -78,19 +79,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
     told: list[dict[str, Any]] = []
 
     def body(**changes: Any) -> dict[str, Any]:
-        config = {
-            "storage": str(tmp_path),
-            "run": "test",
-            "job": "arm",
-            "events": SimpleNamespace(put=told.append),
-            "resources": to_plain(JobSpec()),
-            "network": to_plain(NetworkSpec(name="lenet300-100")),
-            "data": to_plain(DataSpec(name="digits", train_limit=256, test_limit=64)),
-            "train": to_plain(smoke().fanout.train),
+        given = {
+            "network": NetworkSpec(name="lenet300-100"),
+            "data": DataSpec(name="digits", train_limit=256, test_limit=64),
+            "train": smoke().fanout.train,
             **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
         }
+        inputs: Any = ArmInputs(**given | changes)
+        config = config_of(RunInputs(storage=str(tmp_path), name="test", scoring=SCORING), inputs)
         told.clear()
-        return retrain_arm(config | changes) | {"told": list(told)}
+        sent = launched(config, Launch(job="arm", resources=JobSpec()), SimpleNamespace(put=told.append))
+        return retrain_arm(sent) | {"told": list(told)}
 
     return body
 
@@ -118,7 +117,7 @@ def test_a_masked_arm_counts_what_is_left(run: Body, tmp_path: Path) -> None:
 
 
 def test_a_method_is_measured_on_the_network_that_would_be_used(run: Body, tmp_path: Path) -> None:
-    found = run(method={"name": "half", "settings": {"keep": 0.5}, "density": None})
+    found = run(method=Level(name="half(keep=0.5)", density=None))
     assert found["kept_density"] == (150 * 64 + 30_000 + 100) / WEIGHTS  # half of the first layer, one row of the last
     assert found["inference_macs"] == pytest.approx(150 * 64 + 30_000 + 7)  # the rewrite counts the last layer for itself
     assert found["training_macs"] == 3 * WEIGHTS * 256
@@ -133,7 +132,7 @@ def test_a_method_is_measured_on_the_network_that_would_be_used(run: Body, tmp_p
 
 
 def test_without_weights_of_their_own_methods_start_where_dense_starts(run: Body) -> None:
-    first, second = run(), run(method={"name": "half", "settings": {"keep": 1.0}, "density": None})
+    first, second = run(), run(method=Level(name="half(keep=1.0)", density=None))
     assert first["data_digest"] == second["data_digest"]
     assert first["loss"] != second["loss"]  # momentum is gone
     assert first["weights"] == second["weights"] == WEIGHTS
@@ -141,8 +140,8 @@ def test_without_weights_of_their_own_methods_start_where_dense_starts(run: Body
 
 def test_a_network_without_a_path_has_collapsed(run: Body) -> None:
     assert run()["collapsed"] == []
-    assert run(method={"name": "half", "settings": {"keep": 0.5}, "density": None})["collapsed"] == []
-    dead = run(method={"name": "half", "settings": {"keep": 0.0}, "density": None})
+    assert run(method=Level(name="half(keep=0.5)", density=None))["collapsed"] == []
+    dead = run(method=Level(name="half(keep=0.0)", density=None))
     assert (dead["effective_density"], dead["collapsed"]) == (0.0, ["1.weight"])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from autosparse.flows.recipes import demo
+from autosparse.flows.recipes import demo, smoke
 from autosparse.flows.target_fanout import cut_of
 from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.controls import CONTROLS
@@ -22,9 +22,9 @@ from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.build import build_network
 from autosparse.models.seeding import generator
 from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import override
-from autosparse.models.specs.run_specs import JobSpec, NetworkSpec
-from autosparse.models.training.trainer import Rank
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
@@ -32,23 +32,31 @@ from autosparse.storage.paths import RunPaths, is_arm
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.retrain_arm import Origin
-from autosparse.tasks.worker.job import Job
-from autosparse.tasks.worker.retrain_arm import starting_network
-from autosparse.tasks.worker.score_target import Scoring
+from autosparse.tasks.worker.retrain_arm import ArmInputs, starting_network
+from autosparse.tasks.worker.score_target import Scoring, ScoringInputs
 from autosparse.tasks.worker.train_network import initial_network
+from tests.worker_jobs import job_on
 
 SHAPE = (1, 8, 8)
-DENSITIES = [0.2, 0.05]
+DENSITIES = (0.2, 0.05)
+NETWORK, DATA = NetworkSpec(name="resnet8", width=4), DataSpec(name="digits")
 
 
 def scored(store: Store, method: str, **changes: Any) -> tuple[Scoring, dict[str, Any]]:
     """A report as the worker makes it, of a tiny network on drawn images."""
-    config = {"seed": 3, "method": method, "densities": DENSITIES, "min_per_layer": 0, "repair": False, "step": f"s/{method}"} | changes
-    network = build_network(NetworkSpec(name="resnet8", width=4), image_shape=SHAPE, num_classes=4, seed=3)
+    given = {"seed": 3, "method": method, "densities": DENSITIES, "min_per_layer": 0, "repair": False, "step": f"s/{method}"} | changes
+    beside = {
+        "target": TargetSpec(network=NETWORK),
+        "data": DATA,
+        "train": smoke().fanout.train,
+        "controls": tuple(CONTROLS),
+        "scorer": None,
+    }
+    inputs: Any = ScoringInputs(**beside, **given)
+    network = build_network(NETWORK, image_shape=SHAPE, num_classes=4, seed=3)
     stream = generator(0, "test")
     batches = [(torch.rand(40, *SHAPE, generator=stream), torch.randint(4, (40,), generator=stream)) for _ in range(2)]
-    job = Job(config, store, JobSpec(), Rank(), torch.device("cpu"))
-    scoring = Scoring(job, network, CRITERIA[method], batches, SHAPE, True)
+    scoring = Scoring(job_on(store), inputs, network, CRITERIA[method], batches, SHAPE)
     scores = scoring.scores(batches)
     cuts = scoring.cuts(scores)
     return scoring, {"cuts": cuts, "controls": {control: scoring.control_cuts(control, scores, cuts) for control in CONTROLS}}
@@ -95,7 +103,7 @@ def test_what_a_method_draws_is_the_same_under_spoiled_data(store: Store) -> Non
 
 
 def test_repair_mends_what_is_cut_from_scores_and_a_shuffle_undoes_it(store: Store) -> None:
-    before, after = (scored(store, "random", densities=[0.02], repair=repair, step=f"s/{repair}")[1] for repair in (False, True))
+    before, after = (scored(store, "random", densities=(0.02,), repair=repair, step=f"s/{repair}")[1] for repair in (False, True))
     plain, mended = before["cuts"]["0.02"], after["cuts"]["0.02"]
     assert plain["kept"] == mended["kept"]
     assert "repair" not in plain and mended["repair"]["replaced"] > 0
@@ -114,7 +122,7 @@ def snip_of(spec: ExperimentSpec) -> list[Arm]:
 
 def test_every_arm_has_a_key_a_name_and_a_mask_of_its_own(store: Store) -> None:
     _, report = scored(store, "snip")
-    spec = override(demo(), {"fanout.densities": DENSITIES, "fanout.controls": list(CONTROLS), "fanout.seeds": [3]})
+    spec = override(demo(), {"fanout.densities": list(DENSITIES), "fanout.controls": list(CONTROLS), "fanout.seeds": [3]})
     run: Any = SimpleNamespace(spec=spec, paths=RunPaths("first"))
     arms = snip_of(spec)
     origins = [cut_of(run, arm, report) for arm in arms]
@@ -155,16 +163,17 @@ def test_a_scoring_of_another_spec_is_named_with_what_it_lacks(store: Store, cha
 def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:
     pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
     arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
-    spec = NetworkSpec(name="resnet8", width=4)
+    given = {"network": NETWORK, "data": DATA, "train": smoke().fanout.train, "seed": 3, "start_step": 0, "step": "s"}
+    given |= {"control": None, "mask": None, "method": None, "state": None}
 
-    def start(**config: Any) -> dict[str, torch.Tensor]:
-        job = Job({"seed": 3, "state": None, "control": None} | config, store, JobSpec(), Rank(), torch.device("cpu"))
-        return starting_network(job, spec, arrays).state_dict()
+    def start(**changes: Any) -> dict[str, torch.Tensor]:
+        inputs: Any = ArmInputs(**given | changes)
+        return starting_network(job_on(store), inputs, arrays).state_dict()
 
-    own = initial_network(spec, arrays, 3).state_dict()
-    for config in ({}, {"control": "shuffle"}):
-        assert all(torch.equal(tensor, own[name]) for name, tensor in start(**config).items())
-    drawn = masks.prunable(initial_network(spec, arrays, 3))
+    own = initial_network(NETWORK, arrays, 3).state_dict()
+    for changes in ({}, {"control": "shuffle"}):
+        assert all(torch.equal(tensor, own[name]) for name, tensor in start(**changes).items())
+    drawn = masks.prunable(initial_network(NETWORK, arrays, 3))
     other = start(control="reinit")
     assert all((other[name] != own[name]).all() for name in drawn)
     assert all(torch.equal(other[name], own[name]) for name in own.keys() - drawn.keys())
