@@ -22,7 +22,7 @@ from autosparse.tasks.checks import disk_room
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
 from tests.faults.storage_process import shard
-from tests.pipeline.command_line import ROOT, environment
+from tests.pipeline.command_line import ROOT, copy_of, environment
 
 PROCESS = (sys.executable, "-m", "tests.faults.storage_process")
 RACES = 10
@@ -106,15 +106,6 @@ def test_no_scorer_is_trained_on_damaged_features(undisturbed: dict[str, Any], t
     done = run(home)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
-
-
-def copy_of(home: Path, folder: Path) -> Path:
-    """The home of a finished run, to be spoiled: its storage alone, and reports with the addresses that it has now."""
-    copy = folder / "home"
-    shutil.copytree(home / "storage", copy / "storage")
-    for report in copy.rglob("*.json"):
-        report.write_text(report.read_text().replace(str(home), str(copy)))
-    return copy
 
 
 @fault(15, "disk full while anything is written", "one error with bytes needed and free; nothing staged, nothing short")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-import autosparse
+from autosparse import __version__
 from autosparse.tasks import settings
 
 ROOT = Path(__file__).parents[3]
@@ -23,10 +23,10 @@ def test_it_has_the_locked_ray_and_our_version() -> None:
     lock = (ROOT / "requirements.lock").read_text().splitlines()
     assert f"ray=={RAY_CLUSTER['spec']['rayVersion']}" in lock
     assert [one["image"].split("/")[-1] for one in CONTAINERS] == [
-        f"autosparse-ray-worker:{autosparse.__version__}",
-        f"autosparse-ray-worker:{autosparse.__version__}",
-        f"autosparse-ray-worker:{autosparse.__version__}-cuda",
-        f"autosparse-flow-worker:{autosparse.__version__}",
+        f"autosparse-ray-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}-cuda",
+        f"autosparse-flow-worker:{__version__}",
     ]
 
 
