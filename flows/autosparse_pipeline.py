@@ -21,6 +21,7 @@ from autosparse.flows.valley import valley
 from autosparse.models.imported import NAME, is_outside
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import Known
+from autosparse.tasks import own_code, settings
 from autosparse.tasks.checks.preflight import data_specs, run_name
 from autosparse.tasks.engine.run import Run, open_run
 from autosparse.tasks.engine.step import Report
@@ -32,6 +33,7 @@ from autosparse.tasks.summarize_arms import summarize_arms
 
 def known_recipe(name: str) -> str:
     """The name itself, of a recipe that gives a spec. Raises SpecError."""
+    own_code.add(settings.load().code)  # a deployment's flow comes here first
     recipe_spec(name)
     return name
 

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
-ROOT = Path(__file__).resolve().parents[2]
+Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 SURFACE = {
     "run": {"--recipe", "--name", "--set", "--force"},
@@ -27,23 +28,23 @@ SURFACE = {
 }
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AUTOSPARSE, *arguments], capture_output=True, text=True, timeout=120)
-
-
-def test_commands() -> None:
-    listed = cli("--help").stdout
-    assert all(f" {command} " in listed for command in SURFACE)
+def test_commands_are_listed_and_the_program_is_quick() -> None:
+    start = time.monotonic()
+    listed = subprocess.run([AUTOSPARSE, "--help"], capture_output=True, text=True, timeout=120)
+    assert time.monotonic() - start < 3
+    assert listed.returncode == 0 and not listed.stderr
+    assert all(f" {command} " in listed.stdout for command in SURFACE)
 
 
 @pytest.mark.parametrize("command", ["run", "validate", "show", "report", "valley", "prune", "up", "gc"])
-def test_options(command: str) -> None:
-    shown = cli(command, "--help").stdout
-    assert all(option in shown for option in SURFACE[command])
+def test_options(command: str, typed: Typed) -> None:
+    shown = typed(command, "--help")
+    assert shown.returncode == 0
+    assert all(option in shown.stdout for option in SURFACE[command])
 
 
-def test_run_help_lists_the_recipes() -> None:
-    shown = cli("run", "--help").stdout
+def test_run_help_lists_the_recipes(typed: Typed) -> None:
+    shown = typed("run", "--help").stdout
     assert all(name in shown for name in ("demo", "smoke", "small_cifar", "cifar10_resnet18"))
 
 
@@ -52,22 +53,25 @@ def test_help_imports_no_large_package() -> None:
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
 
 
-def test_help_is_quick() -> None:
-    start = time.monotonic()
-    cli("--help")
-    assert time.monotonic() - start < 3
-
-
-def test_a_recipe_prints_as_a_whole_spec() -> None:
-    spec = json.loads(cli("recipes", "small_cifar").stdout)
+def test_a_recipe_prints_as_a_whole_spec(typed: Typed) -> None:
+    spec = json.loads(typed("recipes", "small_cifar").stdout)
     assert spec["irp"]["rounds"] == 10
     assert spec["fanout"]["densities"] == [0.05, 0.02]
+
+
+def refused(done: subprocess.CompletedProcess[str], message: str, home: Path) -> bool:
+    one_line = message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    return done.returncode == 2 and one_line and not done.stdout and not (home / "storage").exists()
+
+
+def test_the_program_itself_ends_with_status_2_and_one_line(clean_settings: Path) -> None:
+    done = subprocess.run([AUTOSPARSE, "run", "--recipe", "dmeo"], capture_output=True, text=True, timeout=120)
+    assert refused(done, "error: recipe: 'dmeo' is not known; did you mean 'demo'?", clean_settings), done
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "--recipe", "dmeo"), "recipe: 'dmeo' is not known; did you mean 'demo'?"),
         (("run", "--recipe", "no_such_package:x"), "(not importable: No module named 'no_such_package')"),
         (("run", "--recipe", "smoke", "--set", "irp.rounds=0"), "irp.rounds: 0 is not allowed; allowed: >= 1"),
         (("run", "--recipe", "smoke", "--set", "irp.roundz=3"), "did you mean 'rounds'?"),
@@ -99,9 +103,6 @@ def test_a_recipe_prints_as_a_whole_spec() -> None:
         (("prune", "m:f", "--scorer", "http://x", "--density", ".2", "--data", "digits", "--out", "m.safetensors"), "--scorer: 'http://x'"),
     ],
 )
-def test_bad_input_is_one_line_and_starts_nothing(arguments: tuple[str, ...], message: str, clean_settings: Path) -> None:
-    done = cli(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not (clean_settings / "storage").exists()
+def test_bad_input_is_one_line_and_starts_nothing(arguments: tuple[str, ...], message: str, clean_settings: Path, typed: Typed) -> None:
+    done = typed(*arguments)
+    assert refused(done, message, clean_settings), done

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from autosparse.flows.autosparse_pipeline import autosparse
+from autosparse.flows.recipes import smoke
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -27,6 +29,19 @@ def test_there_is_a_deployment_irp() -> None:
 def test_path_entrypoint_loads_the_same_flow() -> None:
     flow = load_flow_from_entrypoint(str(ROOT / "flows/autosparse_pipeline.py") + ":autosparse")
     assert flow.name == "autosparse"
+
+
+def test_a_recipe_alone_stands_for_its_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def open_run(*given: Any, **named: Any) -> None:
+        asked.append((*given, named))
+        raise InterruptedError
+
+    monkeypatch.setattr("autosparse.flows.autosparse_pipeline.open_run", open_run)
+    with pytest.raises(InterruptedError):
+        autosparse.fn(recipe="smoke", name="first")
+    assert asked == [(smoke(), "first", {"force": False})]
 
 
 def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> None:

@@ -1,4 +1,4 @@
-"""A round as a bare Ray Train job, without Prefect and MLflow, with faults in its workers.
+"""Rounds as bare Ray Train jobs, without Prefect and MLflow, with faults in their workers.
 
 `python -m tests.faults.jobs HOME STORAGE FAULTS` is a driver of its own, to be killed; it prints the result as JSON.
 """
@@ -11,11 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.train
+import torch
 
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import AutosparseError
@@ -27,22 +30,25 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks import settings
 from autosparse.tasks.cluster.connection import Cluster, connected
+from autosparse.tasks.cluster.jobs import _value_or_raise as value_or_raise
 from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.engine.run import job_config
 from autosparse.tasks.prune_round import round_inputs
+from autosparse.tasks.worker.inputs import Launch, launched
 from autosparse.tasks.worker.irp_round import run_round
 from tests.faults.runs import INJECT
 from tests.pipeline.command_line import ROOT, environment, without_seconds
 
 EPOCHS, PER_EPOCH = 3, 4  # steps: 512 images in batches of 128
+TICKET = 0.2  # a density that round 1 passes
 MID_EPOCH = PER_EPOCH + 2  # the call of a step in the middle of the second epoch
 FOLDER, NAME = "training", "round-0"
 
 
 @dataclass
 class Round:
-    """One job in a store of its own: what it told its driver, and what is left of it."""
+    """Round 0 in a store of its own, or the one after it: what it told its driver, and what is left of it."""
 
     store: Store
     told: list[dict[str, Any]] = field(default_factory=list)
@@ -62,20 +68,44 @@ class Round:
         """The file that Ray Train resumes from."""
         return Path(self.store.root) / FOLDER / NAME / "checkpoint_manager_snapshot.json"
 
+    @property
+    def source(self) -> str:
+        """Where the states and the rounds are."""
+        return paths.RunPaths("test").source("lenet300-100", 0)
+
+    def config(self, one: ExperimentSpec, index: int) -> dict[str, Any]:
+        """What the job of round `index` is told."""
+        run_paths = paths.RunPaths("test")
+        inputs = round_inputs(one, run_paths, one.irp.networks[0], 0, index)
+        return job_config(one, self.store, run_paths, replace(inputs, ticket_densities=(TICKET,)))
+
     def run(self, cluster: Cluster, *faults: dict[str, Any], job: JobSpec | None = None, **changes: Any) -> dict[str, Any]:
         """Its report; `changes` are fields of the spec. Errors as `run_training_job`."""
-        one, run_paths = spec(**changes), paths.RunPaths("test")
-        config = job_config(one, self.store, run_paths, round_inputs(one, run_paths, one.irp.networks[0], 0, 0))
+        one = spec(**changes)
         return run_training_job(
             cluster,
             self.store,
             name=NAME,
             folder=FOLDER,
             loop=struck_round,
-            config=config | {"faults": list(faults)},
+            config=self.config(one, 0) | {"faults": list(faults)},
             job=job or one.irp.job,
             on_event=self.told.append,
         )
+
+    def run_here(self, index: int = 0, **changes: Any) -> dict[str, Any]:
+        """The report of round `index`, by the same body in this process, where it costs no start of workers. Errors as `run`."""
+        one, threads = spec(**changes), torch.get_num_threads()
+        events = SimpleNamespace(put=self.told.append)
+        sent = launched(self.config(one, index), Launch(job=NAME, resources=one.irp.job), events)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ray.train, "report", lambda metrics, checkpoint=None: None)
+            patch.setattr(ray.train, "get_checkpoint", lambda: None)
+            try:
+                return value_or_raise(run_round(sent))
+            finally:
+                torch.set_num_threads(threads)
+                torch.set_flush_denormal(False)
 
     def result(self, report: dict[str, Any]) -> dict[str, Any]:
         """What must be equal bit for bit: all tensors that the round stored, and its figures."""

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from autosparse.tasks.services.up_down import ServicesState
 from autosparse.tasks.settings import ENVIRONMENT
 from tests.faults.matrix import fault
 from tests.faults.runs import holding, read_until, running
-from tests.pipeline.command_line import ROOT, cli
+from tests.pipeline.command_line import ROOT
 
 LOGIN, TOKEN = "somebody:plantedPREFECTPASSWORD", "plantedRAYTOKEN0123456789abcdef0123"
 NAME, PASSWORD = "somebody", "plantedMLFLOWPASSWORD"
@@ -110,8 +110,8 @@ VARIABLES = tuple(services.VARIABLES.values())
 
 
 @fault(29, "`up --expose` without credentials", "refused in one line that names all of them; nothing started")
-def test_nothing_is_exposed_without_credentials(tmp_path: Path) -> None:
-    done = cli(tmp_path, "up", "--expose", outer_address())
+def test_nothing_is_exposed_without_credentials(tmp_path: Path, typed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = typed("up", "--expose", outer_address(), AUTOSPARSE_HOME=str(tmp_path))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert all(name in done.stderr for name in GIVEN), done.stderr

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.faults.fault_proxy import FaultProxy, fault_proxy
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, holding, mlflow_states, processes_of, result, run
 from tests.faults.test_storage import PROCESS, raced
-from tests.pipeline.command_line import ROOT, cli, environment, wait_for
+from tests.pipeline.command_line import ROOT, environment, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET, s3_server
 
 pytestmark = pytest.mark.s3
@@ -133,7 +133,9 @@ def test_a_lost_reply_is_no_conflict(store: Store, proxy: FaultProxy) -> None:
     "process killed during a multipart upload, after part 2",
     "nothing visible; a retry succeeds; gc aborts the orphan",
 )
-def test_an_upload_killed_between_parts(store: Store, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_an_upload_killed_between_parts(
+    store: Store, proxy: FaultProxy, tmp_path: Path, typed: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     local = large(tmp_path)
     rule = proxy.fault("stall", contains="partNumber=3")
     there = settings(proxy) | {"AUTOSPARSE_STORAGE": MINE}
@@ -146,10 +148,10 @@ def test_an_upload_killed_between_parts(store: Store, proxy: FaultProxy, tmp_pat
     neighbour = open_store(f"s3://{BUCKET}/team/mine2")
     foreign = neighbour._files.call_s3("create_multipart_upload", Bucket=BUCKET, Key="team/mine2/x/other.bin")  # type: ignore[attr-defined]
     store.upload(local, "x/large.bin")
-    listed = cli(tmp_path, "gc", "--older-than", "0", **there)
+    listed = typed("gc", "--older-than", "0", **there)
     assert listed.stdout.count("upload") == 1 and f"{MINE}/x/large.bin" in listed.stdout, listed.stdout + listed.stderr
     assert len(store.leftovers()) == 1
-    assert cli(tmp_path, "gc", "--older-than", "0", "--delete", **there).returncode == 0
+    assert typed("gc", "--older-than", "0", "--delete", **there).returncode == 0
     assert store.leftovers() == [] and in_pieces(store, "x/large.bin") == local.read_bytes()
     assert [found.name for found in neighbour.leftovers()] == [foreign["UploadId"]]
     neighbour.discard(neighbour.leftovers()[0])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from autosparse.tasks.checks import disk_room
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
 from tests.faults.storage_process import shard
-from tests.pipeline.command_line import ROOT, cli, environment
+from tests.pipeline.command_line import ROOT, copy_of, environment
 
 PROCESS = (sys.executable, "-m", "tests.faults.storage_process")
 RACES = 10
@@ -105,15 +106,6 @@ def test_no_scorer_is_trained_on_damaged_features(undisturbed: dict[str, Any], t
     done = run(home)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
-
-
-def copy_of(home: Path, folder: Path) -> Path:
-    """The home of a finished run, to be spoiled: its storage alone, and reports with the addresses that it has now."""
-    copy = folder / "home"
-    shutil.copytree(home / "storage", copy / "storage")
-    for report in copy.rglob("*.json"):
-        report.write_text(report.read_text().replace(str(home), str(copy)))
-    return copy
 
 
 @fault(15, "disk full while anything is written", "one error with bytes needed and free; nothing staged, nothing short")
@@ -211,8 +203,8 @@ def is_digest(word: str) -> bool:
 
 
 @fault(None, "a killed run's leftovers on a local disk", "`autosparse gc` lists them, and removes them only when told to")
-def test_gc_of_a_local_storage(tmp_path: Path) -> None:
-    storage = tmp_path / "storage"
+def test_gc_of_a_local_storage(tmp_path: Path, typed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    storage = tmp_path / "home/storage"
     store, paths = open_store(str(storage)), RunPaths(RUN)
     done, open_step = paths.round("net", 0, 0), paths.round("net", 0, 1)
     reports.save(store, done, {"density": 1.0})
@@ -224,13 +216,13 @@ def test_gc_of_a_local_storage(tmp_path: Path) -> None:
     for path in (old, foreign, *(storage / "runs").rglob("*")):
         os.utime(path, (time.time() - 25 * 3600,) * 2)
     before = files(storage)
-    listed = cli(tmp_path, "gc")
+    listed = typed("gc")
     assert listed.returncode == 0, listed.stderr
     assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
     assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and "partial" not in listed.stdout
     assert files(storage) == before
-    assert cli(tmp_path, "gc", "--delete").returncode == 0
+    assert typed("gc", "--delete").returncode == 0
     gone = {old.name, f"{paths.training}/{paths.job(done)}-b/checkpoint/state.json"}
     assert set(before) - set(files(storage)) == gone
-    assert cli(tmp_path, "gc", "--older-than", "0", "--delete").returncode == 0
+    assert typed("gc", "--older-than", "0", "--delete").returncode == 0
     assert not young.exists() and foreign.exists() and (storage / paths.training / f"{paths.job(open_step)}-b").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -44,6 +45,15 @@ def cli(home: Path, *arguments: str, timeout: int = 280, **more: str) -> subproc
     """A command run to its end."""
     command = [AUTOSPARSE, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment(home, **more), timeout=timeout, cwd=ROOT)
+
+
+def copy_of(home: Path, folder: Path) -> Path:
+    """The home of a finished run, to be spoiled: its storage alone, and reports with the addresses that it has now."""
+    copy = folder / "home"
+    shutil.copytree(home / "storage", copy / "storage")
+    for report in copy.rglob("*.json"):
+        report.write_text(report.read_text().replace(str(home), str(copy)))
+    return copy
 
 
 def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

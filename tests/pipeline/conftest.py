@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.results.run_view import view_run
 from tests.pipeline.command_line import CHANGES, cli
 
 
@@ -18,4 +20,4 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     assert done.returncode == 0, done.stderr[-3000:]
     assert "test accuracy, last epoch" in done.stdout
     name = next(path.name for path in (home / "storage/runs").iterdir())
-    return home, json.loads(cli(home, "show", name, "--json").stdout)
+    return home, json.loads(json.dumps(view_run(open_store(str(home / "storage")), name)))

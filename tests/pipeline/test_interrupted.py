@@ -1,6 +1,7 @@
 """A run that a person calls off: it ends at once, says so everywhere and leaves no process. Going on: test_taken_up.py."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,9 +12,21 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, environment, wait_for
+from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, copy_of, environment, wait_for
 
 pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def begun(whole: tuple[Path, dict], tmp_path: Path) -> Path:
+    """The home of the undisturbed run as if nothing but its first round had been done."""
+    home = copy_of(whole[0], tmp_path)
+    run = home / "storage/runs" / whole[1]["name"]
+    for path in run.iterdir():
+        if path.is_dir() and path.name not in ("data", "irp"):
+            shutil.rmtree(path)
+    shutil.rmtree(run / "irp/resnet8-w4-seed0/round-001")
+    return home
 
 
 def started(home: Path, *, until: str) -> subprocess.Popen[str]:
@@ -40,9 +53,9 @@ def listening_to_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path) -> None:
-    process = started(tmp_path, until="[ .. ] resnet8-w4 seed 0 round 1")
-    wait_for(lambda: any(tmp_path.glob("storage/runs/*/training/**/model.safetensors")))
+def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(begun: Path) -> None:
+    process = started(begun, until="[ .. ] resnet8-w4 seed 0 round 1")
+    wait_for(lambda: any(begun.glob("storage/runs/*/training/**/model.safetensors")))
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -51,8 +64,8 @@ def test_ctrl_c_ends_the_run_its_jobs_and_its_processes(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive, [child.cmdline() for child in alive]
-    assert mlflow_states(tmp_path) == {"KILLED", "FINISHED"}
-    with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
+    assert mlflow_states(begun) == {"KILLED", "FINISHED"}
+    with sqlite3.connect(begun / "prefect" / "prefect.db") as database:
         states = {state for (state,) in database.execute("select state_type from flow_run where parent_task_run_id is null")}
     assert states and not states & {"RUNNING", "PENDING", "COMPLETED"}
 

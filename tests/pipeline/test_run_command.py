@@ -1,6 +1,8 @@
 """`autosparse run` as a person runs it, to the end, and what is there afterwards."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,14 @@ from autosparse.tasks.results.run_view import ARM_FIELDS
 from tests.pipeline.command_line import CHANGES, METHOD, OUTSIDE, cli
 
 pytestmark = pytest.mark.services
+Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 WEIGHTS = 36 + 2 * 144 + 288 + 576 + 32 + 1152 + 2304 + 128 + 160  # of a ResNet-8 of width 4 on one channel and ten classes
 
 
-def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
-    _, found = whole
+def test_show_has_every_part_of_the_run(whole: tuple[Path, dict], typed: Typed) -> None:
+    home, found = whole
+    assert json.loads(typed("show", found["name"], "--json", AUTOSPARSE_HOME=str(home)).stdout) == found
     assert found["name"] == f"run-{found['fingerprint']}"
     assert [row["round"] for row in found["rounds"]] == [0, 1]
     assert found["rounds"][0]["density"] == 1.0
@@ -31,6 +35,7 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict]) -> None:
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
     assert set(arms) == {("dense", 1.0), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None), (OUTSIDE[0], 0.1), (OUTSIDE[1], None)}
     assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
+    assert arms["dense", 1.0]["kept_density"] == 1.0
     assert arms["scorer", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
     assert arms[OUTSIDE[0], 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
     assert len(found["summary"]) == 6
@@ -108,20 +113,21 @@ def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> 
     assert done.stdout.count("[cached]") == 17
 
 
-def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict]) -> None:
+def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict], typed: Typed) -> None:
     home, found = whole
-    done = cli(home, "run", "--recipe", "smoke", "--name", found["name"])
+    done = typed("run", "--recipe", "smoke", "--name", found["name"], AUTOSPARSE_HOME=str(home))
     assert done.returncode == 2
     assert f"error: name: {found['name']!r} holds a run of another spec" in done.stderr
 
 
-def test_prune_a_network_of_ones_own_with_the_champion(whole: tuple[Path, dict], tmp_path: Path) -> None:
+def test_prune_a_network_of_ones_own_with_the_champion(whole: tuple[Path, dict], tmp_path: Path, typed: Typed) -> None:
     home, found = whole
     masks = []
     for number, scorer in enumerate(("models:/autosparse-scorer@champion", f"{home}/storage/runs/{found['name']}/scorer")):
         out = tmp_path / f"masks-{number}.safetensors"
         arguments = ("--scorer", scorer, "--density", "0.1", "--data", "digits", "--out", str(out), "--min-per-layer", "2")
-        done = cli(home, "prune", "examples.own_network:build", *arguments)
+        command = ("prune", "examples.own_network:build", *arguments)
+        done = typed(*command, AUTOSPARSE_HOME=str(home)) if number else cli(home, *command)
         assert done.returncode == 0, done.stderr[-3000:]
         masks.append(load_file(out))
     weights = 1 * 32 * 9 + 32 * 64 * 9 + 64 * 10
@@ -141,19 +147,22 @@ def copied(whole: tuple[Path, dict], tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_scorer_of_another_feature_version_is_refused(copied: Path, tmp_path: Path) -> None:
+def test_a_scorer_of_another_feature_version_is_refused(copied: Path, tmp_path: Path, typed: Typed) -> None:
     card = json.loads((copied / "scorer.json").read_text())
     card["scorer"]["features_version"] = 99
     (copied / "scorer.json").write_text(json.dumps(card))
     arguments = ("--scorer", str(copied), "--density", "0.1", "--data", "digits", "--out", str(tmp_path / "m.safetensors"))
-    done = cli(tmp_path, "prune", "examples.own_network:build", *arguments)
+    done = typed("prune", "examples.own_network:build", *arguments)
     assert done.returncode == 2
     assert "scorer.features_version: 99 is not allowed" in done.stderr
     assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_masks_in_storage_are_nested_along_the_rounds(whole: tuple[Path, dict]) -> None:
+def test_masks_in_storage_are_nested_along_the_rounds_and_rounds_begin_again(whole: tuple[Path, dict]) -> None:
     home, found = whole
     source = home / "storage/runs" / found["name"] / "irp/resnet8-w4-seed0"
     first, second = (load_mask((source / f"round-{index:03d}/mask.safetensors").read_bytes()) for index in range(2))
     assert all(not (second[name] & ~first[name]).any() for name in first)
+    initial, rewound, trained = (load_file(source / f"{name}.safetensors") for name in ("initial", "rewind", "round-001/weights"))
+    assert all(torch.equal(initial[name], rewound[name]) for name in initial)
+    assert all(not trained[name][~first[name]].any() for name in first), "a masked weight was trained"

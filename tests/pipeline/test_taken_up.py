@@ -15,8 +15,8 @@ from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environm
 
 pytestmark = pytest.mark.services
 
-# the part of the undisturbed run that a kill in a round can change: rounds, data set, scorer, and an arm with its mask beside one without
-PART = (*CHANGES, "--set", 'fanout.methods=["scorer"]', "--set", "valley.pairs=[]")
+# the part of the undisturbed run that a kill in a round can change: rounds, data set, scorer, and an arm with its mask
+PART = (*CHANGES, "--set", 'fanout.methods=["scorer"]', "--set", "fanout.dense=false", "--set", "valley.pairs=[]")
 
 
 def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tuple[Path, dict], tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tu
     assert "[cached] resnet8-w4 seed 0 round 0" in done.stdout
     found = json.loads(cli(home, "show", "killed", "--json").stdout)
     assert without_seconds(found["rounds"]) == without_seconds(expected["rounds"])
-    assert [arm["method"] for arm in found["arms"]] == ["dense", "scorer"]
-    assert without_seconds(found["arms"]) == without_seconds([arm for arm in expected["arms"] if arm["method"] in ("dense", "scorer")])
+    assert [arm["method"] for arm in found["arms"]] == ["scorer"]
+    assert without_seconds(found["arms"]) == without_seconds([arm for arm in expected["arms"] if arm["method"] == "scorer"])
     assert parts_of(found) == parts_of(expected)
     assert found["scorer"]["metrics"] == expected["scorer"]["metrics"]
     _, left = psutil.wait_procs(children, timeout=10)

@@ -37,7 +37,7 @@ ACCURACY: dict[str, dict[float, tuple[float | None, ...]]] = {
 SCORING = {"snip": 2.0, "magnitude": 1.0, "scorer": 20.0}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made() -> SimpleNamespace:
     """The functions below: pytest imports this file, tests cannot."""
     functions: dict[str, Callable[..., Any]] = {"run": make_run, "begin": begin, "spec": run_spec, "report": report, "features": features}

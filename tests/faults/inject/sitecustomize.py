@@ -55,21 +55,13 @@ def set_back(fault: dict[str, Any]) -> None:
     time.time, time.time_ns = lambda: clock() - 3600, lambda: clock_ns() - 3600 * 10**9
 
 
-def allocate(fault: dict[str, Any]) -> None:
-    """Ask torch for more memory than there is."""
-    import torch
-
-    held = torch.ones(2**50, dtype=torch.uint8)
-    raise AssertionError(f"{held.numel()} bytes were to be had")
-
-
 def record(fault: dict[str, Any]) -> None:
     """Write down that the call was made."""
     with open(fault["to"], "a") as file:
         file.write(f"{os.getpid()} {time.time()}\n")
 
 
-BEFORE = {"kill": kill, "hang": hang, "fail": fail, "allocate": allocate, "set_back": set_back, "record": record}
+BEFORE = {"kill": kill, "hang": hang, "fail": fail, "set_back": set_back, "record": record}
 AFTER = {"nan": lambda value: value * float("nan")}
 
 

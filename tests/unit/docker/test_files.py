@@ -5,11 +5,8 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from autosparse.tasks import settings
+from tests.unit.docker.helps import COMMANDS
 
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"
@@ -38,25 +36,6 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(re.findall(r"(?m)^([^=\s]+)==(\S+)$", (ROOT / "requirements.lock").read_text()))
 
-# Every command of ours that a file may name, up to its first option or argument.
-COMMANDS = (
-    "autosparse down",
-    "autosparse gc",
-    "autosparse recipes",
-    "autosparse report",
-    "autosparse run",
-    "autosparse show",
-    "autosparse status",
-    "autosparse up",
-    "mlflow server",
-    "prefect deploy",
-    "prefect deployment run",
-    "prefect server start",
-    "prefect work-pool create",
-    "prefect work-pool inspect",
-    "prefect worker start",
-    "ray start",
-)
 PROGRAMS = {command.split()[0] for command in COMMANDS}
 
 
@@ -100,21 +79,6 @@ def our_commands() -> list[list[str]]:
             end = next((i for i in range(start, len(words)) if words[i] in ("&&", "||", "|", ">")), len(words))
             found.append(words[start:end])
     return found
-
-
-@pytest.fixture(scope="module")
-def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The help of each command, as the installed programs print it."""
-    home = str(tmp_path_factory.mktemp("home"))
-    environment = {**os.environ, **settings.ENVIRONMENT, "HOME": home, "PREFECT_HOME": home, "COLUMNS": "200", "TERM": "dumb"}
-
-    def ask(command: str) -> str:
-        program, *words = command.split()
-        line = [str(Path(sys.executable).parent / program), *words, "--help"]
-        return subprocess.run(line, env=environment, cwd=home, capture_output=True, text=True, check=True, timeout=120).stdout
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return dict(zip(COMMANDS, pool.map(ask, COMMANDS), strict=True))
 
 
 def test_docker_is_no_package() -> None:

@@ -1,6 +1,8 @@
 """The body of a comparison on two small trained networks, its pictures and its part of the report page."""
 
 import json
+import shutil
+from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -52,11 +54,23 @@ def measured(store: Store, valley: ValleySpec = TINY) -> dict[str, Any]:
     return probe_pair.__wrapped__(job_on(store), replace(INPUTS, valley=valley))  # type: ignore[attr-defined]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Two networks that started from the same weights; the second one has seen ten batches, the first five of them."""
-    export(load())
-    found = open_store(str(tmp_path / "store"))
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two networks that started from the same weights; the second one has seen ten batches, the first five of them. Read only."""
+    folder = tmp_path_factory.mktemp("valley")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOSPARSE_HOME", str(folder / "home"))
+        export(load())
+        return trained_twice(open_store(str(folder / "store")))
+
+
+@pytest.fixture(scope="module")
+def compared(store: Store) -> dict[str, Any]:
+    """What the body measures of the two. Read only."""
+    return measured(store)
+
+
+def trained_twice(found: Store) -> Store:
     arrays = SimpleNamespace(image_shape=(1, 8, 8), classes=tuple("0123456789"))
     network = initial_network(NETWORK, arrays, 10)  # type: ignore[arg-type]
     seen = batches(job_on(found), INPUTS, images(DATA), 96, 32)
@@ -70,8 +84,8 @@ def store(tmp_path: Path) -> Store:
     return found
 
 
-def test_every_probe_measures_the_two_networks_of_the_store(store: Store) -> None:
-    report = measured(store)
+def test_every_probe_measures_the_two_networks_of_the_store(store: Store, compared: dict[str, Any]) -> None:
+    report = compared
     assert report["failed"] == {} and list(report["records"]) == list(PROBES) == list(report["probe_seconds"])
     assert (report["images"], report["curvature_images"], report["lr_over_batch"]) == (64, 24, 0.1 / 32)
     assert json.loads(json.dumps(report)) == report
@@ -94,7 +108,7 @@ def hessian_matrix(network: nn.Module, seen: Tensor, labels: Tensor) -> Tensor:
     def loss(weights: Tensor) -> Tensor:
         return cross_entropy(functional_call(network, unflatten(weights, network), (seen,)), labels)
 
-    found = torch.autograd.functional.hessian(loss, flatten(network))
+    found = torch.autograd.functional.hessian(loss, flatten(network), vectorize=True)
     assert isinstance(found, Tensor)
     return found
 
@@ -116,8 +130,8 @@ def test_curve_and_plane_share_their_ends_and_their_bend(store: Store) -> None:
     assert alone == plane  # the same bend, whether or not the curve was asked for
 
 
-def test_the_same_comparison_gives_the_same_numbers(store: Store) -> None:
-    assert measured(store)["records"] == measured(store)["records"]
+def test_the_same_comparison_gives_the_same_numbers(store: Store, compared: dict[str, Any]) -> None:
+    assert measured(store)["records"] == compared["records"]
 
 
 def test_batches_are_training_images_in_an_order_of_the_seed(store: Store) -> None:
@@ -132,7 +146,9 @@ def test_batches_are_training_images_in_an_order_of_the_seed(store: Store) -> No
     assert sum(len(labels) for _, labels in batches(job_on(store), INPUTS, arrays, 5000, 20)) == 96
 
 
-def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(store: Store) -> None:
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.root, tmp_path / "store")
+    store = open_store(str(tmp_path / "store"))
     store.write(paths.weights("two"), store.read(paths.weights("one")))
     report = measured(store)
     assert set(report["failed"]) == {"plane", "hessian"}
@@ -161,14 +177,14 @@ def test_durations() -> None:
     assert durations({"a": 1.0, "b": 3.5}, 4.0) == {"a": 2.5, "b": 0.5}
 
 
-def whole(store: Store, **changes: Any) -> dict[str, Any]:
+def whole(compared: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A report as the task stores it."""
     sides = {side: {**ARM, "short": short, "text": f"t/{short}#10"} for side, short in (("first", "dense"), ("second", "grda(c=0.02)"))}
-    return {**measured(store), **sides, "status": "ok", "target": "lenet300-100", "same_start": True, "same_seed": True, **changes}
+    return {**deepcopy(compared), **sides, "status": "ok", "target": "lenet300-100", "same_start": True, "same_seed": True, **changes}
 
 
-def test_numbers_for_mlflow_are_single_and_named_by_probe(store: Store) -> None:
-    report = whole(store)
+def test_numbers_for_mlflow_are_single_and_named_by_probe(compared: dict[str, Any]) -> None:
+    report = whole(compared)
     found = numbers(report)
     assert found["hessian/second/share"] == report["records"]["hessian"]["second"]["share"]
     assert found["curve/line_loss_max"] == max(report["records"]["curve"]["line_loss"])
@@ -176,8 +192,8 @@ def test_numbers_for_mlflow_are_single_and_named_by_probe(store: Store) -> None:
     assert all(isinstance(value, float) for value in found.values()) and not any("eigenvalues" in name for name in found)
 
 
-def test_pictures_have_content_and_the_same_numbers_give_the_same_file(store: Store) -> None:
-    report = whole(store)
+def test_pictures_have_content_and_the_same_numbers_give_the_same_file(compared: dict[str, Any]) -> None:
+    report = whole(compared)
     drawn = pictures(report, "png")
     assert list(drawn) == ["curve", "plane", "hessian"]
     for content in drawn.values():
@@ -186,7 +202,7 @@ def test_pictures_have_content_and_the_same_numbers_give_the_same_file(store: St
     vectors = pictures(report, "svg")
     assert vectors == pictures(report, "svg")
     assert all(content.startswith(b"<?xml") and len(content) > 10_000 for content in vectors.values())
-    other = whole(store, same_start=False)
+    other = whole(compared, same_start=False)
     assert pictures(other, "svg")["hessian"] != vectors["hessian"]  # it says that the share means little
     del report["records"]["plane"]
     assert list(pictures(report, "png")) == ["curve", "hessian"]
@@ -203,12 +219,12 @@ def test_eigenvalues_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
     assert axes(9.0, 90.0).get_yscale() == axes(-9.0, 90_000.0).get_yscale() == "linear"
 
 
-def test_page_and_view_show_what_was_compared(store: Store, made: SimpleNamespace, tmp_path: Path) -> None:
+def test_page_and_view_show_what_was_compared(compared: dict[str, Any], made: SimpleNamespace, tmp_path: Path) -> None:
     run = made.run(tmp_path / "page")
     assert "Valleys" not in report_page(run, made.name)
     key = paths.RunPaths(made.name).comparison("lenet300-100", "dense-1-seed10", "grda-seed10", "abc")
-    made.report(run, key, **whole(store), pictures=[f"{key}/curve.png"])
-    made.report(run, f"{key}-2", **whole(store, status="skipped", reason="t/x#1: it diverged"))
+    made.report(run, key, **whole(compared), pictures=[f"{key}/curve.png"])
+    made.report(run, f"{key}-2", **whole(compared, status="skipped", reason="t/x#1: it diverged"))
     page = report_page(run, made.name)
     assert 'id="valley"' in page and page.count("The plane through both and the bend") == 1
     assert "Not compared: t/x#1: it diverged." in page and "dense and grda(c=0.02) on lenet300-100, seeds 10 and 10" in page

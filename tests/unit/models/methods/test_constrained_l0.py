@@ -1,7 +1,6 @@
 """Training under a constraint on the expected density: multipliers on paper, a toy problem, trainings."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from autosparse.models.methods.registry import parse
 from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
 from autosparse.models.seeding import generator
 from autosparse.models.training.loop import fit
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 from tests.gated_networks import network, setup_for, trainer
 
 INFO = StepInfo(step=0, total=1, steps_per_epoch=1, lr=0.1, loss=0.0)
@@ -163,27 +161,6 @@ def test_gates_have_their_own_optimizer_and_no_weight_decay() -> None:
     assert len(decays) == len(named) - 1
     assert decays[id(named["stages.0.0.conv1.weight"])] == 0  # its decay is in the loss
     assert decays[id(named["head.weight"])] == 5e-4
-
-
-@pytest.mark.parametrize("settings", ["unit=filter", "unit=weight", "scope=layer"])
-def test_a_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path, settings: str) -> None:
-    taken_up(f"constrained_l0({settings},gate_lr=.2,dual_lr=1)", tmp_path, density=0.3)
-
-
-def taken_up(method: str, folder: Path, *, density: float | None) -> None:
-    """Asserts that a training of 15 steps and one that goes on from the files of step 10 end in the same network and state."""
-    whole, again = (trainer(method, density=density, channels_last=True) for _ in range(2))
-
-    def keep(report: object) -> None:
-        if whole.step == 10:
-            save_training_state(folder, whole.network.state_dict(), whole.state(), {"step": whole.step})
-
-    fit(whole, on_epoch=keep)
-    kept = load_training_state(folder)
-    again.restore(kept.network, kept.optimizer, kept.progress["step"])
-    fit(again, on_epoch=lambda report: None)
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert whole.parts.report() == again.parts.report()
 
 
 def test_one_draw_serves_all_passes_until_the_next() -> None:

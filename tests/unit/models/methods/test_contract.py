@@ -1,6 +1,7 @@
 """One template for every registered method: what `models/methods/contract.py` asks of it, on the first small network that it takes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from autosparse.models import seeding
+from autosparse.models.masks.mask import checksum
 from autosparse.models.methods import outcome
 from autosparse.models.methods.contract import Parts, Settings, Setup
 from autosparse.models.methods.names import spelled
@@ -23,19 +25,30 @@ from autosparse.storage.checkpoints import TrainingState, load_training_state, s
 
 SHAPE, CLASSES, BATCH, STEPS = (3, 8, 8), 4, 8, 2
 TRAIN = TrainSpec(epochs=2, batch_size=BATCH, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
-DATA = DataSpec(name="digits", mean=(0.5,) * 3, std=(0.25,) * 3)
+LONG = replace(TRAIN, epochs=6)
+DATA = DataSpec(name="digits", mean=(0.5,) * 3, std=(0.25,) * 3, augment="shift_flip", pad=1)
 SMALL = {"resnet8": {"width": 4}, "local-mixer": {}, "row-lstm": {"width": 8}}
+# settings under which a method has most to remember, beside its usual levels
+RICH = (
+    *(f"constrained_l0({more},gate_lr=.2,dual_lr=1)" for more in ("unit=filter", "unit=weight", "scope=layer")),
+    *(f"dep_l0(direction={direction},generator_lr=.02)" for direction in ("forward", "backward")),
+    *(f"gdp({more},l1=.05)" for more in ("penalty=5", "target=.3,dual_lr=1")),
+    *("ga_threshold(s_end=-1)", "ga_topk()", "str(s_end=-1)"),
+    *("dst_ee(interval=4)", "dst_ee(interval=4,grow=unfired)", "rigl(interval=4)", "set(interval=4)"),  # updates at steps 4 and 8
+    *("grda(c=.05,mu=.6)", "grda(c=.05,mu=.6,select=all)", "sdp(c=5,mu=.6)"),
+    *("fwdgrad()", "fw_rnn(inner=4)"),
+)
 LEVELS = [pytest.param(name, level, id=level_name(name, level)) for name, method in METHODS.items() for level in method.levels]
 
 
-def setup(name: str, settings: Settings) -> Setup:
+def setup(name: str, settings: Settings, train: TrainSpec = TRAIN) -> Setup:
     """Of the first network that the method does not refuse."""
     method = METHODS[name]
     for network, keywords in SMALL.items():
         if network in NETWORKS:
             found = Setup(
                 network=build_network(NetworkSpec(name=network, **keywords), image_shape=SHAPE, num_classes=CLASSES, seed=1),
-                train=TRAIN,
+                train=train,
                 density=0.5 if method.by_density else None,
                 head=True,
                 image_shape=SHAPE,
@@ -43,6 +56,7 @@ def setup(name: str, settings: Settings) -> Setup:
                 seed=3,
             )
             if method.refuses(found, settings) is None:
+                found.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 return found
     raise AssertionError(f"{name} refuses all of {', '.join(SMALL)}")
 
@@ -57,7 +71,7 @@ def trainer(found: Setup, parts: Parts) -> Trainer:
     return Trainer(
         network=network,
         forward=network,
-        spec=TRAIN,
+        spec=found.train,
         data=DATA,
         job=JobSpec(),
         train=images(BATCH * STEPS),
@@ -115,12 +129,30 @@ def test_it_trains_is_taken_up_and_leaves_a_plain_network(name: str, level: Sett
     assert all(share is None or 0 <= share <= 1 for share in shares.values())
 
 
-def _taken_up_it_ends_in_the_same_bits(whole: Trainer, kept: TrainingState, name: str, level: Settings) -> None:
-    found = setup(name, level)
+@pytest.mark.parametrize("text", RICH)
+def test_taken_up_from_the_files_of_an_epoch_under_way_it_ends_in_the_same_bits(text: str, tmp_path: Path) -> None:
+    name, (level,) = parse(text)
+    found = setup(name, level, LONG)
+    one, facts = trainer(found, METHODS[name].parts(found, level)), []
+
+    def after_step(now: Trainer) -> None:
+        if now.step == 7:  # of 12, within an epoch of two
+            save_training_state(tmp_path, now.network.state_dict(), now.state(), {"step": now.step})
+
+    fit(one, on_epoch=lambda report: facts.append(report.facts), after_step=after_step)
+    assert _taken_up_it_ends_in_the_same_bits(one, load_training_state(tmp_path), name, level) == facts[3:]
+
+
+def _taken_up_it_ends_in_the_same_bits(whole: Trainer, kept: TrainingState, name: str, level: Settings) -> list[dict[str, float]]:
+    """What the rest of the training told of its epochs."""
+    found, facts = setup(name, level, whole.spec), []
     again = trainer(found, METHODS[name].parts(found, level))
     again.restore(kept.network, kept.optimizer, kept.progress["step"])
-    fit(again, on_epoch=lambda report: None)
+    fit(again, on_epoch=lambda report: facts.append(report.facts))
     expected, ended = whole.network.state_dict(), again.network.state_dict()
     assert list(ended) == list(expected)
     different = [key for key, tensor in expected.items() if not torch.equal(tensor, ended[key])]
     assert not different
+    assert checksum(whole.mask or {}) == checksum(again.mask or {})
+    assert whole.parts.report() == again.parts.report()
+    return facts

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
 from autosparse.models.methods.gate_bank import FreeLogits, GateBank, HardConcrete, attach_to_filters
 from autosparse.models.methods.registry import parse
 from autosparse.models.training.loop import fit
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 from tests.gated_networks import network, trainer
 
 CPU = torch.device("cpu")
@@ -130,23 +128,6 @@ def test_a_higher_penalty_leaves_fewer_weights() -> None:
         ends.append(one.parts.report()["expected_density"])
     assert ends[0] > ends[1] + 0.01
     assert ends[1] > ends[2] + 0.01
-
-
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_a_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path, direction: str) -> None:
-    method = f"dep_l0(direction={direction},generator_lr=.02)"
-    whole, again = (trainer(method, channels_last=True) for _ in range(2))
-
-    def keep(report: object) -> None:
-        if whole.step == 10:
-            save_training_state(tmp_path, whole.network.state_dict(), whole.state(), {"step": whole.step})
-
-    fit(whole, on_epoch=keep)
-    kept = load_training_state(tmp_path)
-    again.restore(kept.network, kept.optimizer, kept.progress["step"])
-    fit(again, on_epoch=lambda report: None)
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert whole.parts.report() == again.parts.report()
 
 
 @pytest.mark.parametrize(

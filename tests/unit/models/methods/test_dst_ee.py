@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=6, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle")
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", pad=1)
@@ -281,24 +279,6 @@ def test_the_optimizer_does_not_step_on_an_update() -> None:
 
     fit(one, on_epoch=lambda report: None, after_step=after_step)
     assert checked == [5]
-
-
-@pytest.mark.parametrize("text", ["dst_ee(interval=4)", "dst_ee(interval=4,grow=unfired)", "rigl(interval=4)", "set(interval=4)"])
-def test_taken_up_from_its_files_between_two_updates_it_ends_in_the_same_bits(text: str, tmp_path: Path) -> None:
-    whole, again, facts = trainer(parts_of(text)), trainer(parts_of(text)), []
-
-    def after_step(now: Trainer) -> None:
-        if now.step == 10:  # updates are at steps 8 and 12
-            save_training_state(tmp_path, now.network.state_dict(), now.state(), {"step": now.step})
-
-    fit(whole, on_epoch=lambda report: facts.append(report.facts), after_step=after_step)
-    stored = load_training_state(tmp_path)
-    again.restore(stored.network, stored.optimizer, stored.progress["step"])
-    fit(again, on_epoch=lambda report: facts.append(report.facts))
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert masks.checksum(whole.mask or {}) == masks.checksum(again.mask or {})
-    assert facts[5] == facts[-1]
-    assert len(facts) == 10
 
 
 def test_an_interval_of_its_own_is_a_fortieth_of_the_training() -> None:

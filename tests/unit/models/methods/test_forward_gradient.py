@@ -1,7 +1,6 @@
 """Forward gradients: variances by formula, directional derivatives against backpropagation, local losses, and trainings."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +35,6 @@ from autosparse.models.specs.run_specs import LOOKING_AHEAD, DataSpec, JobSpec, 
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=12, batch_size=20, lr=0.05, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="cosine")
 DRAWS = 2000
@@ -307,27 +305,6 @@ def test_masked_weights_stay_zero_and_baking_takes_the_local_heads_away() -> Non
     heads.bake(one.network)
     assert list(one.network.state_dict()) == list(build().state_dict())
     assert torch.equal(one.network(inputs), before)
-
-
-def test_a_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path) -> None:
-    network = build(width=16)
-    parts = FWDGRAD.parts(setup(network), ForwardGradient())
-    data = DataSpec(name="digits", mean=(0.3,), std=(0.25,))
-
-    def keep(now: Trainer) -> None:
-        if now.step == 8:
-            save_training_state(tmp_path, now.network.state_dict(), now.state(), {"step": now.step})
-
-    whole = Trainer(network, network, replace(SPEC, epochs=2), data, JobSpec(), images(), images(), seed=1, parts=parts)
-    fit(whole, on_epoch=lambda report: None, after_step=keep)
-    again = build(width=16)
-    parts = FWDGRAD.parts(setup(again), ForwardGradient())
-    rest = Trainer(again, again, replace(SPEC, epochs=2), data, JobSpec(), images(), images(), seed=1, parts=parts)
-    state = load_training_state(tmp_path)
-    rest.restore(state.network, state.optimizer, 8)
-    fit(rest, on_epoch=lambda report: None)
-    assert "local_heads.weights.0" in network.state_dict()
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("estimator", ["lg_fg_a", "fg_a", "fg_w"])

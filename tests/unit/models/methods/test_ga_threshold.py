@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 
 SPEC = TrainSpec(epochs=4, batch_size=8, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle")
 DATA = DataSpec(name="digits", mean=(0.5,), std=(0.25,), augment="shift_flip", pad=1)
@@ -201,23 +199,6 @@ def test_baking_leaves_a_plain_network_with_the_same_outputs(text: str) -> None:
     kept = sum(int(weight.count_nonzero()) for weight in weights.values())
     assert facts[-1]["density"] == kept / 450 < 1
     assert weights["3.weight"].is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("text", ["ga_threshold(s_end=-1)", "ga_topk", "str(s_end=-1)"])
-def test_taken_up_from_its_files_it_ends_in_the_same_bits(text: str, tmp_path: Path) -> None:
-    whole, again, facts = trainer(text), trainer(text), []
-
-    def after_step(now: Trainer) -> None:
-        if now.step == 8:
-            save_training_state(tmp_path, now.network.state_dict(), now.state(), {"step": now.step})
-
-    fit(whole, on_epoch=lambda report: facts.append(report.facts), after_step=after_step)
-    stored = load_training_state(tmp_path)
-    again.restore(stored.network, stored.optimizer, stored.progress["step"])
-    fit(again, on_epoch=lambda report: facts.append(report.facts))
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert facts[3] == facts[-1]
-    assert len(facts) == 7
 
 
 def test_without_a_leak_a_training_is_that_of_str() -> None:

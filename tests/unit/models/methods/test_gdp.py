@@ -1,7 +1,6 @@
 """Polarized gates: closed forms, the threshold of survival, bilinear multiply-adds, trainings."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from autosparse.models.methods.gdp import Polarized, shrink_
 from autosparse.models.methods.registry import parse
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.training.loop import fit
-from autosparse.storage.checkpoints import load_training_state, save_training_state
 from tests.gated_networks import SHAPE, network, trainer
 
 
@@ -97,22 +95,6 @@ def test_without_price_and_threshold_no_gate_closes() -> None:
     fit(one, on_epoch=lambda report: None)
     assert one.parts.report()["closed_gates"] == 0
     assert one.parts.report()["gated_flops"] > 0.99
-
-
-@pytest.mark.parametrize("settings", ["penalty=5", "target=.3,dual_lr=1"])
-def test_a_training_taken_up_from_its_files_ends_in_the_same_bits(tmp_path: Path, settings: str) -> None:
-    whole, again = (trainer(f"gdp({settings},l1=.05)", channels_last=True) for _ in range(2))
-
-    def keep(report: object) -> None:
-        if whole.step == 10:
-            save_training_state(tmp_path, whole.network.state_dict(), whole.state(), {"step": whole.step})
-
-    fit(whole, on_epoch=keep)
-    kept = load_training_state(tmp_path)
-    again.restore(kept.network, kept.optimizer, kept.progress["step"])
-    fit(again, on_epoch=lambda report: None)
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert whole.parts.report() == again.parts.report()
 
 
 @pytest.mark.parametrize(

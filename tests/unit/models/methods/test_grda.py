@@ -2,7 +2,6 @@
 
 import dataclasses
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import EpochReport, fit
 from autosparse.models.training.trainer import Trainer
-from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
 
 # momentum and weight decay are those of a spec for SGD: the method leaves them alone
 SPEC = TrainSpec(epochs=3, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
@@ -118,26 +116,6 @@ def test_density_falls_with_mu_and_accuracy_stays() -> None:
 
 def test_density_falls_with_c() -> None:
     assert ended("grda(c=0.005,mu=0.65)")[0] > ended("grda(c=0.02,mu=0.65)")[0]
-
-
-@pytest.mark.parametrize("text", ["grda(c=0.05,mu=0.6)", "grda(c=0.05,mu=0.6,select=all)", "sdp(c=5,mu=0.6)"])
-def test_taken_up_from_its_files_it_ends_in_the_same_bits(text: str, tmp_path: Path) -> None:
-    whole = trainer(text)
-    kept: dict[int, TrainingState] = {}
-
-    def keep(now: Trainer) -> None:
-        if now.step == 13:  # within an epoch
-            save_training_state(tmp_path, now.network.state_dict(), now.state(), {"step": now.step})
-            kept[13] = load_training_state(tmp_path)
-
-    fit(whole, on_epoch=lambda report: None, after_step=keep)
-    again = trainer(text)
-    again.restore(kept[13].network, kept[13].optimizer, kept[13].progress["step"])
-    assert again.optimizer.param_groups[0]["step"] == 13
-    fit(again, on_epoch=lambda report: None)
-    assert all(torch.equal(tensor, again.network.state_dict()[name]) for name, tensor in whole.network.state_dict().items())
-    assert again.parts.report() == whole.parts.report()
-    assert any(count > 0 for count in zeros(whole.network).values())
 
 
 def test_a_loss_that_is_not_a_number_is_named_with_step_and_norm() -> None:

@@ -52,9 +52,9 @@ def section(page: str, key: str) -> str:
     return Tags(page.split(f'<h2 id="{key}">')[1].split("<h2 ")[0]).text
 
 
-@pytest.fixture
-def page(made: SimpleNamespace, tmp_path: Path) -> str:
-    return report_page(made.run(tmp_path), made.name, "autosparse run --recipe smoke --name made")
+@pytest.fixture(scope="module")
+def page(made: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return report_page(made.run(tmp_path_factory.mktemp("run")), made.name, "autosparse run --recipe smoke --name made")
 
 
 def test_verdict_results_and_gap_closure(page: str) -> None:

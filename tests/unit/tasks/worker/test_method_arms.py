@@ -20,7 +20,7 @@ from autosparse.storage.paths import RunPaths, method_key
 from autosparse.storage.store import check_key
 from autosparse.tasks.checks.preflight import check_spec
 from autosparse.tasks.results.rows import metric_name
-from autosparse.tasks.retrain_arm import trained_by
+from autosparse.tasks.retrain_arm import settings_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,8 +152,8 @@ def test_metric_names_are_valid_and_differ() -> None:
 def test_an_arm_says_how_it_is_trained() -> None:
     arm = Arm(target="net", method="knob(mu=0.8)", seed=3)
     assert arm.title == "net knob(mu=0.8) seed 3"
-    assert trained_by(arm) == {"name": "knob", "settings": {"c": 0.005, "mu": 0.8}, "density": None}
-    assert trained_by(replace(arm, method="snip", density=0.1)) is None
+    assert settings_of(arm) == {"c": 0.005, "mu": 0.8}
+    assert settings_of(replace(arm, method="snip", density=0.1)) is None
 
 
 CONVOLUTIONAL = {"fanout.targets": [{"network": {"name": "resnet8", "width": 4}}]}
