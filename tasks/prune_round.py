@@ -56,4 +56,5 @@ def _track(step: Step, report: dict[str, Any]) -> None:
         step.mlflow_run, {"density": report["density"], "density_after": report["density_after"], "final_accuracy": report["accuracy"]}
     )
     tracker.file(step.mlflow_run, "mask.safetensors", step.run.store.read(paths.mask(step.key)))
-    tracker.file(step.mlflow_run, "layer_densities.png", layer_density_plot(report["layer_densities"], step.title))
+    picture = layer_density_plot(report["layer_densities"], report["density_after"], step.title)
+    tracker.file(step.mlflow_run, "layer_densities.png", picture)

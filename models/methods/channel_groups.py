@@ -12,8 +12,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from autosparse.models.errors import not_allowed
+from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.masks.mask import CONVOLUTIONS
+from autosparse.models.methods.contract import Setup
 from autosparse.models.networks.initialization import BATCH_NORMS
 
 # A channel of zeros stays one of zeros in all of these, and no channel moves.
@@ -70,6 +71,15 @@ def channel_groups(network: nn.Module, *, tied: bool = True) -> list[ChannelGrou
     if not groups:
         raise not_allowed("network", type(network).__name__, "a network with channels that can be removed")
     return groups
+
+
+def no_channels(setup: Setup, settings: Any) -> str | None:
+    """What `channel_groups` would raise for the network under settings that have `tied`, for `Method.refuses`."""
+    try:
+        channel_groups(setup.network, tied=settings.tied)
+    except SpecError as error:
+        return str(error)
+    return None
 
 
 @dataclass(eq=False)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models import seeding
-from autosparse.models.errors import SpecError
-from autosparse.models.methods.channel_groups import channel_groups
+from autosparse.models.methods.channel_groups import channel_groups, no_channels
 from autosparse.models.methods.compact import purge
 from autosparse.models.methods.constrained_l0 import densities
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
@@ -82,21 +81,12 @@ def parts(setup: Setup, settings: DepL0) -> Parts:
     )
 
 
-def refuses(setup: Setup, settings: DepL0) -> str | None:
-    """Networks without channels to gate."""
-    try:
-        channel_groups(setup.network, tied=settings.tied)
-    except SpecError as error:
-        return str(error)
-    return None
-
-
 METHOD = Method(
     settings=DepL0,
     levels=(DepL0(penalty=3.0), DepL0(), DepL0(penalty=30.0)),
     by_density=False,
     parts=parts,
-    refuses=refuses,
+    refuses=no_channels,
     card=(
         "The chain, its start, its Adam and the bilinear count are those of the published code. Ours: gates are drawn once per step, not "
         "per example; the gate of eval mode is the median of the one in training (the published one leaves out the temperature); a gate "

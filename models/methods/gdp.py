@@ -10,8 +10,8 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from autosparse.models.errors import SpecError, not_allowed
-from autosparse.models.methods.channel_groups import channel_groups
+from autosparse.models.errors import not_allowed
+from autosparse.models.methods.channel_groups import channel_groups, no_channels
 from autosparse.models.methods.compact import purge
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, StepInfo
 from autosparse.models.methods.dual_ascent import DualAscent
@@ -123,21 +123,12 @@ def _facts(bank: GateBank, flops: ChannelCost, weights: ChannelCost) -> Facts:
         }
 
 
-def refuses(setup: Setup, settings: Gdp) -> str | None:
-    """Networks without channels to gate."""
-    try:
-        channel_groups(setup.network, tied=settings.tied)
-    except SpecError as error:
-        return str(error)
-    return None
-
-
 METHOD = Method(
     settings=Gdp,
     levels=(Gdp(penalty=0.3), Gdp(), Gdp(penalty=3.0)),
     by_density=False,
     parts=parts,
-    refuses=refuses,
+    refuses=no_channels,
     card=(
         "A reconstruction from the public text; no code is known. Formula, annealing of eps, proximal step, learning rates and levels are "
         "ours. A gate acts behind the BatchNorm of the layer that writes a channel, not before each reader. No gates of whole blocks."

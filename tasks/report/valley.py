@@ -1,12 +1,12 @@
 """The part of the report page about the minima of two arms: pictures and a few numbers of every comparison."""
 
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 from autosparse.storage import reports
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
-from autosparse.tasks.report.figures import page_figure
+from autosparse.tasks.report.style import figure_element
 from autosparse.tasks.report.valley_plots import figures
 from autosparse.tasks.results.record import RunRecord
 
@@ -33,7 +33,7 @@ def _entry(found: dict[str, Any]) -> dict[str, Any]:
     if found["status"] != "ok":
         return entry | {"lines": [f"Not compared: {found['reason']}."]}
     for name, draw in figures(found).items():
-        svg = page_figure(partial(draw, found), f"{name} {title}")
+        svg = figure_element(draw(found), f"{name} {title}")
         entry["pictures"].append({"title": TITLES[name], "svg": svg, "caption": ""})
     entry["rows"] = [row for row in (_row(found, *each) for each in EACH) if row]
     return entry | {"lines": [*_lines(found), *(f"{probe}: {reason}." for probe, reason in found["failed"].items())]}

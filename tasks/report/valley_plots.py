@@ -1,4 +1,4 @@
-"""Pictures of what lies between two networks: curve, plane, spectrum. Figures without colours of their own for text and paper."""
+"""Pictures of what lies between two networks: curve, plane, spectrum. As figures, to be shown or stored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from autosparse.tasks.report.plots import COLORS, figure_bytes
+from autosparse.tasks.report.style import COLORS, SOFT, figure_bytes, sheet, styled
 
 Record = dict[str, Any]
 HIGHEST = 1e4  # times the lowest loss: above, the colours of a plane would show nothing but its edge
@@ -29,10 +29,11 @@ def figures(report: Record) -> dict[str, Callable[[Record], Figure]]:
     return {name: draw for name, draw in known.items() if name in report["records"]}
 
 
+@styled()
 def curve_figure(report: Record) -> Figure:
     """Loss (logarithmic) and error over t, along the curve and the straight line."""
     record = report["records"]["curve"]
-    figure = Figure(figsize=(9.8, 4.0), layout="constrained")
+    figure = sheet(4.0, columns=2)
     left, right = figure.subplots(1, 2)
     for axes, name in ((left, "loss"), (right, "error")):
         for way, color, marker, label in (("curve", COLORS[0], "o", "Bezier curve"), ("line", COLORS[5], "s", "straight line")):
@@ -41,20 +42,21 @@ def curve_figure(report: Record) -> Figure:
             axes.plot(record[f"{way}_t"], values, color=color, marker=marker, ms=4, lw=1.8, label=label)
         axes.set_xlabel("t")
         axes.set_ylabel(f"{name} on {report['images']:,} training images")
-        axes.grid(alpha=0.25)
+        axes.grid()
     left.set_yscale("log")
     _plain_ticks(left)
     right.set_ylim(bottom=0)
-    left.legend(fontsize="small")
+    left.legend()
     highest = f"highest loss {max(record['curve_loss']):.3g} on the curve, {max(record['line_loss']):.3g} on the line"
-    figure.suptitle(f"{_pair(report)}: {highest}", fontsize="medium")
+    figure.suptitle(f"{_pair(report)}: {highest}")
     return figure
 
 
+@styled()
 def plane_figure(report: Record) -> Figure:
     """Loss (logarithmic colours) and error on the plane through both networks and the bend, with the curve on it."""
     record = report["records"]["plane"]
-    figure = Figure(figsize=(9.8, 4.6), layout="constrained")
+    figure = sheet(4.6, columns=2)
     for axes, name in zip(figure.subplots(1, 2, sharey=True), ("loss", "error"), strict=True):
         values = np.asarray(record[name], dtype=float)
         if name == "loss":
@@ -73,14 +75,15 @@ def plane_figure(report: Record) -> Figure:
         axes.set_xlabel("distance along the straight line")
         _points(axes, record["corners"], report)
     figure.axes[0].set_ylabel("distance towards the bend")
-    figure.suptitle(_pair(report), fontsize="medium")
+    figure.suptitle(_pair(report))
     return figure
 
 
+@styled()
 def spectrum_figure(report: Record) -> Figure:
     """The largest eigenvalues at both networks as stems, with the share of the displacement that lies in their directions."""
     record = report["records"]["hessian"]
-    figure = Figure(figsize=(9.8, 4.2), layout="constrained")
+    figure = sheet(4.2, columns=2)
     axes = figure.add_subplot()
     every = np.array([record[side]["eigenvalues"] for side in ("first", "second")])
     logarithmic = every.min() > 0 and every.max() > WIDE * every.min()
@@ -93,18 +96,17 @@ def spectrum_figure(report: Record) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(bottom=every.min() / 2)
     else:
-        axes.axhline(0, lw=0.8, color="gray")
+        axes.axhline(0, lw=0.8, color=SOFT)
     axes.set_xticks(range(1, len(record["first"]["eigenvalues"]) + 1))
     axes.set_xlabel("rank")
     axes.set_ylabel(f"eigenvalue of the Hessian, {report['curvature_images']:,} images")
-    axes.grid(alpha=0.25)
+    axes.grid()
     axes.legend()
     one, other = record["first"], record["second"]
     axes.set_title(
         f"{_pair(report)}: distance {one['distance']:.3g}; share of the displacement in these directions "
         f"{one['share']:.2g} and {other['share']:.2g}\n(random: {one['share_random']:.1g})"
-        + ("" if report["same_start"] else "; not the same start, so the share means little"),
-        fontsize="medium",
+        + ("" if report["same_start"] else "; not the same start, so the share means little")
     )
     return figure
 

@@ -64,7 +64,7 @@ def test_the_same_rows_give_the_same_svg() -> None:
     rows = summarize(ARMS)
     assert accuracy_density_plot(rows, "svg") == accuracy_density_plot(rows, "svg")
     assert accuracy_density_plot(rows, "png").startswith(b"\x89PNG")
-    assert layer_density_plot({"a.weight": 1.0, "b.weight": 0.01}, "round 0").startswith(b"\x89PNG")
+    assert layer_density_plot({"a.weight": 1.0, "b.weight": 0.01}, 0.1, "round 0").startswith(b"\x89PNG")
 
 
 def test_effective_density_is_the_mean_of_what_is_known() -> None:

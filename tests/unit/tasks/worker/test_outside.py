@@ -63,7 +63,11 @@ def test_keys_and_metric_names_are_valid_and_differ() -> None:
     assert method_key(SIZE) == "tests.plugins.outside-size-ed49bb82"
     keys = [RunPaths("x").arm("net", 1, name, density) for name in names for density in (None, 0.1)]
     assert len({key.lower() for key in keys}) == len(keys)
-    metrics = [metric_name({"target": "net", "method": f"{name}{end}", "density": 0.1}) for name in names for end in ("", "+shuffle")]
+    metrics = [
+        metric_name({"target": "net", "method": name, "control": control, "density": 0.1})
+        for name in names
+        for control in (None, "shuffle")
+    ]
     assert len(set(metrics)) == len(metrics)
     for key, metric in zip(keys, metrics, strict=True):
         check_key(key)
