@@ -48,5 +48,5 @@ def test_settings_of_others_are_as_before_also_after_two_threads() -> None:
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_a_dollar_in_a_name_starts_no_formula(kind: str) -> None:
     same = {"density": 0.1, "kept_density": 0.1, "seed": 1, "accuracy": 0.5}
-    rows = summarize([{"target": "$x_{$", "dataset": "$y", "method": "$\\bad$", **same}])
+    rows = summarize([{"target": "$x_{$", "dataset": "$y", "method": "$\\bad$", "control": None, **same}])
     assert len(accuracy_density_plot(rows, kind)) > 1000

@@ -1,5 +1,6 @@
 """Criteria and methods of a person's own module on their way through the fan-out: names, keys, checks, masks, verdicts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from autosparse.storage.store import check_key
 from autosparse.tasks.checks.preflight import check_spec
 from autosparse.tasks.results.rows import metric_name
 from autosparse.tasks.results.verdicts import gaps
-from autosparse.tasks.worker.score_target import score_target
+from autosparse.tasks.worker.inputs import Launch, RunInputs, config_of, launched
+from autosparse.tasks.worker.score_target import ScoringInputs, score_target
 from tests.plugins import outside
 from tests.plugins.outside import Decay
+from tests.worker_jobs import NOBODY
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
 
@@ -143,23 +146,23 @@ def test_a_finished_run_is_read_without_the_module() -> None:
 def scored(tmp_path: Path) -> Any:
     """The body of a scoring job on digits: its report and masks."""
 
-    def body(method: str, **changes: Any) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+    def body(method: str, **scoring: Any) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
         given = smoke()
-        config = {
-            "storage": str(tmp_path),
-            "events": None,
-            "resources": to_plain(given.fanout.job),
-            "scoring": to_plain(given.scoring),
-            "target": to_plain(given.fanout.targets[0]),
-            "data": to_plain(given.data),
-            "train": to_plain(given.fanout.train),
-            **{"seed": 10, "method": method, "densities": [0.1, 0.02], "min_per_layer": 1, "repair": False, "scorer": None},
-            **{"controls": ["shuffle", "invert"], "step": RunPaths("x").scores("lenet300-100", 10, method)},
-        }
-        monkey = pytest.MonkeyPatch()
-        with monkey.context() as patch:
-            patch.setattr("autosparse.tasks.worker.job.Job.tell", lambda *given, **fields: None)
-            report = score_target(config | changes)
+        inputs = ScoringInputs(
+            target=given.fanout.targets[0],
+            data=given.data,
+            train=given.fanout.train,
+            seed=10,
+            method=method,
+            densities=(0.1, 0.02),
+            min_per_layer=1,
+            repair=False,
+            scorer=None,
+            controls=("shuffle", "invert"),
+            step=RunPaths("x").scores("lenet300-100", 10, method),
+        )
+        run = RunInputs(storage=str(tmp_path), name="x", scoring=replace(given.scoring, **scoring))
+        report = score_target(launched(config_of(run, inputs), Launch(job="job", resources=given.fanout.job), NOBODY))
         cuts = (
             {}
             if "error" in report
@@ -214,12 +217,13 @@ def test_a_criterion_from_outside_is_in_the_strict_track(scored: Any, monkeypatc
 
     size = outside.size
     monkeypatch.setattr(outside, "size", looks)
-    scored(SIZE, scoring={**to_plain(smoke().scoring), "lookahead_steps": 3})
+    scored(SIZE, lookahead_steps=3)
     assert seen and not any(seen)
 
 
 def test_a_criterion_from_outside_is_a_rival_of_the_scorer() -> None:
     same = {"target": "net", "dataset": "digits", "density": 0.1, "seed": 0}
-    found = {"snip": 0.6, SIZE: 0.7, f"{SIZE}+shuffle": 0.9, f"{DECAY}()": 0.95, "scorer": 0.75, "ticket": 0.8}
-    (gap,) = gaps([{**same, "method": method, "accuracy": accuracy} for method, accuracy in found.items()])
+    found = {"snip": 0.6, SIZE: 0.7, f"{DECAY}()": 0.95, "scorer": 0.75, "ticket": 0.8}
+    arms = [{**same, "method": method, "control": None, "accuracy": accuracy} for method, accuracy in found.items()]
+    (gap,) = gaps([*arms, {**same, "method": SIZE, "control": "shuffle", "accuracy": 0.9}])
     assert gap.best_name == SIZE and gap.closure == pytest.approx(0.5)  # (.75 - .7) / (.8 - .7)
