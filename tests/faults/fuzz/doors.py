@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from autosparse.flows.cli import parse_changes
 from autosparse.flows.recipes import smoke
-from autosparse.models.arms.names import find_pairs, planned
+from autosparse.models.arms.names import find_pairs
+from autosparse.models.arms.plan import planned
 from autosparse.models.errors import SpecError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.methods.names import spelled
