@@ -30,7 +30,7 @@ from autosparse.models.methods.names import spelled
 from autosparse.models.scorers.allocation_head import CONTEXT, Allocation
 from autosparse.models.scorers.drift import Column, Seen
 from autosparse.models.scorers.registry import build_scorer, scorer_config
-from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
 from autosparse.storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest
@@ -67,7 +67,7 @@ class Door:
 def spec_as_json(data: bytes, folder: Path) -> Any:
     """As `-p spec=...` and a stored spec.json give it."""
     (folder / "spec.json").write_bytes(data)
-    spec = from_plain(ExperimentSpec, open_store(str(folder)).read_json("spec.json"))
+    spec = stored_spec(open_store(str(folder)).read_json("spec.json"))
     assert from_plain(ExperimentSpec, to_plain(spec)) == spec
     planned(spec)
     return fingerprint(spec)
@@ -261,7 +261,10 @@ TENSORS = dump_tensors({"a": torch.ones(2, 3), "b": torch.arange(4)}, {"key": "v
 SEEN = Seen(rows=10, columns={name: Column(values=(0.0, 1.0)) for name in FEATURE_NAMES})
 HEAD = Allocation(slopes=(1.0,) * len(CONTEXT), offsets=(0.0,) * len(CONTEXT), final_density=0.1)
 CARDS = [_made_scorer(kind) for kind in ("mlp", "table")]
-LEAVES = ("irp.rounds", "irp.seeds.0", "irp.networks.0.name", "fanout.methods", "data.path", "scorer.tilt", "valley.pairs")
+LEAVES = (
+    *("irp.rounds", "irp.seeds.0", "irp.networks.0.name", "fanout.methods", "data.path", "valley.pairs"),
+    *("scorer.allocation", "scorer.tilt", "scorer.unused"),
+)
 
 
 def spoiled_text(texts: tuple[str, ...]) -> st.SearchStrategy[str]:
