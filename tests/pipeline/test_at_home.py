@@ -1,14 +1,20 @@
 """The package lives beside other people's code: from a folder with packages of the same names, as a wheel and as an editable install."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster as Nodes
 
+from autosparse.tasks.services.commands import PORTS
+from autosparse.tasks.services.processes import free_port
+from autosparse.tasks.settings import ONE_MACHINE_RAY
 from tests.pipeline.command_line import ROOT, environment
 
 NAMES = ("models", "tasks", "flows", "storage", "tests", "autosparse_x")
@@ -116,3 +122,54 @@ def test_a_run_and_a_prune_take_the_network_of_the_person(installed: Path, tmp_p
     assert pruned.returncode == 0, pruned.stderr
     assert (folder / "mask.safetensors").is_file() and "20x64" in pruned.stdout
     assert os.listdir(home / "storage/runs") == ["mine"]
+
+
+IMPORT = """
+import json, sys
+from pathlib import Path
+
+import ray
+
+from autosparse.tasks import settings
+from autosparse.tasks.cluster.connection import connected
+
+
+@ray.remote(num_cpus=1)
+def where():
+    import models.net
+
+    return models.net.__file__
+
+
+here = settings.load()
+settings.export(here)
+with connected(here, Path(sys.argv[1])) as cluster:
+    print(json.dumps(cluster.result(where.remote())))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_folder_of_ones_own_travels_to_the_nodes_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes are simulated by one machine: that the module was sent shows in where it was imported from."""
+    folder, elsewhere = hostile(tmp_path / "project", packages=True), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / ".gitignore").write_text("*.bin\n")
+    (folder / "large.bin").write_bytes(bytes(1000))
+    for name, value in ONE_MACHINE_RAY.items():
+        monkeypatch.setenv(name, value)
+    with tempfile.TemporaryDirectory(prefix="autosparse-") as short:  # sockets need short paths
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        head = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
+        nodes = Nodes(initialize_head=True, head_node_args={**head, "dashboard_port": free_port(PORTS["ray-dashboard"])})
+        try:
+            given = environment(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address, RAY_TMPDIR=short)
+            given.pop("PYTHONPATH")
+            command = [sys.executable, "-c", IMPORT, str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=elsewhere, env=given)
+        finally:
+            nodes.shutdown()
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = Path(json.loads(done.stdout.splitlines()[-1]))
+        assert found.parts[-2:] == ("models", "net.py") and "working_dir_files" in found.parts
+        assert not (found.parents[1] / "large.bin").exists()
