@@ -120,6 +120,7 @@ def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict], typed: 
     assert f"error: name: {found['name']!r} holds a run of another spec" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
 def test_prune_a_network_of_ones_own_with_the_champion(whole: tuple[Path, dict], tmp_path: Path, typed: Typed) -> None:
     home, found = whole
     masks = []
