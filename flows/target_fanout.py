@@ -19,7 +19,11 @@ from autosparse.tasks.score_target import score_target
 @flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)
 def target_fanout(run: Run, title: str) -> list[Report]:
     """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
-    arms = planned(run.spec)
+    with run.back_to_back(run.spec.fanout.job):
+        return _all(run, planned(run.spec))
+
+
+def _all(run: Run, arms: list[Arm]) -> list[Report]:
     scored = [arm for arm in arms if arm.scored]
     trained = [arm for arm in arms if trains(arm.method)]
     ends = [arm for arm in arms if not arm.scored and not trains(arm.method)]  # of the scale: dense and tickets

@@ -143,6 +143,11 @@ class RunPaths:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
         return f"{self.root}/{TRAINING}"
 
+    @property
+    def series(self) -> str:
+        """What Ray Train keeps of jobs that take one step after another; nothing in it is needed afterwards."""
+        return f"{self.training}/series"
+
     def within(self, step: str) -> str:
         """The key of a step without that of the run."""
         return step.removeprefix(f"{self.root}/")

@@ -74,7 +74,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
             step=key,
         )
         try:
-            report = step.train(worker.retrain_arm, run.config(inputs), fanout.job)
+            report = step.train_in(run.series, worker.retrain_arm, run.config(inputs), arm.target)
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **origin.facts}
         if report["collapsed"]:

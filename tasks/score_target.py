@@ -4,7 +4,6 @@ from prefect import task
 
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.run_specs import LEARNED
-from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.worker import score_target as worker
@@ -30,10 +29,7 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
             scorer=run.paths.scorer if method in LEARNED else None,
             step=key,
         )
-        config = run.config(inputs)
-        report = run_remote(
-            run.cluster, name=step.job_name, body=worker.score_target, config=config, job=fanout.job, on_event=step.on_event
-        )
+        report = step.train_in(run.series, worker.score_target, run.config(inputs), target.label, alone=True)
         if warning := (report.get("drift") or {}).get("warning"):
             log().warning("%s: %s", title, warning)
         return report

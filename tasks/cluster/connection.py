@@ -87,6 +87,7 @@ class Cluster:
     logs: str  # where people find what the workers wrote
     keep_logs: bool = False  # beyond the life of a local Ray: some job failed
     stopped: bool = False
+    attached: list[Any] = field(default_factory=list)  # actors that end with the jobs
     references: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)  # of work outside Ray Train, by job name
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
     _done: dict[str, threading.Event] = field(default_factory=dict)
@@ -108,9 +109,15 @@ class Cluster:
     def stop(self) -> None:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
         self.stopped = True
-        ray.kill(self.launcher)  # controllers and workers end with their owner
+        for actor in (self.launcher, *self.attached):
+            ray.kill(actor)  # controllers and workers end with their owner
         for reference in list(self.references.values()):
             ray.cancel(reference, force=True)
+
+    def attach(self, actor: Any) -> Any:
+        """The actor, which `stop` kills as well, so that nobody waits for it."""
+        self.attached.append(actor)
+        return actor
 
     def check_running(self) -> None:
         """Raise JobError after `stop`, or once this driver's Ray has died."""
@@ -151,7 +158,7 @@ def connected(settings: Settings, code: Path | None = None) -> Iterator[Cluster]
     try:
         lifeline = _lifeline(settings)
         total = ray.cluster_resources()
-        here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": _this_node()}  # no other node takes them along when it dies
+        here: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": this_node()}  # no other node takes them along when it dies
         cluster = Cluster(
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
@@ -183,7 +190,8 @@ def job_id() -> str:
     return ray.get_runtime_context().get_job_id()
 
 
-def _this_node() -> NodeAffinitySchedulingStrategy:
+def this_node() -> NodeAffinitySchedulingStrategy:
+    """For actors that belong to this driver."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 

@@ -21,6 +21,7 @@ from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Clus
 from autosparse.tasks.worker.inputs import Launch, launched
 
 START_FAILURES = 5
+LOW_MEMORY = "low on memory"  # what Ray says of a worker that it killed
 
 
 def run_training_job(
@@ -61,15 +62,15 @@ def run_training_job(
             value = cluster.result(cluster.launcher.fit.remote(loop, sent, run_config))
         except (ray.train.TrainingFailedError, RayError) as error:
             cluster.check_running()
-            if ours := _final(error):
+            if ours := final_error(error):
                 raise ours from error
             if "CheckpointManagerInitializationError" in repr(error) + repr(error.__cause__):
                 continue  # the file that Ray Train resumes from was cut short by a kill; go on under a new name from what is whole
-            raise _lost(name, error, cluster, listener) from error
+            raise lost_error(name, error, cluster, listener) from error
         finally:
             cluster.forget(name)
         done.wait(LAST_EVENT_S)
-        return _value_or_raise(value)
+        return value_or_raise(value)
     raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
 
 
@@ -88,14 +89,14 @@ def run_remote(
         value = cluster.result(cluster.references[name])
     except RayError as error:
         cluster.check_running()
-        raise _lost(name, error, cluster) from error
+        raise lost_error(name, error, cluster) from error
     finally:
         cluster.forget(name)
     done.wait(LAST_EVENT_S)
-    return _value_or_raise(value)
+    return value_or_raise(value)
 
 
-def _value_or_raise(value: Any) -> dict[str, Any]:
+def value_or_raise(value: Any) -> dict[str, Any]:
     """Workers hand our own errors back as values: raised inside a worker they would count as lost workers and be retried."""
     if failure := value.get("error"):
         raise getattr(errors, failure["type"])(failure["message"], failure["details"])
@@ -125,6 +126,8 @@ class Restarts:
         self.on_event = on_event
         self.last_words: list[str] = []
         self.count = 0
+        self.said = ""  # of the last loss
+        self.failure: Exception | None = None  # what ended a job of several orders during this one
         self.begin = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -133,15 +136,20 @@ class Restarts:
             self.last_words.append(event["message"])
         elif event["kind"] != "lost":
             self.on_event(event)
-        elif self.count < MAX_RESTARTS:
+        else:
+            self._lost(event)
+
+    def _lost(self, event: Event) -> None:
+        self.said = event["message"]
+        if self.count < MAX_RESTARTS:
             self.count += 1
-            said = ", ".join(self.last_words) or event["message"]
+            said = ", ".join(self.last_words) or self.said
             self.last_words.clear()
             message = f"restart {self.count}/{MAX_RESTARTS} from the last checkpoint ({said})"
             self.on_event({"job": event["job"], "kind": "restart", "number": self.count, "message": message})
 
 
-def _final(error: BaseException) -> errors.AutosparseError | None:
+def final_error(error: BaseException) -> errors.AutosparseError | None:
     """The error of ours over which `Losses` ended a job."""
     inner: Any = error
     while inner is not None and not isinstance(inner, errors.AutosparseError):
@@ -149,14 +157,16 @@ def _final(error: BaseException) -> errors.AutosparseError | None:
     return inner
 
 
-def _lost(name: str, error: BaseException, cluster: Cluster, restarts: Restarts | None = None) -> errors.AutosparseError:
-    """What became of a job whose workers died."""
+def lost_error(name: str, error: BaseException | None, cluster: Cluster, restarts: Restarts | None = None) -> errors.AutosparseError:
+    """What became of a job whose workers died: by `error`, or by the last that `restarts` heard of them."""
+    error = error or (restarts.failure if restarts else None)
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    said = ", ".join(restarts.last_words if restarts else ()) or (_said(failures) if failures else _reason(error))
+    heard = (", ".join(restarts.last_words) or restarts.said) if restarts else ""
+    said = ", ".join(restarts.last_words if restarts else ()) or (_said(failures) if failures else _reason(error) if error else heard)
     cluster.keep_logs = True
     tries = f"{time.monotonic() - restarts.begin:.0f} s of trying" if restarts and not restarts.count else f"{MAX_RESTARTS} restarts"
     line = f"job {name}: {said}; given up after {tries}; logs of its workers: {cluster.logs}"
-    if any(_out_of_memory(one) for one in (error, *failures.values())):
+    if any(_out_of_memory(one) for one in (error, *failures.values()) if one) or LOW_MEMORY in said.lower():
         return errors.MemoryLimitError(f"{line}; lower train.batch_size, or raise job.cpus_per_worker, so that fewer jobs run at once")
     return errors.JobError(line)
 
@@ -189,4 +199,4 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, OutOfMemoryError) or "low on memory" in str(_cause(error)).lower()
+    return isinstance(error, OutOfMemoryError) or LOW_MEMORY in str(_cause(error)).lower()

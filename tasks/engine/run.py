@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
@@ -12,6 +13,7 @@ from prefect.logging import get_run_logger
 from autosparse.models.errors import DataError
 from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.fields import Spec, to_plain
+from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
@@ -20,6 +22,7 @@ from autosparse.tasks import settings as settings_module
 from autosparse.tasks.checks.disk_room import check_room
 from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
 from autosparse.tasks.cluster.connection import Cluster, connected, job_id
+from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
@@ -48,6 +51,7 @@ class Run:
         self.tracker = tracker
         self.ids = ids
         self.mlflow_run = mlflow_run
+        self._series: Series | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +61,23 @@ class Run:
     def config(self, inputs: Spec) -> dict[str, Any]:
         """What a job with these inputs is told."""
         return job_config(self.spec, self.store, self.paths, inputs)
+
+    @property
+    def series(self) -> Series:
+        """The long-lived jobs of the fan-out that is under way."""
+        assert self._series, "the flow of the fan-out opened it"
+        return self._series
+
+    @contextmanager
+    def back_to_back(self, job: JobSpec) -> Iterator[None]:
+        """Inside the block jobs of that shape take one step after another."""
+        self.store.delete(self.paths.series)  # of a run that was killed
+        self._series = Series(self.cluster, self.store, job=job, name=f"{self.name}-{uuid4().hex[:8]}", folder=self.paths.series)
+        try:
+            yield
+        finally:
+            self._series.close()
+            self.store.delete(self.paths.series)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

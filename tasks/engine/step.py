@@ -17,6 +17,7 @@ from autosparse.storage import paths, reports
 from autosparse.storage.store import dump_json
 from autosparse.tasks.cluster.connection import Event, Loop
 from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log
 
@@ -77,10 +78,29 @@ class Step:
                 on_event=self.on_event,
             )
         except AutosparseError as error:
-            self.diverged = isinstance(error, DivergedError)
-            if error.details:
-                self._keep_details(error)
+            self._failed(error)
             raise
+
+    def train_in(self, series: Series, body: Loop, config: dict[str, Any], group: str, *, alone: bool = False) -> Report:
+        """As `train`, in a job that does other steps before and after; `alone` = on one worker, whatever the shape of the job."""
+        try:
+            return series.run(
+                name=self.job_name,
+                body=body,
+                config=config,
+                group=group,
+                alone=alone,
+                earlier=tuple(self.run.paths.checkpoints(self.key)),
+                on_event=self.on_event,
+            )
+        except AutosparseError as error:
+            self._failed(error)
+            raise
+
+    def _failed(self, error: AutosparseError) -> None:
+        self.diverged = isinstance(error, DivergedError)
+        if error.details:
+            self._keep_details(error)
 
     def _keep_details(self, error: AutosparseError) -> None:
         """Leave what the training looked like when it failed beside the step and in MLflow."""

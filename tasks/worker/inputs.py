@@ -21,11 +21,15 @@ class RunInputs(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch(Spec):
-    """What the launcher adds: the job's name, its shape, and the folders of its earlier attempts in the store."""
+    """What the launcher adds: the job's name, its shape, and the folders of its earlier attempts in the store.
+
+    `checkpoints` is the folder of its checkpoints where Ray Train does not keep them, because it does other jobs beside.
+    """
 
     job: str
     resources: JobSpec
     earlier: tuple[str, ...] = ()
+    checkpoints: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

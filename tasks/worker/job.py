@@ -119,7 +119,8 @@ def _open(sent: Sent) -> Job:
     torch.set_num_threads(resources.cpus_per_worker)
     try:
         context = ray.train.get_context()
-        rank = Rank(context.get_world_rank(), context.get_world_size())
+        alone = resources.workers == 1  # perhaps as one of several workers
+        rank = Rank() if alone else Rank(context.get_world_rank(), context.get_world_size())
         device = get_device()
     except RuntimeError:  # not a Ray Train job
         rank, device = Rank(), torch.device("cuda" if resources.gpus_per_worker else "cpu")

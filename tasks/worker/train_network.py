@@ -184,7 +184,9 @@ def _assert_same_mask(job: Job, mask: Mask | None) -> None:
 
 def _take_up(job: Job, trainer: Trainer) -> list[dict[str, Any]]:
     """Go on from the last checkpoint, where there is one; the records of the epochs before it."""
-    if checkpoint := ray.train.get_checkpoint():
+    if job.launch.checkpoints:
+        state = _rescued(job)
+    elif checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
             state = load_training_state(Path(folder))
     else:
@@ -209,6 +211,9 @@ def _rescued(job: Job) -> TrainingState | None:
 
 
 def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    if job.launch.checkpoints:
+        _keep(job, job.launch.checkpoints, trainer, history)
+        return
     metrics = {name: record[name] for name in ("epoch", "step", "loss", "accuracy", "lr")}
     if job.rank.index:
         ray.train.report(metrics)
@@ -219,3 +224,17 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
         with job.store.reporting("write", f"{RunPaths(job.run.name).training}/{job.launch.job}", size):
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _keep(job: Job, folder: str, trainer: Trainer, history: list[dict[str, Any]]) -> None:
+    """Put a checkpoint into the store, the file by which it is found last, and drop the ones before."""
+    if job.rank.index:
+        return
+    before, place = job.store.list(folder), f"{folder}/step-{trainer.step:09d}"
+    with tempfile.TemporaryDirectory() as local:
+        save_training_state(Path(local), trainer.network.state_dict(), trainer.state(), {"step": trainer.step, "history": history})
+        for name in sorted(CHECKPOINT_FILES, key=lambda name: name == STATE):
+            job.store.upload(Path(local, name), f"{place}/{name}")
+    for key in before:
+        if not key.startswith(place):
+            job.store.delete(key)

@@ -30,8 +30,7 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks import settings
 from autosparse.tasks.cluster.connection import Cluster, connected
-from autosparse.tasks.cluster.jobs import _value_or_raise as value_or_raise
-from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.cluster.jobs import run_training_job, value_or_raise
 from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.engine.run import job_config
 from autosparse.tasks.prune_round import round_inputs

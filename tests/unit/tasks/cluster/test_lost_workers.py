@@ -24,14 +24,14 @@ CLUSTER: Any = SimpleNamespace(logs="/logs", keep_logs=False)
 
 def test_a_kill_by_rays_memory_monitor_is_named_as_memory() -> None:
     error = WorkerGroupError("two ranks failed", {0: RuntimeError("peer lost"), 1: OutOfMemoryError("killed by the monitor\n")})
-    found = ray_jobs._lost("round-0", error, CLUSTER)
+    found = ray_jobs.lost_error("round-0", error, CLUSTER)
     assert isinstance(found, MemoryLimitError)
     assert "train.batch_size" in str(found) and "\n" not in str(found)
 
 
 def test_a_job_given_up_names_the_rank_that_died_and_where_the_logs_are() -> None:
     error = WorkerGroupError("two ranks failed", {0: RuntimeError("peer lost"), 1: ActorDiedError()})
-    found = ray_jobs._lost("round-0", error, CLUSTER)
+    found = ray_jobs.lost_error("round-0", error, CLUSTER)
     assert type(found) is JobError
     assert "rank 1: " in str(found) and "rank 0" not in str(found) and "/logs" in str(found)
     assert CLUSTER.keep_logs
@@ -42,8 +42,8 @@ def test_our_own_errors_are_final() -> None:
     losses = Losses(SimpleNamespace(actor=None), "round-0")  # type: ignore[arg-type]
     with pytest.raises(DivergedError):
         losses.after_exception(None, {0: RuntimeError("peer lost"), 1: ours})
-    assert ray_jobs._final(ControllerError(ControllerError(ours))) is ours
-    assert ray_jobs._final(WorkerGroupError("", {0: RuntimeError("x")})) is None
+    assert ray_jobs.final_error(ControllerError(ControllerError(ours))) is ours
+    assert ray_jobs.final_error(WorkerGroupError("", {0: RuntimeError("x")})) is None
     losses.after_exception(None, {0: RuntimeError("a broken queue is no reason to end a training")})
 
 
