@@ -22,7 +22,9 @@ ALLOWED = {
 DOORS = {
     "tasks/cluster/connection.py": {"ray"},
     "tasks/cluster/jobs.py": {"ray"},
+    "tasks/cluster/orders.py": {"ray"},
     "tasks/cluster/process_group.py": {"ray"},
+    "tasks/cluster/series.py": {"ray"},
     "tasks/tracking/tracker.py": {"mlflow"},
     "tasks/tracking/records.py": {"mlflow"},
 }

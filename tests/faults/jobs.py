@@ -36,6 +36,7 @@ from autosparse.tasks.engine.run import job_config
 from autosparse.tasks.prune_round import round_inputs
 from autosparse.tasks.worker.inputs import Launch, launched
 from autosparse.tasks.worker.irp_round import run_round
+from autosparse.tasks.worker.retrain_arm import retrain_arm
 from tests.faults.runs import INJECT
 from tests.pipeline.command_line import ROOT, environment, without_seconds
 
@@ -126,10 +127,19 @@ def fresh(folder: Path) -> Round:
 
 def struck_round(config: dict[str, Any]) -> dict[str, Any]:
     """The body of a round in a worker, after the faults of its config were put in place."""
+    return run_round(_struck(config))
+
+
+def struck_arm(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for an arm."""
+    return retrain_arm(_struck(config))
+
+
+def _struck(config: dict[str, Any]) -> dict[str, Any]:
     inject = importlib.import_module("sitecustomize")
     for fault in config.pop("faults"):
         inject.spoil(importlib.import_module(fault["where"].partition(":")[0]), [fault])
-    return run_round(config)
+    return config
 
 
 def workers_import_ours(patch: pytest.MonkeyPatch) -> None:
