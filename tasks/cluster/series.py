@@ -3,6 +3,7 @@
 A Ray Train job starts four processes, some ten seconds of a core; an arm of a small network trains in less.
 """
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Series:
         `run_training_job`.
         """
         self.cluster.check_running()
+        if self._closed:
+            raise errors.JobError(f"job {name}: the fan-out ended before it began")
         listener = self._listeners[name] = Restarts(on_event)
         done = self.cluster.listen(name, listener)
         shape = JobSpec(cpus_per_worker=self.job.cpus_per_worker, gpus_per_worker=self.job.gpus_per_worker, precision=self.job.precision)
@@ -75,20 +78,19 @@ class Series:
         return value_or_raise(value)
 
     def close(self) -> None:
-        """Let the jobs end, and wait for them."""
-        with self._lock:
-            self._closed = True
-            threads = list(self._jobs.values())
+        """Let the jobs end, and wait for them; what was ordered before is done, nothing more is taken."""
+        self._closed = True
         if not self.cluster.stopped:
             self.orders.close.remote()
-        for thread in threads:
-            thread.join()
+        while threads := list(self._jobs.values()):
+            for thread in threads:
+                thread.join()
 
     def _start(self, group: str) -> None:
         """Start another job for a group where it has work for one and the cluster has room."""
         with self._lock:
             mine = sum(of == group for of in self._groups.values())
-            if self._closed or self.cluster.stopped or len(self._jobs) >= self.slots or mine >= self._open[group]:
+            if self.cluster.stopped or len(self._jobs) >= self.slots or mine >= self._open[group]:
                 return
             self._started += 1
             name = f"{self.name}-{self._started}"
@@ -129,7 +131,8 @@ class Series:
         outcome = {"error": {"type": type(ours).__name__, "message": str(ours), "details": ours.details}} if ours else None
         if listener := self._listeners.get(self._holds.get(name, "")):
             listener.failure = error
-        ray.get(self.orders.give_up.remote(name, group, outcome))
+        with contextlib.suppress(RayError):  # a Ray that has died: whoever waits for the order is told so
+            ray.get(self.orders.give_up.remote(name, group, outcome))
 
     def _heard(self, name: str, event: Event) -> None:
         """Of a job itself: which order it took, and losses of workers, which are that order's."""

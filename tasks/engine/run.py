@@ -77,7 +77,7 @@ class Run:
             yield
         finally:
             self._series.close()
-            self.store.delete(self.paths.series)
+        self.store.delete(self.paths.series)  # not over an error, which another one would hide
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
