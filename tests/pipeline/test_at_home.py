@@ -21,14 +21,13 @@ NAMES = ("models", "tasks", "flows", "storage", "tests", "autosparse_x")
 SOURCES = ("autosparse", "flows", "tasks", "models", "storage", "pyproject.toml", "prefect.yaml", "README.md", "LICENSE")
 PROGRAMS = ("prefect", "ray", "mlflow")
 NET = """
+import models.parts
 from torch import nn
-
-from models.parts import hidden
 
 
 def build(image_shape, num_classes):
     channels, height, width = image_shape
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden()), nn.ReLU(), nn.Linear(hidden(), num_classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, models.parts.hidden()), nn.ReLU(), nn.Linear(models.parts.hidden(), num_classes))
 """
 TARGET = '[{"network": {"name": "models.net:build", "init": "own"}}]'
 SMALL = (
