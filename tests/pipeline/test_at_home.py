@@ -27,7 +27,8 @@ from torch import nn
 
 def build(image_shape, num_classes):
     channels, height, width = image_shape
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, models.parts.hidden()), nn.ReLU(), nn.Linear(models.parts.hidden(), num_classes))
+    hidden = models.parts.hidden()
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
 """
 TARGET = '[{"network": {"name": "models.net:build", "init": "own"}}]'
 SMALL = (
