@@ -100,6 +100,7 @@ def test_what_strikes_one_arm_strikes_no_other(cluster: Cluster, tmp_path: Path)
     assert made.epochs("killed") == [0, 1, 2], "an epoch was trained twice, or not"
 
 
+@pytest.mark.slow
 @fault(None, "an arm whose workers are killed each time, between two others", "it is given up after three restarts, the others end")
 def test_an_arm_that_kills_its_workers_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     with arms(cluster, tmp_path / "store", JobSpec(cpus_per_worker=2)) as made, ThreadPoolExecutor(3) as pool:
