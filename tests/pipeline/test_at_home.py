@@ -163,7 +163,7 @@ def test_a_folder_of_ones_own_travels_to_the_nodes_of_a_cluster(tmp_path: Path, 
         head = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
         nodes = Nodes(initialize_head=True, head_node_args={**head, "dashboard_port": free_port(PORTS["ray-dashboard"])})
         try:
-            given = environment(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address, RAY_TMPDIR=short)
+            given = environment(tmp_path / "home", AUTOSPARSE_RAY_ADDRESS=nodes.address, RAY_TMPDIR=short, **ONE_MACHINE_RAY)
             given.pop("PYTHONPATH")
             command = [sys.executable, "-c", IMPORT, str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=elsewhere, env=given)
