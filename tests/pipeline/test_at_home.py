@@ -20,8 +20,7 @@ from tests.pipeline.command_line import ROOT, environment
 NAMES = ("models", "tasks", "flows", "storage", "tests", "autosparse_x")
 SOURCES = ("autosparse", "flows", "tasks", "models", "storage", "pyproject.toml", "prefect.yaml", "README.md", "LICENSE")
 PROGRAMS = ("prefect", "ray", "mlflow")
-NET = """
-import models.parts
+NET = """import models.parts
 from torch import nn
 
 
