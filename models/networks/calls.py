@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autosparse.models.errors import SpecError
 
@@ -24,6 +25,13 @@ def call(network: nn.Module, inputs: Inputs) -> Any:
     if isinstance(inputs, tuple | list):
         return network(*inputs)
     return network(inputs)
+
+
+def answer(network: nn.Module, tensors: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+    """The logits for `inputs` with other parameters and buffers, by name, in the place of the network's own."""
+    if isinstance(inputs, Mapping):
+        return logits_of(functional_call(network, dict(tensors), (), dict(inputs)))
+    return logits_of(functional_call(network, dict(tensors), tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)))
 
 
 def logits_of(output: Any) -> Tensor:
@@ -49,10 +57,9 @@ def inputs_of(batch: Any) -> Inputs:
     """What of a batch goes into the network: all but its labels."""
     if isinstance(batch, Mapping):
         return {name: value for name, value in batch.items() if name not in LABELS}
-    if not isinstance(batch, tuple | list):
-        return batch
-    parts = tuple(batch)
-    return parts[0] if len(parts) < 3 else parts[:-1]
+    if isinstance(batch, tuple | list):
+        return tuple(batch)[:-1] if len(batch) > 2 else next(iter(batch), ())
+    return batch
 
 
 def labels_of(batch: Any) -> Tensor:
@@ -67,6 +74,17 @@ def labels_of(batch: Any) -> Tensor:
             f"{' or '.join(map(repr, LABELS[:1]))}, or a loss of your own, loss(model, batch)"
         )
     return found
+
+
+def loss_of(network: nn.Module, batch: Any, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The mean loss of a batch: what a network says itself when it is given labels by name, else `loss` of logits and labels."""
+    if isinstance(batch, Mapping):
+        output = network(**batch)
+        own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+        if own is not None:
+            return own
+        return loss(logits_of(output), labels_of(batch))
+    return loss(logits_of(call(network, inputs_of(batch))), labels_of(batch))
 
 
 def mapped(function: Callable[[Tensor], Any], structure: Any) -> Any:
