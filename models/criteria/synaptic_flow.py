@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from autosparse.models.criteria.iterative import ranks_of_death
 from autosparse.models.errors import DivergedError
 from autosparse.models.gradients import Batches
+from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.linearised import linearised, opened, pass_through, settled
-from autosparse.models.masks.mask import Mask, Scores, apply_, prunable
+from autosparse.models.masks.mask import Mask, Scores, apply_, collapsed_layers, prunable
 from autosparse.models.masks.mask import density as density_of
 from autosparse.models.masks.reparametrized import weights
 from autosparse.models.masks.rules import Flow
@@ -57,7 +58,11 @@ def ranks_by_flow(
             return flows
         return {name: tempered(values, params[name].detach(), alive[name], hubs) for name, values in flows.items()}
 
-    return ranks_of_death(score_at, params, ITERATIONS, density)
+    ranks = ranks_of_death(score_at, params, ITERATIONS, density)
+    if not rules.balanced and collapsed_layers(global_topk(ranks, density)):
+        rules.balanced = True
+        ranks = ranks_of_death(score_at, params, ITERATIONS, density)
+    return ranks
 
 
 def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tensor:

@@ -6,7 +6,7 @@ modules, functions, methods of tensors and operators fall under the same rules, 
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -70,7 +70,8 @@ class Rules(TorchFunctionMode):
             **dict.fromkeys(("baddbmm", "addmm"), self._sum_of_products),
             **dict.fromkeys(("div", "divide", "true_divide", "truediv", "itruediv"), _quotient),
             **dict.fromkeys(("rsqrt", "reciprocal", "rdiv"), _inverse),
-            **dict.fromkeys(sums, _sum),
+            **dict.fromkeys(sums, self._sum),
+            **dict.fromkeys(("cat", "concat", "concatenate", "stack"), self._joined),
             **dict.fromkeys(differences, _difference),
             **dict.fromkeys(cells.STEPS, self._recurrent),
             **dict.fromkeys((f"{name}_cell" for name in cells.STEPS), self._cell),
@@ -121,6 +122,10 @@ class Rules(TorchFunctionMode):
     def matrix_product(self, func: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
         """What a sum of products of two activations does."""
 
+    def together(self, branches: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What activations are before they are added or concatenated."""
+        return branches
+
     def _weighted(self, func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.weighted(func(input if input.requires_grad else input.abs(), weight, *args, **kwargs), input, weight)
 
@@ -152,6 +157,14 @@ class Rules(TorchFunctionMode):
         if not active(input) and not active(other):
             return func(input, other)
         return func(input.abs(), other) if active(other) else func(input, other.abs())
+
+    def _sum(self, func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
+        if active(input) and active(other):
+            return func(*self.together([input, other]), **kwargs)
+        return _sum(func, input, other, **kwargs)
+
+    def _joined(self, func: Callable[..., Tensor], tensors: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return func(self.together(tensors) if all(map(active, tensors)) else tensors, *args, **kwargs)
 
     def _einsum(self, func: Callable[..., Tensor], equation: str, *operands: Any) -> Tensor:
         parts = operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
@@ -214,11 +227,14 @@ class Flow(Rules):
 
     `recurrent`: the network feeds a layer's output back to it by its own `forward`. There bounded functions and products
     element by element act as they are, because they keep the numbers finite. `look` finds out whether it does.
+
+    `balanced`: branches that meet are scaled, by constants, to the same mean. Each then carries the same share of the flow however
+    little its weights let through, so that none of them starves beside a stronger one or beside the identity.
     """
 
-    def __init__(self, *, recurrent: bool = False, look: bool = False) -> None:
+    def __init__(self, *, recurrent: bool = False, balanced: bool = False, look: bool = False) -> None:
         super().__init__()
-        self.recurrent = recurrent
+        self.recurrent, self.balanced = recurrent, balanced
         self._used: set[int] | None = set() if look else None
 
     def weighted(self, values: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
@@ -227,6 +243,14 @@ class Flow(Rules):
             self.recurrent |= id(weight) in self._used and _hangs_on(inputs, weight)
             self._used.add(id(weight))
         return values
+
+    def together(self, branches: Sequence[Tensor]) -> Sequence[Tensor]:
+        """As they are, or scaled to the same mean."""
+        if not self.balanced:
+            return branches
+        means = torch.stack([branch.detach().mean() for branch in branches])
+        factors = torch.where(means > 0, means.mean() / means, 1.0).unbind()
+        return [branch * factor for branch, factor in zip(branches, factors, strict=True)]
 
     def inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`func` with everything it is made of under the rules; a recurrent layer of torch's does not make the network recurrent."""
