@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from autosparse.models.criteria.iterative import ranks_of_death
@@ -12,6 +11,7 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Mask, Scores, prunable
 from autosparse.models.masks.reparametrized import copied
+from autosparse.models.networks.calls import Inputs, answer, inputs_of, mapped
 
 ITERATIONS = 20
 EPSILON = 0.01  # standard deviation of the perturbation, on the scale of the weights
@@ -45,12 +45,15 @@ def ntk_sap(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     def normal_like(tensor: Tensor) -> Tensor:
         return torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype).to(tensor.device)
 
+    def drawn_like(tensor: Tensor) -> Tensor:
+        return normal_like(tensor) if tensor.is_floating_point() else tensor  # indices stay what they are
+
     def score_at(alive: Mask) -> Scores:
         totals = {name: torch.zeros_like(param, requires_grad=False) for name, param in params.items()}
-        for images, _ in batches:
+        for inputs in map(inputs_of, batches):
             weights = {name: normal_like(param) * spread[name] for name, param in prunable(network).items()}
             noise = {name: EPSILON * normal_like(param) for name, param in params.items()}
-            for name, slope in response_slopes(runner, alive, weights, noise, normal_like(images)).items():
+            for name, slope in response_slopes(runner, alive, weights, noise, mapped(drawn_like, inputs)).items():
                 totals[name] += slope
         return {name: total.abs() for name, total in totals.items()}
 
@@ -58,7 +61,7 @@ def ntk_sap(network: nn.Module, batches: Batches, generator: torch.Generator, *,
 
 
 def response_slopes(
-    runner: nn.Module, mask: Mask, weights: Mapping[str, Tensor], noise: Mapping[str, Tensor], inputs: Tensor
+    runner: nn.Module, mask: Mask, weights: Mapping[str, Tensor], noise: Mapping[str, Tensor], inputs: Inputs
 ) -> dict[str, Tensor]:
     """dR/dm at `mask`, R the sum over inputs of ||f(x; m * w) - f(x; m * (w + noise))||^2.
 
@@ -70,19 +73,19 @@ def response_slopes(
         plain = {**weights, **{name: weights[name] * gate for name, gate in gates.items()}}
         moved = {**weights, **{name: (weights[name] + noise[name]) * gate for name, gate in gates.items()}}
         _take_statistics(runner, plain, inputs)
-        response = (functional_call(runner, plain, (inputs,)) - functional_call(runner, moved, (inputs,))).square().sum()
+        response = (answer(runner, plain, inputs) - answer(runner, moved, inputs)).square().sum()
         slopes = torch.autograd.grad(response, list(gates.values()), materialize_grads=True)
     return dict(zip(gates, slopes, strict=True))
 
 
 @torch.no_grad()
-def _take_statistics(runner: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> None:
+def _take_statistics(runner: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> None:
     norms = _norms(runner)
     if not norms:
         return
     for norm in norms:
         norm.train()
-    functional_call(runner, dict(weights), (inputs,))
+    answer(runner, weights, inputs)
     for norm in norms:
         norm.eval()
 

@@ -1,4 +1,4 @@
-"""Masks: parameter name -> bool tensor of the parameter's shape, True = kept. What is prunable, and facts about masks."""
+"""Masks: parameter name -> bool tensor of the parameter's shape, True = kept. Facts about masks."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -7,31 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.errors import SpecError
+from autosparse.models.masks.prunable import CONVOLUTIONS as CONVOLUTIONS
+from autosparse.models.masks.prunable import prunable as prunable
 
 Mask = dict[str, Tensor]
 Scores = dict[str, Tensor]  # float, of the parameter's shape; higher = keep
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def prunable(network: nn.Module, *, head: bool = True) -> dict[str, nn.Parameter]:
-    """Weights of all convolutions and linear layers, in the order of `named_parameters`; biases and norms are never prunable.
-
-    `head` False leaves out the classifier: the last linear layer, or the last convolution where there is no linear layer.
-    Raises SpecError when nothing is left.
-    """
-    modules = list(network.named_modules())
-    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
-    convolutions = [name for name, module in modules if isinstance(module, CONVOLUTIONS)]
-    layers = {*linear, *convolutions}
-    if not head:
-        layers -= {(linear or convolutions or [""])[-1]}
-    weights = {f"{name}.weight".lstrip(".") for name in layers}
-    params = {name: param for name, param in network.named_parameters() if name in weights}
-    if not params:
-        raise not_allowed("network", type(network).__name__, "a network with at least one prunable convolution or linear layer")
-    return params
 
 
 def full(params: Mapping[str, Tensor]) -> Mask:

@@ -18,6 +18,7 @@ from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks.mask import CONVOLUTIONS
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.networks.local_mixer import LAYERS, LocalMixer, MixerBlock
 
 PERTURBED = (*CONVOLUTIONS, nn.Linear, nn.LayerNorm, nn.GroupNorm)
@@ -60,7 +61,7 @@ def slope(network: nn.Module, images: Tensor, labels: Tensor, tangents: Mapping[
     """Mean cross entropy and its derivative along `tangents`, a direction per parameter by name, in one forward pass."""
     with forward_mode():
         moved = {name: forward_ad.make_dual(param.detach(), tangents[name]) for name, param in network.named_parameters()}
-        loss = functional.cross_entropy(functional_call(network, moved, (images,)), labels)
+        loss = functional.cross_entropy(logits_of(functional_call(network, moved, (images,))), labels)
         primal, tangent = forward_ad.unpack_dual(loss)
         return primal, torch.zeros_like(primal) if tangent is None else tangent
 
@@ -90,7 +91,7 @@ def perturb_outputs(network: nn.Module, images: Tensor, labels: Tensor, generato
     hooks = [module.register_forward_hook(perturb) for module in network.modules() if isinstance(module, PERTURBED)]
     try:
         with forward_mode():
-            losses = functional.cross_entropy(network(images), labels, reduction="none")
+            losses = functional.cross_entropy(logits_of(network(images)), labels, reduction="none")
             primal, along = forward_ad.unpack_dual(losses)
             assert along is not None
     finally:
@@ -219,7 +220,7 @@ class Estimates:
         if self.settings.estimator == "fg_a":
             return perturb_outputs(network, images, labels, generator)
         if self.settings.estimator == "backprop":
-            loss = functional.cross_entropy(network(images), labels)
+            loss = functional.cross_entropy(logits_of(network(images)), labels)
             loss.backward()
             return loss
         assert isinstance(network, LocalMixer)

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.contract import NETWORK, Record
 from autosparse.models.probes.hessian import HessianOperator, Spectrum, lanczos
 from autosparse.models.specs.fields import Range, to_plain
@@ -91,7 +92,7 @@ def gradient_variances(network: nn.Module, batches: Batches, vectors: Tensor, *,
         raise not_allowed("vectors", tuple(vectors.shape), f"rows of {sum(sizes)} numbers, one for each parameter")
 
     def single(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return loss(functional_call(runner, {**weights, **buffers}, (image[None],)), label[None])
+        return loss(logits_of(functional_call(runner, {**weights, **buffers}, (image[None],))), label[None])
 
     gradients = vmap(grad(single), in_dims=(None, 0, 0))
     parts = []

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
 from autosparse.models.probes.vectors import displacement, flatten, unflatten
 from autosparse.models.specs.run_specs import Count, Spec
@@ -93,7 +94,7 @@ class HessianOperator:
         total = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
         for images, labels in self._batches:
             with torch.enable_grad():
-                value = self._loss(functional_call(self._network, leaves, (images,)), labels)
+                value = self._loss(logits_of(functional_call(self._network, leaves, (images,))), labels)
                 slopes = torch.autograd.grad(value, list(leaves.values()), create_graph=True, materialize_grads=True)
                 slope = torch.stack([(slope * directions[name]).sum() for name, slope in zip(leaves, slopes, strict=True)]).sum()
             # A loss that is linear in the weights has slopes without a graph, and no curvature.

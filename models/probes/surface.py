@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss, batch_statistics
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.batchnorm import reestimated
 from autosparse.models.probes.vectors import unflatten
 
@@ -38,7 +39,7 @@ class Surface:
         state = params | reestimated(self._network, self._statistics, params)
         loss, wrong, count = 0.0, 0, 0
         for images, labels in self._batches:
-            outputs = functional_call(self._network, state, (images,))
+            outputs = logits_of(functional_call(self._network, state, (images,)))
             loss += float(self._loss(outputs, labels)) * len(labels)
             wrong += int((outputs.argmax(1) != labels).sum())
             count += len(labels)
@@ -53,7 +54,7 @@ class Surface:
         def loss(vector: Tensor) -> Tensor:
             images, labels = next(turns)
             with batch_statistics(self._network):
-                outputs = functional_call(self._network, {**unflatten(vector, self._network), **buffers}, (images,))
+                outputs = logits_of(functional_call(self._network, {**unflatten(vector, self._network), **buffers}, (images,)))
             return self._loss(outputs, labels)
 
         return loss

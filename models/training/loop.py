@@ -14,6 +14,7 @@ from torch import Tensor
 from autosparse.models import seeding
 from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.training.images import Augmentation, draw, normalise, to_device
 from autosparse.models.training.step import autocast, finite, train_step
 from autosparse.models.training.trainer import Trainer
@@ -92,7 +93,7 @@ def evaluate(trainer: Trainer, *, batch_size: int = 500) -> float:
         for start in range(rank.index * batch_size, count, batch_size * rank.count):
             rows = slice(start, start + batch_size)
             images = normalise(trainer.test.images[rows], data.mean, data.std, channels_last=trainer.job.channels_last)
-            right += (trainer.network(images).argmax(1) == trainer.test.labels[rows]).sum()
+            right += (logits_of(trainer.network(images)).argmax(1) == trainer.test.labels[rows]).sum()
     if rank.count > 1:
         dist.all_reduce(right)
     return int(right) / count

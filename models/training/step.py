@@ -10,6 +10,7 @@ from torch.nn import functional
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError
 from autosparse.models.methods.contract import StepInfo
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.models.training.trainer import Trainer
 
@@ -55,7 +56,7 @@ def _fill_gradients(trainer: Trainer, images: Tensor, labels: Tensor, draws: tor
     if trainer.parts.gradient:
         return trainer.parts.gradient.fill(trainer.network, images, labels, draws)
     with autocast(trainer.job, trainer.device):
-        loss = functional.cross_entropy(trainer.forward(images), labels)
+        loss = functional.cross_entropy(logits_of(trainer.forward(images)), labels)
         terms = [controller.loss_term() for controller in trainer.parts.controllers]
     sum((term for term in terms if term is not None), start=loss).backward()
     return loss.detach().float()

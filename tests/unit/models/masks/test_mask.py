@@ -17,7 +17,7 @@ def small() -> nn.Sequential:
 def test_prunable_weights_are_those_of_convolutions_and_linear_layers_in_order():
     assert list(masks.prunable(small())) == ["0.weight", "4.weight", "5.weight"]
     three = nn.ModuleDict({"b": nn.Conv3d(1, 1, 1), "a": nn.Conv1d(1, 1, 1), "up": nn.ConvTranspose2d(1, 1, 1), "norm": nn.LayerNorm(2)})
-    assert list(masks.prunable(three)) == ["b.weight", "a.weight"]
+    assert list(masks.prunable(three)) == ["b.weight", "a.weight", "up.weight"]
     assert list(masks.prunable(nn.Linear(2, 2))) == ["weight"]
 
 
