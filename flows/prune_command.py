@@ -23,7 +23,7 @@ from autosparse.storage.disk import disk_error
 from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
+from autosparse.library.scorer_files import features_seen, load_scorer, read_scorer
 
 
 def prune_network(

@@ -11,7 +11,7 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.tracking.tracker import Tracker
-from autosparse.tasks.worker.scorer_files import load_scorer
+from autosparse.library.scorer_files import load_scorer
 
 METRIC = "spearman_pooled"
 

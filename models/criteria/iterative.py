@@ -1,7 +1,6 @@
 """Iteration as a schedule around a score function: the one place where masks of many iterations become one score vector."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores, apply_, full, prunable
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.schedules import density_after
 
 
@@ -30,7 +30,7 @@ def iterated(score: ScoreFn, iterations: int, *, revive: bool = False) -> ScoreF
 
     def scored(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
         dense = prunable(network, head=head)
-        pruned = deepcopy(network)
+        pruned = copied(network)
         weights = prunable(pruned, head=head)
 
         def score_at(alive: Mask) -> Scores:

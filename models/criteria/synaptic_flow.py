@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from autosparse.models.criteria.iterative import ranks_of_death
 from autosparse.models.errors import DivergedError
 from autosparse.models.gradients import Batches
-from autosparse.models.masks.linearised import linearised
-from autosparse.models.masks.mask import Mask, Scores, apply_, prunable
+from autosparse.models.masks.allocation import global_topk
+from autosparse.models.masks.linearised import linearised, opened, pass_through, settled
+from autosparse.models.masks.mask import Mask, Scores, apply_, collapsed_layers, prunable
 from autosparse.models.masks.mask import density as density_of
+from autosparse.models.masks.reparametrized import weights
+from autosparse.models.masks.rules import Flow
 
 ITERATIONS = 100
 
@@ -27,7 +30,7 @@ def synflow(network: nn.Module, batches: Batches, generator: torch.Generator, *,
     Of `batches` only the image shape counts.
     Raises DivergedError when the flow is beyond float64.
     """
-    strengths = {name: param.detach().abs() for name, param in prunable(network, head=head).items()}
+    strengths = {name: opened(weight.abs()) for name, weight in weights(network, prunable(network, head=head)).items()}
     return ranks_by_flow(network, lambda alive: strengths, batches, density=density)
 
 
@@ -41,20 +44,25 @@ def ranks_by_flow(
     DivergedError when the flow is beyond float64.
     """
     linear = linearised(network)
-    params = {name: param for name, param in linear.named_parameters() if name in strengths(1.0)}
     ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
+    rules = settled(linear, ones)
+    params = {name: param for name, param in linear.named_parameters() if name in strengths(1.0)}
 
     def score_at(alive: Mask) -> Scores:
         with torch.no_grad():
             for name, strength in strengths(density_of(alive)).items():
                 params[name].copy_(strength)
         apply_(linear, alive)
-        flows = flow(linear, params, ones)
+        flows = flow(linear, params, ones, rules)
         if hubs == 1.0:
             return flows
         return {name: tempered(values, params[name].detach(), alive[name], hubs) for name, values in flows.items()}
 
-    return ranks_of_death(score_at, params, ITERATIONS, density)
+    ranks = ranks_of_death(score_at, params, ITERATIONS, density)
+    if not rules.balanced and collapsed_layers(global_topk(ranks, density)):
+        rules.balanced = True
+        ranks = ranks_of_death(score_at, params, ITERATIONS, density)
+    return ranks
 
 
 def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tensor:
@@ -69,10 +77,12 @@ def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tens
     return torch.where(alive, strength * mean * (beside / mean.clamp(min=torch.finfo(mean.dtype).tiny)) ** hubs, 0.0)
 
 
-def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor) -> Scores:
-    """w * dR/dw with R the sum of the outputs for the input `ones`: the strength of all paths through each weight."""
-    with torch.enable_grad():
-        total = linear(ones).sum()
+def flow(linear: nn.Module, params: dict[str, nn.Parameter], ones: Tensor, rules: Flow | None = None) -> Scores:
+    """w * dR/dw with R the sum of the outputs for the input `ones`: the strength of all paths through each weight.
+
+    `rules` say what a path is (`models/masks/rules.py`); None = those of networks that do not feed back to themselves.
+    """
+    total = pass_through(linear, ones, rules or Flow())
     if not total.isfinite():
         raise DivergedError(f"synflow: a flow of {total.item()} is not allowed; allowed: within float64")
     slopes = torch.autograd.grad(total, list(params.values()), materialize_grads=True)

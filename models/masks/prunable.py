@@ -78,21 +78,23 @@ def layers(network: nn.Module) -> dict[str, str]:
 @torch.no_grad()
 def choose(
     network: nn.Module,
-    inputs: Inputs,
+    inputs: Inputs | None,
     *,
-    ignore: Iterable[str | nn.Module] = (),
+    ignore: str | nn.Module | Iterable[str | nn.Module] = (),
     embeddings: bool = False,
     frozen: bool = False,
     unused: bool = False,
 ) -> Choice:
     """Look at one forward pass in eval mode on `inputs`, and keep with the network which of its weights are prunable from now on.
 
+    Without inputs everything counts as used, in the order of its definition.
+
     Left out, unless asked for: `embeddings`, weights that are `frozen` (without gradient), weights `unused` in evaluation, and what
     `ignore` names: layers, or patterns of names of modules or parameters (`*.head`, `blocks.0.*`). A parameter of a layer of no known
     kind is prunable where the pass multiplies by it. Raises SpecError for a pattern that names nothing.
     """
     everything, kinds = dict(network.named_parameters()), layers(network)
-    used = _used(network, inputs)
+    used = dict.fromkeys(everything, False) if inputs is None else _used(network, inputs)
     for name, product in used.items():
         if product and everything[name].dim() > 1:
             kinds.setdefault(name, "product")
@@ -181,7 +183,7 @@ def _last(kinds: dict[str, str]) -> str | None:
     return None
 
 
-def _ignored(network: nn.Module, ignore: Iterable[str | nn.Module]) -> set[str]:
+def _ignored(network: nn.Module, ignore: str | nn.Module | Iterable[str | nn.Module]) -> set[str]:
     names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
     modules = dict(network.named_modules(remove_duplicate=False))
     found: set[str] = set()
@@ -236,11 +238,3 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield from _flat(value)
         else:
             yield value
-
-
-def check_known(names: Iterable[str], network: nn.Module) -> None:
-    """Raise SpecError for a name that is no prunable weight of the network."""
-    known = prunable(network)
-    for name in names:
-        if name not in known:
-            raise SpecError(f"layers: {name!r} is not allowed; allowed: a prunable weight of the network, such as {next(iter(known))!r}")

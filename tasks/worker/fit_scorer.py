@@ -24,7 +24,7 @@ from autosparse.models.specs.run_specs import ScorerSpec
 from autosparse.models.specs.scorer_heads import LearnedHead, PathsHead
 from autosparse.storage.feature_table import open_dataset
 from autosparse.tasks.worker.job import Job, body
-from autosparse.tasks.worker.scorer_files import save_scorer
+from autosparse.library.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from autosparse.tasks.worker.watchdog import watched
 

@@ -25,7 +25,7 @@ from autosparse.storage.addresses import LOCAL, S3, address_kind
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths, arm_key, check_name
 from autosparse.tasks.checks.preflight import check_labels
-from autosparse.tasks.worker.scorer_files import save_scorer
+from autosparse.library.scorer_files import save_scorer
 from tests.faults.matrix import fault
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]

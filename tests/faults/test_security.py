@@ -29,7 +29,7 @@ from autosparse.storage.image_datasets import load_images
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
+from autosparse.library.scorer_files import load_scorer, save_scorer
 from tests.faults.fuzz.doors import DATASET, IMAGES
 from tests.faults.matrix import fault
 from tests.faults.payload import Trap, trapped

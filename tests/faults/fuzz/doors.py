@@ -38,7 +38,7 @@ from autosparse.storage.feature_table import commit_dataset, open_dataset, write
 from autosparse.storage.image_datasets import load_images
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
-from autosparse.tasks.worker.scorer_files import features_seen, read_scorer
+from autosparse.library.scorer_files import features_seen, read_scorer
 from tests.faults.fuzz.mutations import DEEP, spoiled_bytes, spoiled_json, spoiled_plain, values
 
 SPEC = TypeAdapter(ExperimentSpec)

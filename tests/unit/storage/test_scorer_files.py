@@ -12,7 +12,7 @@ from autosparse.models.scorers.registry import build_scorer, restored_scorer
 from autosparse.storage.open_store import open_store
 from autosparse.storage.scorer_files import parse_scorer_files, read_scorer_files
 from autosparse.storage.store import Store
-from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
+from autosparse.library.scorer_files import load_scorer, save_scorer
 
 
 @pytest.fixture

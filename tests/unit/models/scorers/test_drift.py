@@ -27,7 +27,7 @@ from autosparse.storage.feature_table import commit_dataset, open_dataset, write
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks.worker.score_target import Scoring, ScoringInputs, _method
-from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
+from autosparse.library.scorer_files import features_seen, load_scorer, save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from tests.worker_jobs import job_on
 

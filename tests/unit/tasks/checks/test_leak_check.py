@@ -30,7 +30,7 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine import step as steps
 from autosparse.tasks.tracking.tracker import REGISTERED_MODEL, Tracker
 from autosparse.tasks.worker.fit_scorer import _compare
-from autosparse.tasks.worker.scorer_files import save_scorer
+from autosparse.library.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from tests.worker_jobs import job_on
 

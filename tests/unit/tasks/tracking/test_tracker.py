@@ -18,7 +18,7 @@ from autosparse.tasks import settings
 from autosparse.tasks.tracking import tracker as tracking
 from autosparse.tasks.tracking.spool import Record, Spool
 from autosparse.tasks.tracking.tracker import Tracker, flatten
-from autosparse.tasks.worker.scorer_files import read_scorer, save_scorer
+from autosparse.library.scorer_files import read_scorer, save_scorer
 
 EXAMPLE = torch.zeros(2, len(FEATURE_NAMES))
 

@@ -1,0 +1,66 @@
+"""A fitted scorer out of its folder, ready for `prune`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from autosparse.library.scorer_files import features_seen, load_scorer, read_scorer
+from autosparse.models.criteria.contract import Criterion
+from autosparse.models.errors import not_allowed
+from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
+from autosparse.models.scorers.drift import Drift, FirstLook, compare
+from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH
+from autosparse.storage.open_store import open_store
+
+
+@dataclass
+class Scorer:
+    """A fitted scorer: the module, its card, and whether it looks ahead. `address` says where it came from."""
+
+    module: nn.Module
+    card: dict[str, Any]
+    address: str
+    ahead: bool = False
+    look: FirstLook = field(init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its name among the methods."""
+        return SCORER_GROWTH if self.ahead else SCORER
+
+    def criterion(self, generator: torch.Generator, device: torch.device) -> Criterion:
+        """The scorer as one criterion among the others; `generator` chooses the weights whose features are compared."""
+        self.look = FirstLook(generator)
+        score = looking_ahead if self.ahead else as_criterion
+        return Criterion(score=score(self.module.to(device), watch=self.look))
+
+    def drift(self, network: nn.Module, batches: Any, *, head: bool) -> Drift | None:
+        """How far the network's features are from those the scorer learned from; None where its card does not say."""
+        training = features_seen(self.card)
+        if training is None:
+            return None
+        if self.look.seen is None:  # a head that ranks by growth alone asks for no features
+            self.look(*inputs(network, batches, head=head))
+        return compare(training, self.look.found)
+
+
+def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
+    """The scorer of a folder, local or s3://, with scorer.json and scorer.safetensors. `ahead`: let it look ahead before it cuts.
+
+    Raises DataError where the folder holds no scorer, SpecError for a `models:/` address (the command line takes those).
+    """
+    text = str(address)
+    if text.startswith("models:/"):
+        raise not_allowed("scorer", text, "a folder; 'autosparse prune --scorer models:/...' asks the registry")
+    root, _, folder = text.rstrip("/").rpartition("/")
+    module, card = load_scorer(open_store(root or "."), folder)
+    return Scorer(module, card, text, ahead)
+
+
+def scorer_of_files(card: bytes, weights: bytes, where: str, *, ahead: bool = False) -> Scorer:
+    """The scorer of the two files' contents; `where` names them in errors."""
+    module, described = read_scorer(card, weights, where)
+    return Scorer(module, described, where, ahead)
