@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from autosparse.library.held_parameter import Place
-from autosparse.library.mask import Mask, MaskWarning, check_fits
+from autosparse.library.mask import Mask
+from autosparse.library.mask_checks import MaskWarning, check_fits
 from autosparse.library.mask_file import some
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.networks.wrappers import plain

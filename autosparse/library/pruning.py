@@ -228,4 +228,3 @@ def _notes(network: nn.Module, method: Any, batches: ScoringBatches, head: bool)
 def _emptied(mask: Mask) -> list[str]:
     empty = mask.collapsed_layers()
     return [f"no weight is left in {some(empty)}; min_per_layer keeps some, synflow and smallest_paths keep paths"] if empty else []
-
