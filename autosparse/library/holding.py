@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from autosparse.library.held_parameter import Place
-from autosparse.library.mask import Mask, MaskWarning, check_fits
+from autosparse.library.mask import Mask
+from autosparse.library.mask_checks import MaskWarning, check_fits
 from autosparse.library.mask_file import some
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.networks.wrappers import plain
@@ -43,10 +44,13 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | No
     for other in _of(network):
         if both := other.names & checked.keys():
             raise not_allowed("mask", min(both), "a parameter that is not held already; autosparse.release(model) lets go of them")
+    if optimizer is not None:
+        trained = _trained(optimizer)
+        if not any(id(param) in trained for name, param in network.named_parameters(remove_duplicate=False) if name in checked):
+            raise not_allowed("optimizer", type(optimizer).__name__, "an optimizer that trains parameters of the mask")
     held = Held(network, checked)
-    if optimizer is not None and held.names and not held.after_step(optimizer):
-        held.release()
-        raise not_allowed("optimizer", type(optimizer).__name__, "an optimizer that trains parameters of the mask")
+    if optimizer is not None:
+        held.after_step(optimizer)
     return held
 
 
@@ -105,20 +109,20 @@ class Held:
         zeros = sum(int((place.bits.bits == 0).count_nonzero()) for place in self._places.values())
         return f"Held({zeros:,} entries at zero in {len(self._places)} parameters{'' if self in _HELD else ', released'})"
 
-    def after_step(self, optimizer: Optimizer) -> int:
-        """Mask what a step of the optimizer moved; how many held parameters it trains."""
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Mask what a step of the optimizer moved."""
         if (network := self._network()) is None:
-            return 0
-        trained = [id(param) for group in optimizer.param_groups for param in group["params"]]
+            return
+        trained = _trained(optimizer)
         known = self._optimizers.get(optimizer)
         if known is None or known[0] != trained:  # a new optimizer may have new parameters
             _say_replaced(self._bind(network))
-            known = trained, [place for place in self._places.values() if id(place.param) in set(trained)]
+            here = set(trained)
+            known = trained, [place for place in self._places.values() if id(place.param) in here]
             self._optimizers[optimizer] = known
         for place in known[1]:
             place.zero()
             place.zero_state(optimizer.state.get(place.param, {}))
-        return len(known[1])
 
     def after_loading(self, module: nn.Module) -> None:
         """Mask the module's own parameters, which may be other objects than before."""
@@ -164,6 +168,10 @@ def _listen() -> None:
 def _after_any_step(optimizer: Optimizer, args: object, kwargs: object) -> None:
     for held in list(_HELD):
         held.after_step(optimizer)
+
+
+def _trained(optimizer: Optimizer) -> list[int]:
+    return [id(param) for group in optimizer.param_groups for param in group["params"]]
 
 
 def _of(network: nn.Module) -> list[Held]:
