@@ -1,0 +1,1 @@
+"""The library: prune, hold, shrink and export anybody's network."""
