@@ -129,8 +129,8 @@ class _Cuts:
                 if not _is_number(share) or not 0 <= share <= 1:
                     raise not_allowed(f"density of {name}", share, ">= 0 and <= 1")
             return cls((), density, False, floor)
-        several = isinstance(density, Sequence) and not isinstance(density, str)
-        densities = tuple(density) if several else (density,)
+        several = isinstance(density, list | tuple)
+        densities: tuple[Any, ...] = tuple(density) if several else (density,)
         for one in densities:
             if not _is_number(one) or not 0 < one <= 1:
                 raise not_allowed("density", one, "> 0 and <= 1")
