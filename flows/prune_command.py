@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from autosparse.library.scorer_files import features_seen, load_scorer, read_scorer
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
@@ -23,7 +24,6 @@ from autosparse.storage.disk import disk_error
 from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
-from autosparse.library.scorer_files import features_seen, load_scorer, read_scorer
 
 
 def prune_network(

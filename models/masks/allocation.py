@@ -137,6 +137,8 @@ def _flatten(scores: Scores, alive: Mask | None) -> tuple[Tensor, Tensor, list[s
         if score.isnan().any():
             raise DivergedError(f"scores.{name}: NaN is not allowed; allowed: numbers (-inf too)")
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    if flat.dtype in (torch.bfloat16, torch.float16):
+        flat = flat.float()  # numpy knows no bfloat16; the order is the same
     ends = list(accumulate(score.numel() for score in scores.values()))
     layers = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     if alive is None:

@@ -47,7 +47,9 @@ def pass_through(linear: nn.Module, inputs: Tensor, rules: Rules) -> Tensor:
     """The sum of what the network puts out for `inputs` under the rules, with its graph; several outputs (auxiliary heads) count alike."""
     with torch.enable_grad(), rules:
         totals = [part.sum() for part in _tensors(linear(inputs))]
-    return totals[0] if len(totals) == 1 else sum((part / part.detach() for part in totals if part.detach() != 0), start=inputs.new_zeros(()))
+    return (
+        totals[0] if len(totals) == 1 else sum((part / part.detach() for part in totals if part.detach() != 0), start=inputs.new_zeros(()))
+    )
 
 
 def settled(linear: nn.Module, inputs: Tensor) -> Flow:

@@ -129,7 +129,9 @@ class Rules(TorchFunctionMode):
     def _weighted(self, func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.weighted(func(input if input.requires_grad else input.abs(), weight, *args, **kwargs), input, weight)
 
-    def _batch_norm(self, func: Callable[..., Tensor], input: Tensor, running_mean: Any, running_var: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _batch_norm(
+        self, func: Callable[..., Tensor], input: Tensor, running_mean: Any, running_var: Any, *args: Any, **kwargs: Any
+    ) -> Tensor:
         own = kwargs.get("training", args[2] if len(args) > 2 else False) or running_mean is None
         return input.clone() if own else self.normed(func, input, running_mean, running_var, *args, **kwargs)
 
@@ -344,7 +346,9 @@ def _inverse(func: Callable[..., Tensor], input: Tensor, *numbers: Any) -> Tenso
 
 def _quotient(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
     if active(other):
-        return torch.broadcast_tensors(input, other)[0].clone() if isinstance(input, Tensor) else torch.full_like(other.detach(), abs(input))
+        return (
+            torch.broadcast_tensors(input, other)[0].clone() if isinstance(input, Tensor) else torch.full_like(other.detach(), abs(input))
+        )
     return func(input, abs(other), **kwargs) if active(input) else func(input, other, **kwargs)
 
 

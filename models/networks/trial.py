@@ -25,9 +25,7 @@ class ForeignError(SpecError):
         theirs = [frame for frame in frames if not frame.filename.startswith(OWN)] or frames
         place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
         said = " ".join(str(error).split())[:SHOWN]
-        super().__init__(
-            f"{what} raised {type(error).__name__}: {said}{place}", {"traceback": "".join(traceback.format_exception(error))}
-        )
+        super().__init__(f"{what} raised {type(error).__name__}: {said}{place}", {"traceback": "".join(traceback.format_exception(error))})
 
 
 def try_out(network: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor] | None = None) -> None:
