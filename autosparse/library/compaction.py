@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from autosparse.models.channels.cut import cut, fold_constants
+from autosparse.models.channels.cut import cut, fold_constants, smaller
 from autosparse.models.channels.dead import dead_channels, renamed_mask
-from autosparse.models.channels.examples import call, changed, noise, tensors
+from autosparse.models.channels.examples import noise, tensors
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.calls import call, mapped
 from autosparse.models.seeding import generator
 
 TOLERANCE = 1e-5  # of the largest output
@@ -36,25 +37,33 @@ def compact(model: nn.Module, example: Any, mask: Mask | None = None) -> nn.Modu
     Raises SpecError when it does not, when the example does not run, and when a dead channel holds a constant that no bias can
     take up: in a network that was held from the start none does.
     """
+    return compact_with_mask(model, example, mask)[0]
+
+
+def compact_with_mask(model: nn.Module, example: Any, mask: Mask | None = None) -> tuple[nn.Module, Mask]:
+    """What `compact` returns, and the mask of the smaller network: what is left of `mask`, or of the weights that are not zero."""
     big, renamed = plain_copy(model)
     if mask is not None:
         mask = renamed_mask(mask, renamed)
         masks.apply_(big, mask)
+    kept = {name: weight.detach() != 0 for name, weight in masks.prunable(big).items()} if mask is None else mask
     was_training, _ = big.training, big.eval()
     inputs = [example, noise(example, generator(0, "compact"))]
     try:
         outputs = [_outputs(big, each) for each in inputs]
     except Exception as error:  # whatever a foreign network says of an input that is not its own
         raise not_allowed("example", _shapes(example), f"one input of the network ({_line(error)})") from error
+    if any(output.isnan().any() for output in outputs[0]):
+        raise not_allowed("model", type(big).__name__, "a network whose outputs for the example are numbers, none of them NaN")
     problem = ""
     for strict in (False, True):
-        dead = dead_channels(big, example, mask, strict=strict)
+        dead = dead_channels(big, example, kept, strict=strict)
         small, _ = plain_copy(big)
         fold_constants(small, dead)
         cut(small, dead)
         problem = _difference(small, inputs, outputs)
         if not problem:
-            return small.train(was_training)
+            return small.train(was_training), {name: smaller(name, keep, dead) for name, keep in kept.items()}
     raise SpecError(f"compact: {type(big).__name__}: the smaller network would not be the same function ({problem}); nothing was changed")
 
 
@@ -103,7 +112,7 @@ class _Count(TorchDispatchMode):
 @torch.no_grad()
 def _outputs(network: nn.Module, example: Any) -> list[Tensor]:
     if any(param.dtype in LOW for param in network.parameters()):
-        network, example = deepcopy(network).float(), changed(example, lambda tensor: tensor.float() if tensor.dtype in LOW else tensor)
+        network, example = deepcopy(network).float(), mapped(lambda tensor: tensor.float() if tensor.dtype in LOW else tensor, example)
     return [tensor.detach().clone() for tensor in tensors(call(network, example))]
 
 
@@ -126,7 +135,7 @@ def _difference(small: nn.Module, inputs: Iterable[Any], outputs: Iterable[list[
 
 
 def _shapes(example: Any) -> Any:
-    return changed(example, lambda tensor: tuple(tensor.shape))  # pyright: ignore[reportArgumentType]
+    return mapped(lambda tensor: tuple(tensor.shape), example)
 
 
 def _line(error: Exception) -> str:
