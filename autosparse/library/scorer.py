@@ -25,6 +25,7 @@ class Scorer:
     address: str
     ahead: bool = False
     look: FirstLook = field(init=False, repr=False)
+    found: Drift | None = field(init=False, repr=False, default=None)  # of the network that was pruned last
 
     @property
     def name(self) -> str:
@@ -44,7 +45,8 @@ class Scorer:
             return None
         if self.look.seen is None:  # a head that ranks by growth alone asks for no features
             self.look(*inputs(network, batches, head=head))
-        return compare(training, self.look.found)
+        self.found = compare(training, self.look.found)
+        return self.found
 
 
 def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
