@@ -8,9 +8,8 @@ from torch.nn import functional
 import autosparse
 
 torch.manual_seed(0)
-digits = load_digits()
-images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-labels = torch.tensor(digits.target)
+pixels, classes = load_digits(return_X_y=True)
+images, labels = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(classes)
 batches = [(images[start : start + 64], labels[start : start + 64]) for start in range(0, 1280, 64)]
 
 model = timm.create_model(
