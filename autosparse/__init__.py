@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autosparse.library.compaction import compact as compact
     from autosparse.library.holding import Held as Held
     from autosparse.library.holding import hold as hold
     from autosparse.library.holding import release as release
@@ -27,6 +28,7 @@ PLACES = {
     "Held": "autosparse.library.holding",
     "Mask": "autosparse.library.mask",
     "MaskWarning": "autosparse.library.mask",
+    "compact": "autosparse.library.compaction",
     "hold": "autosparse.library.holding",
     "initial_weights": "autosparse.library.mask_file",
     "prune": "autosparse.library.pruning",

@@ -23,24 +23,31 @@ from autosparse.library.held_parameter import Place
 from autosparse.library.mask import Mask
 from autosparse.library.mask_checks import MaskWarning, check_fits
 from autosparse.library.mask_file import some
+from autosparse.models.channels.dead import dead_channel_parameters
 from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.networks.calls import Inputs
 from autosparse.models.networks.wrappers import plain
 
 _HELD: "weakref.WeakSet[Held]" = weakref.WeakSet()
 
 
-def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | None = None) -> "Held":
+def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | None = None, *, example: Inputs | None = None) -> "Held":
     """Set the masked entries of the parameters to zero, now and after every step of any optimizer, until `release`.
 
     `mask` may name any parameters of the network, biases and norms too, by the names of the plain network. `optimizer` need not be
     given: with it, what it remembers is masked now, and an optimizer that trains no parameter of the mask is refused. Raises SpecError
     also for a mask of another network and for parameters that are held already.
 
+    With an `example` (a batch of inputs) the biases and norms of channels that the mask cuts off are held at zero as well: then
+    `compact` gives the same function at any time.
+
     An optimizer that is not derived from torch's needs `held.apply()` after its step. Parameters that are sharded over
     devices (FSDP, tensor parallel) are refused.
     """
     network, checked = plain(model), mask if isinstance(mask, Mask) else Mask.of(mask)
     check_fits(checked, network)
+    if example is not None:
+        checked = with_dead_channels(network, checked, example)
     for other in _of(network):
         if both := other.names & checked.keys():
             raise not_allowed("mask", min(both), "a parameter that is not held already; autosparse.release(model) lets go of them")
@@ -58,6 +65,13 @@ def release(model: nn.Module) -> None:
     """Let go of everything that is held of the network. Its weights stay as they are; nothing happens where nothing is held."""
     for held in _of(plain(model)):
         held.release()
+
+
+def with_dead_channels(network: nn.Module, mask: Mapping[str, Tensor], example: Inputs) -> Mask:
+    """The mask, and the weights, biases and norms of the channels that it cuts off."""
+    dead = dead_channel_parameters(network, dict(mask), example)
+    names = [*mask, *(name for name in dead if name not in mask)]
+    return Mask({name: mask.get(name, ~dead[name]) & ~dead[name] if name in dead else mask[name] for name in names})
 
 
 class Held:

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 from torch.optim import Optimizer
 
+from autosparse.library.compaction import compact
 from autosparse.library.holding import Held, hold, release
 from autosparse.library.mask import Mask, MaskWarning
 from autosparse.models import seeding
@@ -196,6 +197,22 @@ def test_biases_and_norms_are_held_as_well() -> None:
     assert network[1].weight.count_nonzero() == 2 and network[1].bias.count_nonzero() == 2 and network[0].bias.count_nonzero() == 2
 
 
+def test_with_an_example_dead_channels_hold_nothing_at_all() -> None:
+    network = small()
+    mask = mask_of(network, density=1.0)
+    mask["0.weight"][1] = False  # nothing reaches channel 1; its bias and its norm could make it a constant
+    example = next(iter(batches(1)))[0]
+    held = hold(network, mask, example=example)
+    assert {"0.bias", "1.weight", "1.bias", "3.weight"} <= held.names
+    train(network, OPTIMIZERS["adamw"](network), 50)
+    assert held.violations() == 0
+    assert network[0].bias[1] == 0 and network[1].bias[1] == 0 and not network[3].weight[:, 1].any() and network[0].bias[0] != 0
+    network.eval()
+    small_one = compact(network, example, mask)
+    assert small_one[0].weight.shape == (3, 1, 3, 3)  # type: ignore[index]
+    assert torch.allclose(small_one(example), network(example), atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions_and_memory_layouts(dtype: torch.dtype) -> None:
     network = small().to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -252,8 +269,8 @@ def test_reparametrized_weights_are_held_under_their_real_name(kind: str) -> Non
             torch.nn.utils.weight_norm(network[3])
     else:
         torch_prune.l1_unstructured(network[3], "weight", amount=0.5)
-    mask = mask_of(network)
     name = {"new": "3.parametrizations.weight.original1", "old": "3.weight_v", "pruned": "3.weight_orig"}[kind]
+    mask = {name: mask_of(small())["3.weight"]}
     held = hold(network, mask)
     train(network, OPTIMIZERS["adamw"](network), 50)
     assert held.violations() == 0
