@@ -21,8 +21,8 @@ def fold_constants(network: nn.Module, dead: Dead) -> None:
     """
     seen = set()
     for constant in dead.ledger.constants:
-        out = dead.removed[constant.inputs] & (constant.values != 0)
-        stays = ~dead.removed[constant.outputs] & dead.needed[constant.outputs]
+        out = dead.removed[constant.inputs] & ~dead.ledger.reached[constant.inputs] & (constant.values != 0)
+        stays = ~dead.removed[constant.outputs]
         layer: Any = network.get_submodule(constant.weight.rpartition(".")[0])
         weight = _matrix(layer, constant.weight.rpartition(".")[2], dead)
         touched = weight.ne(0).any(2) & (stays[:, None] & out).to(weight.device)

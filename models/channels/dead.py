@@ -22,7 +22,6 @@ class Dead:
 
     ledger: Ledger
     removed: Tensor
-    needed: Tensor
 
     def alive(self, tensor: str, axis: int) -> Tensor:
         """Which indices of an axis of a parameter or buffer stay (size,)."""
@@ -50,7 +49,7 @@ def dead_channels(network: nn.Module, example: Any, mask: Mask, *, strict: bool 
             except Exception:  # what may not be trained on one example is compacted as it runs in eval mode
                 continue
     needed, classes = ledger.needed(), ledger.classes()
-    return Dead(ledger, _allowed(ledger, ~(ledger.reached & needed), classes), needed)
+    return Dead(ledger, _allowed(ledger, ~(ledger.reached & needed), classes))
 
 
 def dead_channel_parameters(network: nn.Module, mask: Mask, example: Any) -> dict[str, Tensor]:
