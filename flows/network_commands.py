@@ -27,7 +27,7 @@ def print_inspected(place: Path, arm: str | None, *, as_json: bool) -> None:
     if not as_json:
         Console().print(mask.summary(network, example), highlight=False, markup=False)
         return
-    print(json.dumps(described(network, mask, example), indent=2))
+    Console(soft_wrap=True).print_json(json.dumps(described(network, mask, example)))
 
 
 def described(network: nn.Module, mask: Mask, example: Tensor) -> dict[str, Any]:
