@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autosparse.library.compaction import compact as compact
     from autosparse.library.compaction import compaction_table as compaction_table
+    from autosparse.library.export import export as export
     from autosparse.library.holding import Held as Held
     from autosparse.library.holding import hold as hold
     from autosparse.library.holding import release as release
@@ -28,6 +29,7 @@ PLACES = {
     "AutosparseError": "autosparse.models.errors",
     "compact": "autosparse.library.compaction",
     "compaction_table": "autosparse.library.compaction",
+    "export": "autosparse.library.export",
     "Held": "autosparse.library.holding",
     "Mask": "autosparse.library.mask",
     "MaskWarning": "autosparse.library.mask_checks",

@@ -252,6 +252,11 @@ def main() -> None:
                 file.write(story)
             print(f"the whole traceback is in {file.name}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "autosparse").partition(".")[0] == "autosparse":
+            raise
+        print(f"error: no package {error.name}; the pipeline's are in pip install 'autosparse[pipeline]'", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last finished step", file=sys.stderr)
         sys.exit(130)

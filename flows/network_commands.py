@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from autosparse.library.compaction import compact, compaction_table
-from autosparse.library.export import check_file, export
+from autosparse.library.export import check_path, export
 from autosparse.library.folder import read_folder
 from autosparse.library.mask import Mask
 from autosparse.models.errors import not_allowed
@@ -80,7 +80,7 @@ def write_compacted(place: Path, arm: str | None, out: Path) -> None:
 
 def write_exported(place: Path, arm: str | None, out: Path) -> None:
     """Write the network, its masked weights zero, to a file by its ending."""
-    check_file(out)
+    check_path(out)
     network, mask, example = _found(place, arm)
     apply_(network, mask)
     export(network.eval(), example, out)

@@ -11,7 +11,9 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 
-def stack(act: type[nn.Module] = nn.ReLU, norm: Callable[[int], nn.Module] | None = None, widths: tuple[int, ...] = (16, 32)) -> nn.Sequential:
+def stack(
+    act: type[nn.Module] = nn.ReLU, norm: Callable[[int], nn.Module] | None = None, widths: tuple[int, ...] = (16, 32)
+) -> nn.Sequential:
     """3x3 convolutions, pooled, and a classifier."""
     layers: list[nn.Module] = []
     for before, after in zip((1, *widths), widths, strict=False):
