@@ -1,7 +1,7 @@
 """What `hold` costs in a training step: two copies of a network, one of them held, take turns step by step in one process.
 
-A step is forward, loss, backward and AdamW, at density .05. Target: the ratio of the medians at most 1.05. `inside` is what
-the held step spends in hold's own code, by the rest of the step: it says the same where other work on the machine blurs the ratio.
+A step is forward, loss, backward and AdamW, at density .05, in milliseconds of processor time: other work on a shared machine blurs the
+clock far more. Target: the ratio of the medians at most 1.05. `inside` is what the held step spends in hold's own code, by the rest of it.
 """
 
 import argparse
@@ -27,18 +27,19 @@ from benchmarks.reporting import arguments, report
 def main() -> None:
     """Print a row per network and optimizer."""
     options = arguments(__doc__, _add)
+    torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads)
     report("hold", [compare(name, build, options) for name, build in NETWORKS.items()], options)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=64)
 
 
 def compare(name: str, build: Callable[[], nn.Module], options: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds per step of the free and of the held copy; the first three pairs warm up."""
+    """Milliseconds of a step of the free and of the held copy; the first three pairs warm up."""
     stream = torch.Generator().manual_seed(0)
     free = build()
     held = copy.deepcopy(free)
@@ -69,28 +70,28 @@ def compare(name: str, build: Callable[[], nn.Module], options: argparse.Namespa
 
 
 def clocked(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    """The function, which adds the seconds of each call to `spent`."""
+    """The function, which adds the processor seconds of each call to `spent`."""
 
     def call(*args: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             return function(*args)
         finally:
-            spent[0] += time.perf_counter() - start
+            spent[0] += time.process_time() - start
 
     return call
 
 
 def stepper(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
-    """A function that does one step and returns its seconds."""
+    """A function that does one step and returns its seconds of processor time."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
 
     def step() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return step
 
