@@ -3,7 +3,8 @@
 Without a look at a forward pass (`choose`) it is the layers alone, in the order in which the network defines them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -166,28 +167,26 @@ def _made_of(module: nn.Module, weight: str) -> tuple[str | None, bool]:
         if name in own:
             return name, zeros_stay
     if parametrize.is_parametrized(module, weight):
-        value = getattr(module, weight)
-        for name in own:
-            if name.startswith(f"parametrizations.{weight}.original") and own[name].shape == value.shape:
-                return name, _keeps_zeros(module, weight, own[name])
+        with _evaluating(module):  # spectral_norm iterates in training mode
+            shape = getattr(module, weight).shape
+            for name in own:
+                if name.startswith(f"parametrizations.{weight}.original") and own[name].shape == shape:
+                    return name, _keeps_zeros(module, weight, own[name])
     return None, False
 
 
 @torch.no_grad()
 def _keeps_zeros(module: nn.Module, weight: str, original: Tensor) -> bool:
     """Whether zeros in `original`, a whole filter of them among others, are zeros in the weight, and the rest is finite."""
-    kept, modes = original.clone(), [(part, part.training) for part in module.modules()]
+    kept = original.clone()
     gone = torch.arange(original.numel(), device=original.device).reshape(original.shape) % 2 == 0
     gone[0] = True
     try:
-        module.eval()  # spectral_norm iterates in training mode
         original.masked_fill_(gone, 0)
         made = getattr(module, weight)
         return bool(made.isfinite().all()) and not bool(made[gone].any())
     finally:
         original.copy_(kept)
-        for part, mode in modes:
-            part.training = mode
 
 
 def _last(kinds: dict[str, str]) -> str | None:
@@ -217,16 +216,22 @@ def _ignored(network: nn.Module, ignore: str | nn.Module | Iterable[str | nn.Mod
 
 def _used(network: nn.Module, inputs: Inputs) -> dict[str, bool]:
     """The parameters that a forward pass uses, in the order of their first use, and whether it multiplies by them."""
-    modes = [(module, module.training) for module in network.modules()]
     watch = _Watch({id(param): name for name, param in network.named_parameters()})
+    # With gradients, so that attention takes no short cut past its layers.
+    with _evaluating(network), torch.enable_grad(), watch:
+        call(network, inputs)
+    return watch.used
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        with torch.enable_grad(), watch:  # with gradients, so that attention takes no short cut past its layers
-            call(network, inputs)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    return watch.used
 
 
 class _Watch(TorchFunctionMode):

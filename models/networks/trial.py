@@ -1,4 +1,4 @@
-"""One trial of a network before it costs anything: two real examples forth and back, a step of an optimizer, an evaluation."""
+"""One trial of a network before it costs anything: two real examples forth and back, a step along the gradient, an evaluation."""
 
 import math
 import traceback
@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import SHOWN, SpecError, not_allowed
 from autosparse.models.masks.reparametrized import copied
-from autosparse.models.networks.calls import Inputs, call, loss_of, mapped
+from autosparse.models.networks.calls import Inputs, call, labels_of, loss_of, mapped
 
+RATE = 1e-3  # of the one step
 OWN = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))  # whose lines tell a person nothing about their own code
 
 
@@ -37,9 +38,10 @@ def try_out(network: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Modul
     check_finite(network)
     probe = copied(network)
     batch = mapped(lambda tensor: tensor[:2] if tensor.dim() else tensor, batches[0]) if loss is None else batches[0]
+    ours = _Checked()
     probe.train()
     with torch.enable_grad():
-        value = guarded("network: its forward pass", lambda: loss(probe, batch) if loss else loss_of(probe, batch, _checked_loss))
+        value = guarded("network: its forward pass", lambda: loss(probe, batch) if loss else loss_of(probe, batch, ours))
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise not_allowed("loss", type(value).__name__, "a tensor with one number")
         if not math.isfinite(float(value.detach())):
@@ -47,11 +49,16 @@ def try_out(network: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Modul
         if not value.requires_grad:
             raise not_allowed("loss", float(value), "a loss that depends on parameters with a gradient")
         guarded("network: its backward pass", value.backward)
-    params = [param for param in probe.parameters() if param.requires_grad]
-    guarded("network: a step of SGD", torch.optim.SGD(params, lr=1e-3).step)
+    with torch.no_grad():  # a step by hand: the first optimizer of a process imports a compiler, for seconds
+        for param in probe.parameters():
+            if param.grad is not None:
+                param.sub_(param.grad, alpha=RATE)
     probe.eval()
+    if ours.classes is not None:
+        for one in batches:
+            ours.check(labels_of(one))
     with torch.no_grad():
-        guarded("network: its evaluation", lambda: loss(probe, batch) if loss else loss_of(probe, batch, _checked_loss))
+        guarded("network: its evaluation", lambda: loss(probe, batch) if loss else loss_of(probe, batch, ours))
 
 
 def try_forward(network: nn.Module, inputs: Inputs) -> None:
@@ -84,15 +91,24 @@ def guarded(what: str, act: Callable[[], Any]) -> Any:
         raise ForeignError(what, error) from error
 
 
-def _checked_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of two examples, after a look at whether outputs and classes go together."""
-    if labels.is_floating_point():
-        if labels.shape != logits.shape:
-            raise not_allowed("labels", str(labels.dtype), "class numbers (int64), or a loss of your own, loss(model, batch)")
-    elif logits.dim() < 2 or labels.shape != (logits.shape[0], *logits.shape[2:]):
-        raise not_allowed(
-            "network", f"outputs of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}", "one logit per class and label"
-        )
-    elif labels.numel() and int(labels.max()) >= logits.shape[1]:
-        raise not_allowed("network", f"{logits.shape[1]} outputs for a label {int(labels.max())}", "one output per class")
-    return cross_entropy(logits, labels)
+class _Checked:
+    """Cross entropy, after a look at whether outputs and labels go together; what it saw is there for the labels of all batches."""
+
+    classes: int | None = None
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.is_floating_point():
+            if labels.shape != logits.shape:
+                raise not_allowed("labels", str(labels.dtype), "class numbers (int64), or a loss of your own, loss(model, batch)")
+        elif logits.dim() < 2 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+            shapes = f"outputs of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}"
+            raise not_allowed("network", shapes, "one logit per class and label")
+        else:
+            self.classes = logits.shape[1]
+            self.check(labels)
+        return cross_entropy(logits, labels)
+
+    def check(self, labels: Tensor) -> None:
+        """Raise SpecError for a label without an output."""
+        if self.classes is not None and labels.numel() and int(labels.max()) >= self.classes:
+            raise not_allowed("network", f"{self.classes} outputs for a label {int(labels.max())}", "one output per class")

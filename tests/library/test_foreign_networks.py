@@ -21,7 +21,7 @@ from tests.library.foreign_networks import KINDS
 
 Batches = list[tuple[Tensor, Tensor]]
 
-QUICK = {"erk", "snip", "grasp", "synflow", "ntk_sap", "growth"}  # one of each kind of look; all of them in `make test-slow`
+QUICK = {"snip", "grasp", "synflow", "ntk_sap", "growth"}  # all of them in `make test-slow`
 
 # What is prunable beside convolutions and linear layers, and what is not.
 WEIGHTS = {
@@ -169,6 +169,7 @@ def test_one_scoring_cuts_at_many_densities(batches: Batches) -> None:
     assert all(not (two[1][name] & ~two[0][name]).any() for name in two[0])
 
 
+@pytest.mark.filterwarnings("ignore::autosparse.MaskWarning")
 def test_densities_of_layers_by_hand(batches: Batches) -> None:
     found = autosparse.prune(network("plain_relu"), batches, method="magnitude", density={"0.weight": 0.5, "2.weight": 0.0})
     assert int(found["0.weight"].sum()) == 32 * 9 // 2 and not found["2.weight"].any() and found["4.weight"].all()
@@ -189,6 +190,7 @@ def test_a_loss_of_ones_own_and_batches_of_any_kind() -> None:
     assert set(found["0.weight"].flatten().nonzero().flatten().tolist()) == set(by_hand.tolist())
 
 
+@pytest.mark.filterwarnings("ignore::autosparse.MaskWarning")
 def test_a_function_of_ones_own_is_a_method(batches: Batches) -> None:
     def largest(network: nn.Module, batches: Any, generator: torch.Generator, *, head: bool = True, density: float) -> dict[str, Tensor]:
         return {name: param.detach().abs() for name, param in network.named_parameters() if param.dim() > 1}
@@ -198,6 +200,7 @@ def test_a_function_of_ones_own_is_a_method(batches: Batches) -> None:
     assert own.checksum == known.checksum and own.about.method == "largest"
 
 
+@pytest.mark.filterwarnings("ignore::autosparse.MaskWarning")
 @pytest.mark.parametrize("method", ["random", "erk", "magnitude"])
 def test_some_methods_need_nothing_but_the_network(method: str) -> None:
     assert autosparse.prune(network("plain_relu"), method=method, density=0.1).kept == keep_count(0.1, 56224)
