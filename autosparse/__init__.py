@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autosparse.library.compaction import compact as compact
+    from autosparse.library.compaction import compaction_table as compaction_table
+    from autosparse.library.export import export as export
     from autosparse.library.holding import Held as Held
     from autosparse.library.holding import hold as hold
     from autosparse.library.holding import release as release
     from autosparse.library.mask import Mask as Mask
-    from autosparse.library.mask import MaskWarning as MaskWarning
+    from autosparse.library.mask_checks import MaskWarning as MaskWarning
     from autosparse.library.mask_file import initial_weights as initial_weights
     from autosparse.library.pruning import prune as prune
     from autosparse.library.scorer import scorer as scorer
@@ -25,10 +27,12 @@ __version__ = "0.1.0"
 
 PLACES = {
     "AutosparseError": "autosparse.models.errors",
+    "compact": "autosparse.library.compaction",
+    "compaction_table": "autosparse.library.compaction",
+    "export": "autosparse.library.export",
     "Held": "autosparse.library.holding",
     "Mask": "autosparse.library.mask",
-    "MaskWarning": "autosparse.library.mask",
-    "compact": "autosparse.library.compaction",
+    "MaskWarning": "autosparse.library.mask_checks",
     "hold": "autosparse.library.holding",
     "initial_weights": "autosparse.library.mask_file",
     "prune": "autosparse.library.pruning",

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autosparse.library.mask import Mask, MaskWarning
+from autosparse.library.mask import Mask
+from autosparse.library.mask_checks import MaskWarning
 from autosparse.library.mask_file import some
 from autosparse.library.scorer import Scorer
 from autosparse.models import seeding
@@ -57,6 +58,7 @@ def prune(
     control: str | None = None,
     look_ahead_steps: int = 100,
     look_ahead_lr: float = 0.1,
+    warn: bool = True,
 ) -> Any:
     """The `Mask` of `model` at `density`, the kept share of its prunable weights; the model stays as it is.
 
@@ -82,6 +84,8 @@ def prune(
         A control in the place of the mask: `shuffle` keeps the layers' counts and permutes what they keep.
     look_ahead_steps, look_ahead_lr
         The short training, on the batches in turn, of growth, growth_paths and a scorer that looks ahead.
+    warn
+        Whether what a person should know is said as a MaskWarning; `mask.about.notes` has it in any case.
 
     Raises SpecError, one line, for what network, batches or a value do wrong, before anything is scored; DivergedError for numbers that
     are not finite.
@@ -99,7 +103,7 @@ def prune(
         if name in LOOKING_AHEAD:
             parts.look_ahead = partial(short_training, given, steps=look_ahead_steps, lr=look_ahead_lr, loss=loss)
         scores = criterion.score(network, parts, seeding.generator(seed, "criterion", name), head=head, density=cuts.least)
-        notes = _notes(network, method, parts, head)
+        notes = tuple(_notes(network, method, parts, head))
         found = []
         for one, cut in cuts.made(criterion, scores):
             if control and (change := CONTROLS[control].mask):
@@ -107,7 +111,7 @@ def prune(
             mask = Mask.of(cut, network, method=f"{name}+{control}" if control else name, density=one, seed=seed)
             mask.about = replace(mask.about, left_out=left_out, notes=(*notes, *_emptied(mask)))
             found.append(mask)
-    for note in dict.fromkeys(note for mask in found for note in mask.about.notes):
+    for note in dict.fromkeys(note for mask in found for note in mask.about.notes if warn):
         warnings.warn(note, MaskWarning, stacklevel=2)
     return found if cuts.several else found[0]
 
@@ -129,8 +133,8 @@ class _Cuts:
                 if not _is_number(share) or not 0 <= share <= 1:
                     raise not_allowed(f"density of {name}", share, ">= 0 and <= 1")
             return cls((), density, False, floor)
-        several = isinstance(density, Sequence) and not isinstance(density, str)
-        densities = tuple(density) if several else (density,)
+        several = isinstance(density, list | tuple)
+        densities: tuple[Any, ...] = tuple(density) if several else (density,)
         for one in densities:
             if not _is_number(one) or not 0 < one <= 1:
                 raise not_allowed("density", one, "> 0 and <= 1")

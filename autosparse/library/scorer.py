@@ -9,11 +9,10 @@ from torch import nn
 
 from autosparse.library.scorer_files import features_seen, load_scorer, read_scorer
 from autosparse.models.criteria.contract import Criterion
-from autosparse.models.errors import not_allowed
+from autosparse.models.errors import DataError, not_allowed
 from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
 from autosparse.models.scorers.drift import Drift, FirstLook, compare
 from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH
-from autosparse.storage.open_store import open_store
 
 
 @dataclass
@@ -25,6 +24,7 @@ class Scorer:
     address: str
     ahead: bool = False
     look: FirstLook = field(init=False, repr=False)
+    found: Drift | None = field(init=False, repr=False, default=None)  # of the network that was pruned last
 
     @property
     def name(self) -> str:
@@ -44,7 +44,8 @@ class Scorer:
             return None
         if self.look.seen is None:  # a head that ranks by growth alone asks for no features
             self.look(*inputs(network, batches, head=head))
-        return compare(training, self.look.found)
+        self.found = compare(training, self.look.found)
+        return self.found
 
 
 def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
@@ -52,12 +53,20 @@ def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
 
     Raises DataError where the folder holds no scorer, SpecError for a `models:/` address (the command line takes those).
     """
-    text = str(address)
+    text = str(address).rstrip("/")
     if text.startswith("models:/"):
         raise not_allowed("scorer", text, "a folder; 'autosparse prune --scorer models:/...' asks the registry")
-    root, _, folder = text.rstrip("/").rpartition("/")
-    module, card = load_scorer(open_store(root or "."), folder)
-    return Scorer(module, card, text, ahead)
+    if "://" not in text:
+        folder = Path(text).expanduser()
+        try:
+            files = [(folder / name).read_bytes() for name in ("scorer.json", "scorer.safetensors")]
+        except OSError as error:
+            raise DataError(f"{text}: no scorer's folder ({error.strerror}: {Path(str(error.filename)).name})") from None
+        return scorer_of_files(*files, text, ahead=ahead)
+    from autosparse.storage.open_store import open_store  # which needs pyarrow and, for S3, s3fs
+
+    root, _, name = text.rstrip("/").rpartition("/")
+    return Scorer(*load_scorer(open_store(root), name), text, ahead)
 
 
 def scorer_of_files(card: bytes, weights: bytes, where: str, *, ahead: bool = False) -> Scorer:

@@ -21,8 +21,8 @@ def fold_constants(network: nn.Module, dead: Dead) -> None:
     """
     seen = set()
     for constant in dead.ledger.constants:
-        out = dead.removed[constant.inputs] & (constant.values != 0)
-        stays = ~dead.removed[constant.outputs] & dead.needed[constant.outputs]
+        out = dead.removed[constant.inputs] & ~dead.ledger.reached[constant.inputs] & (constant.values != 0)
+        stays = ~dead.removed[constant.outputs]
         layer: Any = network.get_submodule(constant.weight.rpartition(".")[0])
         weight = _matrix(layer, constant.weight.rpartition(".")[2], dead)
         touched = weight.ne(0).any(2) & (stays[:, None] & out).to(weight.device)
@@ -57,34 +57,39 @@ def _matrix(layer: Any, name: str, dead: Dead) -> Tensor:
 @torch.no_grad()
 def cut(network: nn.Module, dead: Dead) -> None:
     """Remove the dead channels from a plain network, in place."""
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    smaller = {id(tensor): _cut(name, tensor, dead) for name, tensor in tensors.items() if name in dead.ledger.axes | dead.ledger.elements}
+    tensors: dict[str, Tensor] = dict(network.named_parameters()) | dict(network.named_buffers())
+    parts = {
+        id(tensor): _part(tensor, smaller(name, tensor.detach(), dead)) for name, tensor in tensors.items() if _has_channels(name, dead)
+    }
     groups = {id(tensor): _groups_left(dead, name) for name, tensor in tensors.items() if name in dead.ledger.groups}
     for module in network.modules():
-        numbers = [groups[id(tensor)] for tensor in vars(module)["_parameters"].values() if id(tensor) in groups]
+        numbers = [groups[id(tensor)] for tensor in module._parameters.values() if id(tensor) in groups]
         slots: Any
         for slots in (module._parameters, module._buffers):
-            for name, tensor in slots.items():
-                if id(tensor) in smaller:
-                    slots[name] = smaller[id(tensor)]
+            slots |= {name: parts[id(tensor)] for name, tensor in slots.items() if id(tensor) in parts}
         _resize(module, numbers[0] if numbers else None)
 
 
-def _cut(name: str, tensor: Tensor, dead: Dead) -> Tensor:
-    part = tensor.detach()
+def smaller(name: str, tensor: Tensor, dead: Dead) -> Tensor:
+    """Without its dead channels, a tensor shaped like the parameter or buffer of that name: itself, or its mask."""
+    part, group = tensor, dead.ledger.groups.get(name)
     if name in dead.ledger.elements:
         stays = ~dead.removed[dead.ledger.elements[name]]
         for axis in range(part.dim()):
-            part = part.index_select(axis, _indices(stays.movedim(axis, 0).reshape(len(stays.movedim(axis, 0)), -1).any(1), part))
-    group = dead.ledger.groups.get(name)
+            part = part.index_select(axis, _indices(stays.movedim(axis, 0).flatten(1).any(1) if stays.dim() > 1 else stays, part))
     if group is not None and group.outputs is not None:
-        part = _cut_groups(part, ~dead.removed[group.inputs], ~dead.removed[group.outputs])
-    else:
-        for axis in dead.ledger.axes.get(name, {}):
-            part = part.index_select(axis, _indices(dead.alive(name, axis), part))
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(part.clone(), requires_grad=tensor.requires_grad)
-    return part.clone()
+        return _cut_groups(part, ~dead.removed[group.inputs], ~dead.removed[group.outputs])
+    for axis in dead.ledger.axes.get(name, {}):
+        part = part.index_select(axis, _indices(dead.alive(name, axis), part))
+    return part
+
+
+def _has_channels(name: str, dead: Dead) -> bool:
+    return name in dead.ledger.axes or name in dead.ledger.elements
+
+
+def _part(whole: Tensor, part: Tensor) -> Tensor:
+    return nn.Parameter(part.clone(), requires_grad=whole.requires_grad) if isinstance(whole, nn.Parameter) else part.clone()
 
 
 def _cut_groups(weight: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autosparse.models.channels.examples import call, twice
+from autosparse.models.channels.examples import twice
 from autosparse.models.channels.ledger import Grouped, Ledger
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.channels.trace import Trace
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.calls import call
 
 
 @dataclass(frozen=True)
@@ -21,37 +22,34 @@ class Dead:
 
     ledger: Ledger
     removed: Tensor
-    needed: Tensor
 
     def alive(self, tensor: str, axis: int) -> Tensor:
         """Which indices of an axis of a parameter or buffer stay (size,)."""
         return ~self.removed[self.ledger.axes[tensor][axis]]
 
 
-def dead_channels(network: nn.Module, example: Any, mask: Mask | None = None, *, strict: bool = False) -> Dead:
+def dead_channels(network: nn.Module, example: Any, mask: Mask, *, strict: bool = False) -> Dead:
     """The channels of a plain network that nothing of the input reaches, or that reach nothing of the output, under `mask`.
 
-    Without a mask a weight connects where it is not zero. `example` is one input: a tensor, or a tuple or dict of tensors. A copy
-    of the network runs in eval mode and then, where that is possible, in training mode; `strict` as in `Trace`.
+    `example` is one input: a tensor, or a tuple or dict of tensors. A masked copy of the network runs in eval mode and then, where
+    that is possible, in training mode; `strict` as in `Trace`.
     """
     copy = deepcopy(network)
-    if mask is not None:
-        masks.apply_(copy, mask)
-    kept = mask if mask is not None else {name: param.detach() != 0 for name, param in masks.prunable(copy).items()}
+    masks.apply_(copy, mask)
     ledger = Ledger()
     devices = {param.device for param in copy.parameters() if param.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices):
         copy.eval()
-        _look(copy, example, Trace(copy, kept, ledger, constants=True, strict=strict))
+        _look(copy, example, Trace(copy, mask, ledger, constants=True, strict=strict))
         copy.train()
         for seen in (twice(example), example):
             try:
-                _look(copy, seen, Trace(copy, kept, ledger, constants=False, strict=strict))
+                _look(copy, seen, Trace(copy, mask, ledger, constants=False, strict=strict))
                 break
             except Exception:  # what may not be trained on one example is compacted as it runs in eval mode
                 continue
     needed, classes = ledger.needed(), ledger.classes()
-    return Dead(ledger, _allowed(ledger, ~(ledger.reached & needed), classes), needed)
+    return Dead(ledger, _allowed(ledger, ~(ledger.reached & needed), classes))
 
 
 def dead_channel_parameters(network: nn.Module, mask: Mask, example: Any) -> dict[str, Tensor]:
@@ -107,8 +105,8 @@ def _allowed(ledger: Ledger, dead: Tensor, classes: Tensor) -> Tensor:
         for ids in (ids for axes in ledger.axes.values() for ids in axes.values()):
             if gone[classes[ids]].all():
                 gone[classes[ids[:1]]] = False  # no layer without a channel
-        for elements in ledger.elements.values():
-            gone[classes[elements[_ragged(gone[classes[elements]])]]] = False
+        for ids in (*ledger.elements.values(), *ledger.rectangles):
+            gone[classes[ids[_ragged(gone[classes[ids]])]]] = False
         for group in ledger.groups.values():
             _even(gone, classes, group)
     return gone[classes]

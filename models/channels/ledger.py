@@ -55,7 +55,11 @@ class Constant:
 
 @dataclass
 class Ledger:
-    """Ids, what ties them, how values go from one to the other, and which tensors of the network have them on which axis."""
+    """Ids, what ties them, how values go from one to the other, and which tensors of the network have them on which axis.
+
+    `elements` are parameters with an id for each element; `rectangles` are ids that lie along several axes of one tensor: only whole
+    rows of one of these axes can leave.
+    """
 
     reached: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.bool))
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -63,6 +67,7 @@ class Ledger:
     ends: list[Tensor] = field(default_factory=lambda: [torch.zeros(1, dtype=torch.long)])
     axes: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     elements: dict[str, Tensor] = field(default_factory=dict)
+    rectangles: list[Tensor] = field(default_factory=list)
     groups: dict[str, Grouped] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
 

@@ -56,8 +56,9 @@ class Paths(PathsHead):
         def by_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
             raw = score(network, batches, generator, head=head, density=density)
             ranks = {name: rank_among(values, among[name]) if among else rank_in_layer(values) for name, values in raw.items()}
-            used = weights(network, prunable(network, head=head))
-            sizes = {name: opened(weight.abs()).mean() for name, weight in used.items()}
+            used = {name: opened(weight.abs()) for name, weight in weights(network, prunable(network, head=head)).items()}
+            ranks = {name: rank.masked_fill(used[name] == 0, -math.inf) for name, rank in ranks.items()}  # zeros stay zeros
+            sizes = {name: weight.mean() for name, weight in used.items()}
             strengths = partial(self._strengths, ranks, sizes, among)
             return ranks_by_flow(network, strengths, batches, density=density, hubs=hubs)
 

@@ -119,6 +119,17 @@ def shares_from_top(values: Tensor) -> Tensor:
     return shares
 
 
+def best(values: Tensor, count: int) -> Tensor:
+    """Which of the values (n,) are the `count` > 0 highest, of equals those with the lower index."""
+    last = values.numel() - count
+    # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
+    threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
+    chosen = values > threshold
+    ties = (values == threshold).nonzero().squeeze(1)
+    chosen[ties[: count - int(chosen.count_nonzero())]] = True
+    return chosen
+
+
 def _quotients(scores: Scores, alive: Mask | None) -> Scores:
     """-(r + 1/2) / n of each weight, float64, r its rank from the best among the n of its layer, dead ones last."""
     flat, candidates, layers = _flatten(scores, alive)
@@ -165,16 +176,8 @@ def _bounds(candidates: Tensor, layers: list[slice], count: int, floor: int) -> 
 
 def _keep_best(kept: Tensor, scores: Tensor, candidates: Tensor, count: int) -> None:
     """Set `kept` (in place) at the `count` highest scores among the candidates, lower index first among equals."""
-    if count == 0:
-        return
-    values = scores.masked_select(candidates)
-    last = values.numel() - count
-    # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
-    threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
-    chosen = values > threshold
-    ties = (values == threshold).nonzero().squeeze(1)
-    chosen[ties[: count - int(chosen.count_nonzero())]] = True
-    kept.masked_scatter_(candidates, chosen)
+    if count > 0:
+        kept.masked_scatter_(candidates, best(scores.masked_select(candidates), count))
 
 
 def _fill(shares: Sequence[float], least: Sequence[int], most: Sequence[int], total: float) -> list[float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-State = tuple[Tensor, ...]  # (h,) or (h, c)
+State = Sequence[Tensor]  # (h,) or (h, c)
 Weights = Sequence[Tensor]
 Cell = Callable[[Tensor, State, Weights], State]
 
@@ -83,7 +83,7 @@ def _run(step: Cell, steps: Tensor, state: State, weights: Weights) -> tuple[Ten
     for inputs in steps.unbind(0):
         state = step(inputs, state, weights)
         largest = max(float(part.detach().max()) for part in state)
-        state = tuple(part / largest for part in state) if largest > 1 else state
+        state = [part / largest for part in state] if largest > 1 else state
         outputs.append(state[0])
     return torch.stack(outputs), state
 

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import keep_count
-from autosparse.models.masks.linearised import linearised, pass_through, settled
+from autosparse.models.masks.linearised import linearised, ones_for, pass_through, settled
 from autosparse.models.masks.mask import Mask
 from autosparse.models.masks.rules import Rules
+from autosparse.models.networks.calls import Inputs
 
 MEANS = {
     "max_pool1d": functional.avg_pool1d,
@@ -26,11 +27,12 @@ MEANS = {
     "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
     "adaptive_max_pool3d": functional.adaptive_avg_pool3d,
 }
+Shape = Sequence[int] | Inputs  # of one input without the batch dimension; or inputs as the network takes them
 WEIGHT = "weight"  # in the names of parameters that are multiplied with what comes in; all others are added
 LEAST = 1e-9  # below it is rounding: what is connected is at least 1 / (pixels of an image)
 
 
-def facts(network: nn.Module, mask: Mask, shape: Sequence[int], *, density: float) -> dict[str, Any]:
+def facts(network: nn.Module, mask: Mask, shape: Shape, *, density: float) -> dict[str, Any]:
     """What a report says of a mask that was asked for `density`; `shape` is that of one input without the batch dimension.
 
     `exact`: whether it keeps exactly as many weights as asked. `collapsed`: layers without a kept weight. `cut_off`: layers
@@ -49,12 +51,12 @@ def facts(network: nn.Module, mask: Mask, shape: Sequence[int], *, density: floa
     }
 
 
-def effective_density(network: nn.Module, mask: Mask, shape: Sequence[int]) -> float:
+def effective_density(network: nn.Module, mask: Mask, shape: Shape) -> float:
     """Effective / prunable weights; `shape` is that of one input without the batch dimension."""
     return masks.density(effective(network, mask, shape))
 
 
-def effective(network: nn.Module, mask: Mask, shape: Sequence[int]) -> Mask:
+def effective(network: nn.Module, mask: Mask, shape: Shape) -> Mask:
     """The kept weights that lie on a path from the input to the output.
 
     `shape` is that of one input without the batch dimension; weights outside `mask` all connect. Raises SpecError when the
@@ -80,9 +82,11 @@ class Reach:
     to let through. What a network of one's own does with the rules of `models/masks/rules.py` is beyond this.
     """
 
-    def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
+    def __init__(self, network: nn.Module, shape: Shape) -> None:
         self._skeleton = linearised(network)
-        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=next(self._skeleton.parameters()).device)
+        device = next(self._skeleton.parameters()).device
+        is_shape = isinstance(shape, Sequence) and all(isinstance(size, int) for size in shape)
+        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=device) if is_shape else ones_for(shape)
         settled(self._skeleton, self._ones)
 
     def on_path(self, mask: Mask) -> Mask:

@@ -1,16 +1,17 @@
 """A network through which an input of ones stays positive: what flow and paths are measured on."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from autosparse.models.masks.arithmetic import CLOSED
+from autosparse.models.masks.flowing import Flow
 from autosparse.models.masks.mask import prunable
 from autosparse.models.masks.reparametrized import copied, plain_, weights
-from autosparse.models.masks.rules import CLOSED, Flow, Rules
+from autosparse.models.masks.rules import Rules
+from autosparse.models.networks.calls import Inputs, call, mapped, one_of, tensors_in
 
 FAINT = 1e-3  # a layer scale that starts from here down is nearly closed
 
@@ -43,16 +44,21 @@ def opened(weight: Tensor) -> Tensor:
     return weight if weight.any() else torch.full_like(weight, 1 / math.sqrt(max(weight[0].numel(), 1)))
 
 
-def pass_through(linear: nn.Module, inputs: Tensor, rules: Rules) -> Tensor:
+def ones_for(inputs: Inputs) -> Inputs:
+    """One example of ones in float64 in the place of `inputs`; indices stay what they are."""
+    return mapped(lambda tensor: torch.ones_like(tensor, dtype=torch.float64) if tensor.is_floating_point() else tensor, one_of(inputs))
+
+
+def pass_through(linear: nn.Module, inputs: Inputs, rules: Rules) -> Tensor:
     """The sum of what the network puts out for `inputs` under the rules, with its graph; several outputs (auxiliary heads) count alike."""
     with torch.enable_grad(), rules:
-        totals = [part.sum() for part in _tensors(linear(inputs))]
-    return (
-        totals[0] if len(totals) == 1 else sum((part / part.detach() for part in totals if part.detach() != 0), start=inputs.new_zeros(()))
-    )
+        totals = [part.sum() for part in tensors_in(call(linear, inputs)) if part.is_floating_point()]
+    if len(totals) == 1:
+        return totals[0]
+    return torch.stack([part / part.detach() for part in totals if part.detach() > 0]).sum()
 
 
-def settled(linear: nn.Module, inputs: Tensor) -> Flow:
+def settled(linear: nn.Module, inputs: Inputs) -> Flow:
     """The rules of flow for this linearised network, after a look at it.
 
     Auxiliary heads, which run in training alone, run from now on: what holds them is put into training mode, they are not.
@@ -77,15 +83,15 @@ def settled(linear: nn.Module, inputs: Tensor) -> Flow:
     return Flow(recurrent=rules.recurrent)
 
 
-def vanishing(network: nn.Module, inputs: Tensor) -> list[str]:
+def vanishing(network: nn.Module, inputs: Inputs) -> list[str]:
     """Names of the parameters that let nothing through at initialization: zero prunable weights, zero scales of norms, layer scales of
-    at most 1e-3. `inputs` is one example (1, ...).
+    at most 1e-3. `inputs` as the network takes them.
 
     Paths are measured as if they were open (see `linearised` and `Rules`). A training starts with no gradient, or hardly any, before them.
     """
     rules = Flow()
     linear = linearised(network)
-    pass_through(linear, torch.ones_like(inputs, dtype=torch.float64), rules)
+    pass_through(linear, ones_for(inputs), rules)
     opened = {name for name, param in linear.named_parameters() if id(param) in rules.scales}
     norms = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
     competing = weights(network, prunable(network))
@@ -102,11 +108,3 @@ def _idle(params: dict[str, nn.Parameter], total: Tensor) -> list[str]:
     """Those that the total does not hang on."""
     slopes = torch.autograd.grad(total, list(params.values()), allow_unused=True)
     return [name for name, slope in zip(params, slopes, strict=True) if slope is None]
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        return [tensor for part in output for tensor in _tensors(part)]
-    return [output] if isinstance(output, Tensor) and output.is_floating_point() else []

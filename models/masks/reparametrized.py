@@ -35,7 +35,7 @@ def plain_(network: nn.Module) -> nn.Module:
     for module in network.modules():
         for name, parts in getattr(module, "parametrizations", {}).items():
             made = getattr(module, name).clone()
-            param = next((part for part in reversed(list(parts.parameters())) if part.shape == made.shape), None)
+            param = next((part for part in parts.parameters() if part.shape == made.shape), None)
             if param is not None:
                 param.copy_(made)
                 parts.forward = lambda param=param: param
@@ -47,6 +47,8 @@ def plain_(network: nn.Module) -> nn.Module:
                 param.copy_(getattr(module, name))
                 del module._forward_pre_hooks[key]
                 vars(module)[name] = param  # a plain attribute: registered it is under its own name alone
+                if isinstance(module, nn.RNNBase):
+                    module._flat_weights = [getattr(module, part) for part in module._flat_weights_names]
     return network
 
 

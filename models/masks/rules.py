@@ -11,20 +11,20 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from autosparse.models.masks import cells
+from autosparse.models.masks import arithmetic, cells
+from autosparse.models.masks.arithmetic import active
 
-CLOSED = -50.0  # constants from here down close what they are added to: masks of attention hold -100, -1e4 or -inf
 DOUBLE = torch.float64
 
 WEIGHTED = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear")
 NORMS = ("instance_norm", "layer_norm", "group_norm", "rms_norm", "local_response_norm", "normalize")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 ACTIVATIONS = (
-    *("relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "softplus"),
+    *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "softplus"),
     *("softsign", "logsigmoid", "hardshrink", "softshrink", "tanhshrink", "threshold", "log_softmax"),
 )
 CURVES = (
@@ -44,7 +44,7 @@ ATTENTION = FunctionType(
 class Rules(TorchFunctionMode):
     """Inside, what is positive stays positive, finite if it can, and float64.
 
-    - Norms and activations are the identity (BatchNorm by its own statistics, ReLU and pooling act as they are); a root, square or
+    - Norms and activations are the identity (BatchNorm by its own statistics, and pooling, act as they are); a root, square or
       sine of an activation too.
     - An activation over another, as in a norm written by hand, is the first; over `rsqrt` or `reciprocal` likewise.
     - A difference is a sum. A constant that is added counts by its absolute value, from CLOSED down it closes (-inf).
@@ -62,17 +62,17 @@ class Rules(TorchFunctionMode):
         sums, differences = ("add", "radd", "iadd"), ("sub", "subtract", "rsub", "isub")
         self._rules: dict[str, Callable[..., Any]] = {
             **dict.fromkeys(WEIGHTED, self._weighted),
-            **dict.fromkeys((*NORMS, *DROPOUTS, *ACTIVATIONS), _identity),
-            **dict.fromkeys(CURVES, _curve),
+            **dict.fromkeys((*NORMS, *DROPOUTS, *ACTIVATIONS), arithmetic.identity),
+            **dict.fromkeys(CURVES, arithmetic.curve),
             **dict.fromkeys(BOUNDED, self._bounded),
             **dict.fromkeys(("mul", "multiply", "rmul", "imul"), self._product),
             **dict.fromkeys(("matmul", "bmm", "mm"), self._matrix_product),
             **dict.fromkeys(("baddbmm", "addmm"), self._sum_of_products),
-            **dict.fromkeys(("div", "divide", "true_divide", "truediv", "itruediv"), _quotient),
-            **dict.fromkeys(("rsqrt", "reciprocal", "rdiv"), _inverse),
+            **dict.fromkeys(("div", "divide", "true_divide", "truediv", "itruediv"), arithmetic.quotient),
+            **dict.fromkeys(("rsqrt", "reciprocal", "rdiv"), arithmetic.inverse),
             **dict.fromkeys(sums, self._sum),
             **dict.fromkeys(("cat", "concat", "concatenate", "stack"), self._joined),
-            **dict.fromkeys(differences, _difference),
+            **dict.fromkeys(differences, arithmetic.difference),
             **dict.fromkeys(cells.STEPS, self._recurrent),
             **dict.fromkeys((f"{name}_cell" for name in cells.STEPS), self._cell),
             "batch_norm": self._batch_norm,
@@ -82,8 +82,8 @@ class Rules(TorchFunctionMode):
             "exp": lambda func, input: input.relu() if active(input) else func(input),
             "softmax": self._softmax,
             "glu": self._glu,
-            "masked_fill": _masked_fill,
-            "where": _where,
+            "masked_fill": arithmetic.masked_fill,
+            "where": arithmetic.where,
             "scaled_dot_product_attention": self._attention,
             "multi_head_attention_forward": lambda func, *args, **kwargs: self.inside(ATTENTION, *args, **kwargs),
         }
@@ -129,11 +129,9 @@ class Rules(TorchFunctionMode):
     def _weighted(self, func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.weighted(func(input if input.requires_grad else input.abs(), weight, *args, **kwargs), input, weight)
 
-    def _batch_norm(
-        self, func: Callable[..., Tensor], input: Tensor, running_mean: Any, running_var: Any, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        own = kwargs.get("training", args[2] if len(args) > 2 else False) or running_mean is None
-        return input.clone() if own else self.normed(func, input, running_mean, running_var, *args, **kwargs)
+    def _batch_norm(self, func: Callable[..., Tensor], input: Tensor, mean: Any, var: Any, *args: Any, **kwargs: Any) -> Tensor:
+        by_batch = mean is None or kwargs.get("training", len(args) > 2 and args[2])
+        return input.clone() if by_batch else self.normed(func, input, mean, var, *args, **kwargs)
 
     def _bounded(self, func: Callable[[Tensor], Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.gate(func, input) if active(input) else func(input, *args, **kwargs)
@@ -148,9 +146,9 @@ class Rules(TorchFunctionMode):
             return self._product(func, other, input) if isinstance(input, Tensor) else torch.mul(other, abs(input))
         if not active(input) or (isinstance(other, Tensor) and other.requires_grad):
             return func(input, other, **kwargs)
-        if not _is_parameter(other):
+        if not arithmetic.is_parameter(other):
             return torch.mul(input, abs(other))
-        self.scales.add(id(_base(other)))
+        self.scales.add(id(arithmetic.base_of(other)))
         return torch.mul(input, torch.ones_like(other))
 
     def _matrix_product(self, func: Callable[..., Tensor], input: Tensor, other: Tensor, **kwargs: Any) -> Tensor:
@@ -163,7 +161,7 @@ class Rules(TorchFunctionMode):
     def _sum(self, func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
         if active(input) and active(other):
             return func(*self.together([input, other]), **kwargs)
-        return _sum(func, input, other, **kwargs)
+        return arithmetic.sum_(func, input, other, **kwargs)
 
     def _joined(self, func: Callable[..., Tensor], tensors: Any, *args: Any, **kwargs: Any) -> Tensor:
         return func(self.together(tensors) if all(map(active, tensors)) else tensors, *args, **kwargs)
@@ -177,7 +175,7 @@ class Rules(TorchFunctionMode):
     def _sum_of_products(self, func: Callable[..., Tensor], input: Tensor, one: Tensor, other: Tensor, **kwargs: Any) -> Tensor:
         if not (active(one) and active(other)):
             return func(input, one, other, **kwargs)
-        return _sum(torch.add, self.matrix_product(torch.matmul, one, other) * abs(kwargs.get("alpha", 1)), input)
+        return arithmetic.sum_(torch.add, self.matrix_product(torch.matmul, one, other) * abs(kwargs.get("alpha", 1)), input)
 
     def _glu(self, func: Callable[..., Tensor], input: Tensor, dim: int = -1) -> Tensor:
         value, gate = input.chunk(2, dim)
@@ -203,7 +201,7 @@ class Rules(TorchFunctionMode):
         if attn_mask is not None and attn_mask.dtype == torch.bool:
             among = among.masked_fill(~attn_mask, -math.inf)
         elif attn_mask is not None:
-            among = _sum(torch.add, among, attn_mask)
+            among = arithmetic.sum_(torch.add, among, attn_mask)
         return self._matrix_product(torch.matmul, self._softmax(torch.softmax, among, -1), value)
 
     def _recurrent(self, func: Callable[..., Any], input: Tensor, *args: Any) -> Any:
@@ -218,165 +216,3 @@ class Rules(TorchFunctionMode):
         """`func` with everything it is made of under the rules."""
         with self:
             return func(*args, **kwargs)
-
-
-class Flow(Rules):
-    """How strongly each path carries. What several paths make together, each carries a part of.
-
-    A product of two activations is their geometric mean, so that gate and gated, queries and keys, attention and values each carry
-    half; a sum of products is the sum of those. Gates are the identity. A softmax over n is ReLU / n^2: its geometric means with the
-    values then add up to an average over the n.
-
-    `recurrent`: the network feeds a layer's output back to it by its own `forward`. There bounded functions and products
-    element by element act as they are, because they keep the numbers finite. `look` finds out whether it does.
-
-    `balanced`: branches that meet are scaled, by constants, to the same mean. Each then carries the same share of the flow however
-    little its weights let through, so that none of them starves beside a stronger one or beside the identity.
-    """
-
-    def __init__(self, *, recurrent: bool = False, balanced: bool = False, look: bool = False) -> None:
-        super().__init__()
-        self.recurrent, self.balanced = recurrent, balanced
-        self._used: set[int] | None = set() if look else None
-
-    def weighted(self, values: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-        """As it is."""
-        if self._used is not None:
-            self.recurrent |= id(weight) in self._used and _hangs_on(inputs, weight)
-            self._used.add(id(weight))
-        return values
-
-    def together(self, branches: Sequence[Tensor]) -> Sequence[Tensor]:
-        """As they are, or scaled to the same mean."""
-        if not self.balanced:
-            return branches
-        means = torch.stack([branch.detach().mean() for branch in branches])
-        factors = torch.where(means > 0, means.mean() / means, 1.0).unbind()
-        return [branch * factor for branch, factor in zip(branches, factors, strict=True)]
-
-    def inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """`func` with everything it is made of under the rules; a recurrent layer of torch's does not make the network recurrent."""
-        looked, self._used = self._used, None
-        try:
-            return super().inside(func, *args, **kwargs)
-        finally:
-            self._used = looked
-
-    def normed(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """As it is."""
-        return func(*args, **kwargs)
-
-    def gate(self, func: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        """The identity, or as it is in a recurrent network."""
-        return func(values) if self.recurrent else values.clone()
-
-    def softmax(self, values: Tensor, dim: int) -> Tensor:
-        """ReLU / n^2."""
-        return values.relu() / values.shape[dim] ** 2
-
-    def product(self, func: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
-        """The geometric mean, or as it is in a recurrent network."""
-        return func(one, other) if self.recurrent else func(root(one), root(other))
-
-    def matrix_product(self, func: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
-        """The sum of geometric means."""
-        return func(root(one), root(other))
-
-
-class _Root(torch.autograd.Function):
-    """Square root whose slope at zero is zero: nothing enters there."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        roots = values.clamp(min=0).sqrt()
-        ctx.save_for_backward(roots)
-        return roots
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        (roots,) = ctx.saved_tensors
-        return torch.where(roots > 0, slopes[0] / (2 * roots), 0.0)
-
-
-def root(values: Tensor) -> Tensor:
-    """The square root, 0 with slope 0 where there is nothing."""
-    return _Root.apply(values)
-
-
-def active(value: Any) -> bool:
-    """Whether this hangs on a prunable weight and is more than a view of one."""
-    return isinstance(value, Tensor) and value.requires_grad and not _is_parameter(value)
-
-
-def _base(value: Tensor) -> Tensor:
-    return value if value._base is None else value._base
-
-
-def _is_parameter(value: Any) -> bool:
-    return isinstance(value, Tensor) and isinstance(_base(value), nn.Parameter)
-
-
-def _hangs_on(value: Tensor, weight: Tensor) -> bool:
-    """Whether the graph of `value` leads to `weight`."""
-    left, met = [value.grad_fn], set()
-    while left:
-        node = left.pop()
-        if node is None or node in met:
-            continue
-        if getattr(node, "variable", None) is weight:
-            return True
-        met.add(node)
-        left += [before for before, _ in node.next_functions]
-    return False
-
-
-def _identity(func: Callable[..., Any], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return input.clone()  # a copy: what comes next may work in place
-
-
-def _curve(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return next((value.clone() for value in args if active(value)), None) if any(map(active, args)) else func(*args, **kwargs)
-
-
-def _inverse(func: Callable[..., Tensor], input: Tensor, *numbers: Any) -> Tensor:
-    if not active(input):
-        return func(input, *numbers)
-    return math.prod(map(abs, numbers), start=torch.ones_like(input, requires_grad=False))
-
-
-def _quotient(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
-    if active(other):
-        return (
-            torch.broadcast_tensors(input, other)[0].clone() if isinstance(input, Tensor) else torch.full_like(other.detach(), abs(input))
-        )
-    return func(input, abs(other), **kwargs) if active(input) else func(input, other, **kwargs)
-
-
-def _sum(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
-    if active(other) and not active(input) and isinstance(input, Tensor):
-        input, other, func = other, input, torch.add
-    if active(input) and isinstance(other, Tensor) and not other.requires_grad and other.is_floating_point() and bool((other < 0).any()):
-        return torch.where(other > CLOSED, input + other.abs(), -math.inf)
-    return func(input, other, **kwargs)
-
-
-def _difference(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
-    if not (active(input) or active(other)):
-        return func(input, other, **kwargs)
-    if isinstance(other, Tensor) and not active(other):
-        return _sum(torch.add, input, -other.abs())
-    return torch.add(abs(input), abs(other), **kwargs) if isinstance(input, Tensor) else torch.add(other, abs(input))
-
-
-def _masked_fill(func: Callable[..., Tensor], input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    return func(input, mask, -math.inf if active(input) and float(value) <= CLOSED else value)
-
-
-def _where(func: Callable[..., Any], condition: Any, *sides: Any, **kwargs: Any) -> Any:
-    if len(sides) != 2 or not any(map(active, sides)):
-        return func(condition, *sides, **kwargs)
-    return func(condition, *(side if active(side) else _closing(side) for side in sides))
-
-
-def _closing(side: Any) -> Any:
-    return torch.where(side > CLOSED, side, -math.inf) if isinstance(side, Tensor) else (side if side > CLOSED else -math.inf)

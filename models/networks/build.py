@@ -18,12 +18,13 @@ from autosparse.models.networks.wrappers import plain
 from autosparse.models.specs.run_specs import NetworkSpec
 
 
-def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int, tried: bool = True) -> nn.Module:
     """The network of a spec at step 0: float32, on the CPU, in training mode, with one output per class.
 
     `image_shape` is (channels, height, width). The same arguments give the same bits, and the global generators are as they were
     before. A network from outside is taken out of its wrappers, run once, and keeps what was found out by that: which weights are
-    prunable, in the order of execution, and whether it takes images in channels-last order.
+    prunable, in the order of execution, and whether it takes images in channels-last order. Not so where `tried` is False, because the
+    images are not known yet.
     Raises SpecError: an unknown name, a field that the network does not have, a factory that gives no module, a network that does
     not take such images or has not one output per class.
     """
@@ -38,9 +39,11 @@ def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_c
             return network
         network = plain(network).float().train()
         image = torch.zeros(2, *image_shape)
-        try_forward(network, image)  # lazy layers take their shapes from it
+        if tried:
+            try_forward(network, image)  # lazy layers take their shapes from it
         initialize(network, spec.init)
-    _look_at(network, image, num_classes)
+    if tried:
+        _look_at(network, image, num_classes)
     return network
 
 

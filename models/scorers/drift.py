@@ -126,11 +126,10 @@ class Drift:
         """The warning as a person reads it, without numbers; None where nothing is different."""
         if not self.warned:
             return None
-        other = "and other kinds of layers " if any(column.kind == "new values" for column in self.warned) else ""
-        few = len(self.warned) <= len(self.columns) // 3
+        somewhat = "somewhat " if len(self.warned) <= len(self.columns) // 3 else ""
         return (
-            f"this network looks {'somewhat ' if few else ''}different from {self.source}, which the scorer learned from, in {len(self.warned)} "
-            f"of {len(self.columns)} features {other}(--details lists them): compare it with smallest_paths or synflow before you rely on it"
+            f"this network looks {somewhat}different from {self.source}, which the scorer learned from ({len(self.warned)} of "
+            f"{len(self.columns)} features): compare it with smallest_paths or synflow before you rely on it"
         )
 
     def to_plain(self) -> dict[str, Any]:
