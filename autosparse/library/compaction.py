@@ -30,8 +30,8 @@ def compact(model: nn.Module, example: Any, mask: Mask | None = None) -> nn.Modu
     The copy is a plain network of the same classes on the same device, in the mode `model` is in; parametrized weights become
     plain ones, wrappers (DataParallel, compile) are gone. With a mask it is the masked network that gets smaller, whether its
     weights are zero by now or not; without one, weights that are zero count as cut. `example` is one input: a tensor, or a tuple
-    or dict of tensors. Its size does not matter, as long as the network runs. What is not understood (an operation, the channels
-    between attention's heads, channels under a LayerNorm) stays whole.
+    or dict of tensors. Its size does not matter, as long as the network runs. Heads of attention leave whole. What is not understood
+    (an operation, torch's own packed attention) and what a LayerNorm sees stays.
 
     Before it is returned the copy gives the outputs of the big network on the example and on noise, to 1e-5 of the largest.
     Raises SpecError when it does not, when the example does not run, and when a dead channel holds a constant that no bias can
@@ -56,8 +56,8 @@ def compact_with_mask(model: nn.Module, example: Any, mask: Mask | None = None) 
     if any(output.isnan().any() for output in outputs[0]):
         raise not_allowed("model", type(big).__name__, "a network whose outputs for the example are numbers, none of them NaN")
     problem = ""
-    for strict in (False, True):
-        dead = dead_channels(big, example, kept, strict=strict)
+    for care in range(3):
+        dead = dead_channels(big, example, kept, care=care)
         small, _ = plain_copy(big)
         fold_constants(small, dead)
         cut(small, dead)

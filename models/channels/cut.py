@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models.channels.dead import Dead
+from autosparse.models.channels.planes import HEADS, WIDTHS
 from autosparse.models.errors import SpecError
 
 BATCH_AND_INSTANCE = (nn.modules.batchnorm._NormBase,)
@@ -62,7 +63,10 @@ def cut(network: nn.Module, dead: Dead) -> None:
         id(tensor): _part(tensor, smaller(name, tensor.detach(), dead)) for name, tensor in tensors.items() if _has_channels(name, dead)
     }
     groups = {id(tensor): _groups_left(dead, name) for name, tensor in tensors.items() if name in dead.ledger.groups}
-    for module in network.modules():
+    modules: dict[str, Any] = dict(network.named_modules())
+    for name, ids in dead.ledger.heads.items():
+        _fewer_heads(modules[name], len(ids), ids.shape[1], int((~dead.removed[ids[:, 0]]).count_nonzero()))
+    for module in modules.values():
         numbers = [groups[id(tensor)] for tensor in module._parameters.values() if id(tensor) in groups]
         slots: Any
         for slots in (module._parameters, module._buffers):
@@ -106,6 +110,12 @@ def _groups_left(dead: Dead, name: str) -> int:
 
 def _indices(stays: Tensor, like: Tensor) -> Tensor:
     return stays.nonzero().flatten().to(like.device)
+
+
+def _fewer_heads(module: Any, heads: int, width: int, left: int) -> None:
+    numbers = vars(module)
+    numbers.update({name: left for name in HEADS if numbers.get(name) == heads})
+    numbers.update({name: left * width for name in WIDTHS if numbers.get(name) == heads * width})
 
 
 def _resize(module: Any, groups: int | None) -> None:

@@ -13,7 +13,6 @@ from autosparse.models.channels.plain import plain_copy
 from autosparse.models.channels.trace import Trace
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
-from autosparse.models.networks.calls import call
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Dead:
         return ~self.removed[self.ledger.axes[tensor][axis]]
 
 
-def dead_channels(network: nn.Module, example: Any, mask: Mask, *, strict: bool = False) -> Dead:
+def dead_channels(network: nn.Module, example: Any, mask: Mask, *, care: int = 0) -> Dead:
     """The channels of a plain network that nothing of the input reaches, or that reach nothing of the output, under `mask`.
 
     `example` is one input: a tensor, or a tuple or dict of tensors. A masked copy of the network runs in eval mode and then, where
-    that is possible, in training mode; `strict` as in `Trace`.
+    that is possible, in training mode; `care` as in `Trace`.
     """
     copy = deepcopy(network)
     masks.apply_(copy, mask)
@@ -40,11 +39,11 @@ def dead_channels(network: nn.Module, example: Any, mask: Mask, *, strict: bool 
     devices = {param.device for param in copy.parameters() if param.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices):
         copy.eval()
-        _look(copy, example, Trace(copy, mask, ledger, constants=True, strict=strict))
+        Trace(copy, mask, ledger, constants=True, care=care).run(copy, example)
         copy.train()
         for seen in (twice(example), example):
             try:
-                _look(copy, seen, Trace(copy, mask, ledger, constants=False, strict=strict))
+                Trace(copy, mask, ledger, constants=False, care=care).run(copy, seen)
                 break
             except Exception:  # what may not be trained on one example is compacted as it runs in eval mode
                 continue
@@ -74,12 +73,6 @@ def dead_channel_parameters(network: nn.Module, mask: Mask, example: Any) -> dic
 def renamed_mask(mask: Mask, renamed: dict[str, str]) -> Mask:
     """The mask for a plain copy; `renamed` as `plain_copy` gives it."""
     return {renamed.get(name, name): keep for name, keep in mask.items()}
-
-
-def _look(network: nn.Module, example: Any, trace: Trace) -> None:
-    with trace:
-        outputs = call(network, example)
-    trace.finish(outputs)
 
 
 def _entries(dead: Dead, name: str, param: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Ledger:
     """Ids, what ties them, how values go from one to the other, and which tensors of the network have them on which axis.
 
     `elements` are parameters with an id for each element; `rectangles` are ids that lie along several axes of one tensor: only whole
-    rows of one of these axes can leave.
+    rows of one of these axes can leave. `heads` (heads, numbers of a head) are the outputs of the attention in a module.
     """
 
     reached: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.bool))
@@ -69,6 +69,7 @@ class Ledger:
     elements: dict[str, Tensor] = field(default_factory=dict)
     rectangles: list[Tensor] = field(default_factory=list)
     groups: dict[str, Grouped] = field(default_factory=dict)
+    heads: dict[str, Tensor] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
 
     def new(self, reached: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ MOVES = {
     *("concat", "concatenate", "stack", "roll", "flip", "expand", "expand_as", "view_as", "reshape_as", "get", "t", "repeat", "tile"),
 }
 # by positions that may be written into the code
-PICKS = {"getitem", "narrow", "select", "split", "split_with_sizes", "index_select", "unbind", "repeat", "tile"}
+PICKS = {"getitem", "narrow", "select", "split", "split_with_sizes", "index_select", "repeat", "tile"}
+PARTS = {"chunk", "tensor_split", "unbind"}  # equal ones, which lose the same places
 RESHAPES = {"view", "reshape", "unflatten", "chunk", "tensor_split"}  # may have sizes written into the code
 NORMS = {"batch_norm", "instance_norm", "prelu"}  # one number per channel in each of their tensors
 POOLS = {
@@ -33,6 +34,7 @@ POOLS = {
     *("interpolate", "upsample", "pad"),
 }
 REDUCTIONS = {"mean", "sum", "amax", "amin"}
+HEADS, WIDTHS = ("num_heads", "num_attention_heads", "num_kv_heads"), ("attn_dim", "all_head_size", "kv_dim")  # what modules call them
 FILLED = ("empty", "zeros", "ones", "full")
 NEW = {f"new_{what}" for what in FILLED} | {f"{what}_like" for what in (*FILLED, "rand", "randn")}
 
@@ -40,6 +42,14 @@ NEW = {f"new_{what}" for what in FILLED} | {f"{what}_like" for what in (*FILLED,
 def plane_of(tensor: Tensor) -> Tensor | None:
     """The plane beside a tensor, None where no channel of it is followed."""
     return getattr(tensor, "_channels", None)
+
+
+def heads_of(tensor: Tensor) -> Tensor | None:
+    """The ids (heads, numbers of a head) of queries, keys or values (..., heads, tokens, numbers of a head); None where they are others."""
+    plane = plane_of(tensor)
+    if plane is None or tensor.dim() < 4 or any(size > 1 for size in (*plane.shape[:-3], plane.shape[-2])):
+        return None
+    return plane.reshape(plane.shape[-3], plane.shape[-1]).expand(tensor.shape[-3], tensor.shape[-1])
 
 
 def put(tensor: Tensor, plane: Tensor | None) -> None:

@@ -14,22 +14,37 @@ from torch.overrides import TorchFunctionMode
 
 from autosparse.models.channels import planes as kinds
 from autosparse.models.channels.examples import tensors
-from autosparse.models.channels.ledger import FIXED, Constant, Grouped, Ledger
-from autosparse.models.channels.planes import along, argument, compressed, full, ids_in, is_index, plane_of, put, swapped, unpadded, widened
+from autosparse.models.channels.ledger import FIXED, Constant, Grouped, Ledger, Mixing
+from autosparse.models.channels.planes import (
+    along,
+    argument,
+    compressed,
+    full,
+    heads_of,
+    ids_in,
+    is_index,
+    plane_of,
+    put,
+    swapped,
+    unpadded,
+    widened,
+)
+from autosparse.models.networks.calls import call
 
 
 class Trace(TorchFunctionMode):
     """Inside, every function of torch writes into `ledger` what it does with channels.
 
-    `kept` are bool masks of weights by name, true where a weight connects. With `strict` channels are not followed through
-    reshapes and chunks, whose sizes may be written into the network's code.
+    `kept` are bool masks of weights by name, true where a weight connects. With `care` 1 attention is not followed, with 2 neither are
+    reshapes and chunks: numbers of heads and sizes may be written into the network's code.
     """
 
-    def __init__(self, network: nn.Module, kept: Mapping[str, Tensor], ledger: Ledger, *, constants: bool, strict: bool = False) -> None:
+    def __init__(self, network: nn.Module, kept: Mapping[str, Tensor], ledger: Ledger, *, constants: bool, care: int = 0) -> None:
         super().__init__()
         named = (*network.named_parameters(), *network.named_buffers())
         self._names = {id(tensor): name for name, tensor in named}
-        self._kept, self._ledger, self._constants, self._strict = kept, ledger, constants, strict
+        self._kept, self._ledger, self._constants, self._care = kept, ledger, constants, care
+        self._modules, self._inside = dict(network.named_modules()), [""]
 
     def __torch_function__(self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -45,9 +60,24 @@ class Trace(TorchFunctionMode):
             self._unknown(inputs)
         return result
 
-    def finish(self, outputs: Any) -> None:
-        """Everything that the network returns stays."""
-        self._unknown(list(tensors(outputs)))
+    def run(self, network: nn.Module, example: Any) -> None:
+        """Follow one forward pass. Everything that the network returns stays."""
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self._inside.append(names[module])
+
+        def leave(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            self._inside.pop()
+
+        names = {module: name for name, module in self._modules.items()}
+        hooks = [hook for module in names for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
+        try:
+            with self:
+                outputs = call(network, example)
+            self._unknown(list(tensors(outputs)))
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _rule(self, name: str) -> Callable[..., Callable[[Any], None] | None] | None:
         rules = {
@@ -55,6 +85,7 @@ class Trace(TorchFunctionMode):
             self._norm: kinds.NORMS,
             self._over_last: {"layer_norm", "rms_norm"},
             self._group_norm: {"group_norm"},
+            self._attention: {"scaled_dot_product_attention"},
             self._join: kinds.SUMS | kinds.PRODUCTS,
             self._same: kinds.UNARY,
             self._new: kinds.NEW,
@@ -167,6 +198,27 @@ class Trace(TorchFunctionMode):
         self._use(shift, 0, outputs)
         return lambda result: put(result, along(outputs, result, 1))
 
+    def _attention(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Whole heads: what a head puts out comes from its values alone, weighed by its queries and keys."""
+        qkv = [argument(args, kwargs, index, key) for index, key in enumerate(("query", "key", "value"))]
+        bias = argument(args, kwargs, 3, "attn_mask")
+        by_head = [heads_of(tensor) for tensor in qkv]
+        count, module = qkv[0].shape[-3] if qkv[0].dim() > 3 else 0, self._inside[-1]
+        known = any(vars(self._modules[module]).get(each) == count for each in kinds.HEADS)
+        same = all(ids is not None and len(ids) == count for ids in by_head) and (bias is None or bias.dim() < 3 or bias.shape[-3] == 1)
+        if self._care or not known or not same:
+            return None
+        queries, keys, values = (ids for ids in by_head if ids is not None)
+        outputs = self._ledger.hand_on(values.flatten(), self._ledger.reached[values].flatten()).view(values.shape)
+        weighing = torch.cat([queries, keys], 1)
+        rows = torch.ones(count, values.shape[1], weighing.shape[1], dtype=torch.uint8)
+        self._ledger.edges.append(Mixing(outputs.flatten(), weighing.flatten(), torch.block_diag(*rows).bool()))
+        for ids in (queries, keys, values):
+            self._ledger.tie(ids, outputs[:, :1])
+        self._ledger.heads[module] = outputs
+        shape = [1] * (qkv[2].dim() - 3) + [count, 1, values.shape[1]]
+        return lambda result: put(result, compressed(outputs.view(shape)))
+
     def _new(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         return lambda result: None
 
@@ -230,14 +282,14 @@ class Trace(TorchFunctionMode):
         self._unknown([tensor for tensor, _ in sources if id(tensor) in self._names])
         if all(plane is None for _, plane in sources):
             return lambda result: None
-        if self._strict and name in kinds.RESHAPES:
+        if self._care > 1 and name in kinds.RESHAPES:
             return None
         ids = {id(tensor): full(tensor) for tensor, _ in sources if not is_index(tensor)}
         moved = func(*swapped(args, ids), **swapped(kwargs, ids))
         parts = [moved] if isinstance(moved, Tensor) else list(moved)
         if name in kinds.PICKS and any(ids_in(part) != ids_in(*ids.values()) for part in parts):
             return None
-        if name in ("chunk", "tensor_split") and ids_in(parts[0]) != ids_in(*ids.values()):
+        if name in kinds.PARTS and ids_in(parts[0]) != ids_in(*ids.values()):
             if len({part.shape for part in parts}) > 1:
                 return None
             for part in parts[1:]:

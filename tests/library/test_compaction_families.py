@@ -121,6 +121,27 @@ def test_resnet20_at_density_02_is_more_than_eight_times_smaller() -> None:
     assert size(network, image).parameters > 8 * size(small, image).parameters
 
 
+@pytest.mark.parametrize(
+    ("name", "weight", "rows", "layer", "heads"),
+    [
+        ("timm vit_tiny", "blocks.0.attn.qkv.weight", range(448, 512), "blocks.0.attn", "num_heads"),  # the second third of the values
+        ("transformers bert", "bert.encoder.layer.1.attention.self.value.weight", range(16), "bert.encoder.layer.1.attention.self", None),
+    ],
+)
+def test_a_head_without_values_leaves(name: str, weight: str, rows: range, layer: str, heads: str | None) -> None:
+    network, example = built(name)
+    zero_biases(network)
+    mask = masks.full(masks.prunable(network))
+    mask[weight][list(rows)] = False
+    small = compact(network, example, mask)
+    attribute = heads or "num_attention_heads"
+    before, after = (getattr(net.get_submodule(layer), attribute) for net in (network, small))
+    assert after == before - 1
+    hidden = 192 if heads else 32
+    saved = 4 * (len(rows) * hidden) + 3 * len(rows)  # queries, keys, values and what reads them; three biases
+    assert size(network, example).parameters - size(small, example).parameters == saved
+
+
 class Everything(nn.Module):
     """Residual, concatenated, depthwise, gated and grouped channels, BatchNorm and GroupNorm, small enough for 200 steps."""
 

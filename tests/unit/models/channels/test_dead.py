@@ -246,3 +246,32 @@ def test_what_is_not_understood_stays_whole() -> None:
     for kind in ("sorted", "slices"):
         net = Written(kind)
         assert left(net, cut_off(net, rows={"layer": [1]}), torch.ones(1, 2), "layer.weight") == [[0, 1, 2, 3]], kind
+
+
+class Attention(nn.Module):
+    """Two heads of two numbers each, over tokens of four; their number in an attribute, or in the code."""
+
+    def __init__(self, *, in_code: bool = False) -> None:
+        super().__init__()
+        if not in_code:
+            self.num_heads, self.attn_dim = 2, 4
+        self.qkv, self.proj, self.out = nn.Linear(4, 12, bias=False), nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, length, _ = tokens.shape
+        heads, width = getattr(self, "num_heads", 2), getattr(self, "attn_dim", 4)
+        queries, keys, values = self.qkv(tokens).reshape(batch, length, 3, heads, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        found = functional.scaled_dot_product_attention(queries, keys, values)
+        return self.out(self.proj(found.transpose(1, 2).reshape(batch, length, width)))
+
+
+def test_heads_of_attention_leave_whole() -> None:
+    net, tokens = Attention(), torch.ones(1, 3, 4)
+    rows = [[2, 3, 6, 7, 10, 11]]
+    assert left(net, cut_off(net, rows={"qkv": [8, 9]}), tokens, "qkv.weight") == rows  # the values of head 0
+    assert left(net, cut_off(net, columns={"proj": [0, 1]}), tokens, "qkv.weight") == rows  # what head 0 puts out
+    whole = [list(range(12))]
+    assert left(net, cut_off(net, rows={"qkv": [8]}), tokens, "qkv.weight") == whole  # one of its two values
+    assert left(net, cut_off(net, rows={"qkv": [0, 1, 4, 5]}), tokens, "qkv.weight") == whole  # without queries all tokens weigh the same
+    net = Attention(in_code=True)
+    assert left(net, cut_off(net, rows={"qkv": [8, 9]}), tokens, "qkv.weight") == whole
