@@ -50,17 +50,31 @@ def report(name: str, rows: list[dict[str, Any]], args: Namespace, facts: dict[s
 
     `facts` go into the file alone, beside the figures.
     """
-    header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
-    print(f"{name} ({header['machine']}; commit {header['commit']}; {header['date']})")
+    print(where(name))
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, *([_shown(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    save(name, rows, args, facts)
+
+
+def where(name: str) -> str:
+    """The line that says what was measured where and when."""
+    return f"{name} ({machine()}; commit {commit()}; {_today()})"
+
+
+def save(name: str, rows: list[dict[str, Any]], args: Namespace, facts: dict[str, Any] | None = None) -> None:
+    """Write `rows` and `facts` to `args.json` if given."""
     if args.json:
+        header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": _today()}
         settings = {key: value for key, value in vars(args).items() if key != "json"}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({**header, "settings": settings, "figures": rows, **(facts or {})}, indent=1, default=str) + "\n")
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def machine() -> str:

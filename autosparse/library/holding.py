@@ -20,33 +20,44 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from autosparse.library.held_parameter import Place
-from autosparse.library.mask import Mask, MaskWarning, check_fits
+from autosparse.library.mask import Mask
+from autosparse.library.mask_checks import MaskWarning, check_fits
 from autosparse.library.mask_file import some
+from autosparse.models.channels.dead import dead_channel_parameters
 from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.networks.calls import Inputs
 from autosparse.models.networks.wrappers import plain
 
 _HELD: "weakref.WeakSet[Held]" = weakref.WeakSet()
 
 
-def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | None = None) -> "Held":
+def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | None = None, *, example: Inputs | None = None) -> "Held":
     """Set the masked entries of the parameters to zero, now and after every step of any optimizer, until `release`.
 
     `mask` may name any parameters of the network, biases and norms too, by the names of the plain network. `optimizer` need not be
     given: with it, what it remembers is masked now, and an optimizer that trains no parameter of the mask is refused. Raises SpecError
     also for a mask of another network and for parameters that are held already.
 
+    With an `example` (a batch of inputs) the biases and norms of channels that the mask cuts off are held at zero as well: then
+    `compact` gives the same function at any time.
+
     An optimizer that is not derived from torch's needs `held.apply()` after its step. Parameters that are sharded over
     devices (FSDP, tensor parallel) are refused.
     """
     network, checked = plain(model), mask if isinstance(mask, Mask) else Mask.of(mask)
     check_fits(checked, network)
+    if example is not None:
+        checked = with_dead_channels(network, checked, example)
     for other in _of(network):
         if both := other.names & checked.keys():
             raise not_allowed("mask", min(both), "a parameter that is not held already; autosparse.release(model) lets go of them")
+    if optimizer is not None:
+        trained = _trained(optimizer)
+        if not any(id(param) in trained for name, param in network.named_parameters(remove_duplicate=False) if name in checked):
+            raise not_allowed("optimizer", type(optimizer).__name__, "an optimizer that trains parameters of the mask")
     held = Held(network, checked)
-    if optimizer is not None and held.names and not held.after_step(optimizer):
-        held.release()
-        raise not_allowed("optimizer", type(optimizer).__name__, "an optimizer that trains parameters of the mask")
+    if optimizer is not None:
+        held.after_step(optimizer)
     return held
 
 
@@ -54,6 +65,13 @@ def release(model: nn.Module) -> None:
     """Let go of everything that is held of the network. Its weights stay as they are; nothing happens where nothing is held."""
     for held in _of(plain(model)):
         held.release()
+
+
+def with_dead_channels(network: nn.Module, mask: Mapping[str, Tensor], example: Inputs) -> Mask:
+    """The mask, and the weights, biases and norms of the channels that it cuts off."""
+    dead = dead_channel_parameters(network, dict(mask), example)
+    names = [*mask, *(name for name in dead if name not in mask)]
+    return Mask({name: mask.get(name, ~dead[name]) & ~dead[name] if name in dead else mask[name] for name in names})
 
 
 class Held:
@@ -105,20 +123,20 @@ class Held:
         zeros = sum(int((place.bits.bits == 0).count_nonzero()) for place in self._places.values())
         return f"Held({zeros:,} entries at zero in {len(self._places)} parameters{'' if self in _HELD else ', released'})"
 
-    def after_step(self, optimizer: Optimizer) -> int:
-        """Mask what a step of the optimizer moved; how many held parameters it trains."""
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Mask what a step of the optimizer moved."""
         if (network := self._network()) is None:
-            return 0
-        trained = [id(param) for group in optimizer.param_groups for param in group["params"]]
+            return
+        trained = _trained(optimizer)
         known = self._optimizers.get(optimizer)
         if known is None or known[0] != trained:  # a new optimizer may have new parameters
             _say_replaced(self._bind(network))
-            known = trained, [place for place in self._places.values() if id(place.param) in set(trained)]
+            here = set(trained)
+            known = trained, [place for place in self._places.values() if id(place.param) in here]
             self._optimizers[optimizer] = known
         for place in known[1]:
             place.zero()
             place.zero_state(optimizer.state.get(place.param, {}))
-        return len(known[1])
 
     def after_loading(self, module: nn.Module) -> None:
         """Mask the module's own parameters, which may be other objects than before."""
@@ -164,6 +182,10 @@ def _listen() -> None:
 def _after_any_step(optimizer: Optimizer, args: object, kwargs: object) -> None:
     for held in list(_HELD):
         held.after_step(optimizer)
+
+
+def _trained(optimizer: Optimizer) -> list[int]:
+    return [id(param) for group in optimizer.param_groups for param in group["params"]]
 
 
 def _of(network: nn.Module) -> list[Held]:

@@ -3,32 +3,32 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
-from torch.nn.utils import prune as torch_prune
 
 import autosparse
-from autosparse.library.mask_file import About, read_mask, some, weights_digest, write_mask, write_weights
+from autosparse.library.mask_checks import MaskWarning, check_fits, zeros_and_ones
+from autosparse.library.mask_file import About, Shape, read_mask, some, weights_digest, write_mask, write_weights
+from autosparse.library.mask_table import Text, layer_table, outside_lines
+from autosparse.library.torch_formats import dead_rows, read_torch_prune, set_torch_prune, sparse_matrix
 from autosparse.models.errors import DataError, SpecError, not_allowed
+from autosparse.models.masks import gates
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.prunable import prunable
+from autosparse.models.networks import flops
+from autosparse.models.networks.calls import Inputs, fitted, one_of
 from autosparse.models.networks.wrappers import plain
 
-SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 
+class Change(NamedTuple):
+    """A number of the dense network and of the masked one."""
 
-class MaskWarning(UserWarning):
-    """Something about a mask that is not wrong, but should not go unnoticed."""
-
-
-class Text(str):
-    """A text that shows its lines, where a prompt or a notebook would show a string with quotes."""
-
-    __repr__ = str.__str__
+    before: int
+    after: int
 
 
 class Mask(dict[str, Tensor]):
@@ -62,16 +62,14 @@ class Mask(dict[str, Tensor]):
         With `network`, whose weights must still be those the mask was made for, it also knows what stays dense and to which weights it
         belongs. Raises SpecError for other values than 0 and 1, and for a mask that does not fit the network.
         """
-        mask = cls({name: _bool(name, keep) for name, keep in tensors.items()})
+        mask = cls({name: zeros_and_ones(name, keep) for name, keep in tensors.items()})
         versions = {"autosparse": autosparse.__version__, "torch": str(torch.__version__)}
         mask.about = About(method=method, density=density, seed=seed, versions=versions)
         if network is not None:
             check_fits(mask, network)
-            network = plain(network)
-            parameters = dict(network.named_parameters())
-            outside = {name: tuple(param.shape) for name, param in parameters.items() if name not in mask}
-            digest = weights_digest(parameters, mask)
-            mask.about = replace(mask.about, network=type(network).__name__, weights=digest, outside=outside)
+            digest = weights_digest(dict(plain(network).named_parameters()), mask)
+            kind = type(plain(network)).__name__
+            mask.about = replace(mask.about, network=kind, weights=digest, outside=mask._outside(network))
         return mask
 
     @property
@@ -108,6 +106,55 @@ class Mask(dict[str, Tensor]):
         if unlike:
             raise not_allowed("other", some(unlike), "a mask with the same names and shapes")
         return masks.overlap(self, {name: keep.to(self[name].device) for name, keep in other.items()})
+
+    def parameters(self, network: nn.Module | None = None) -> Change:
+        """Parameters of the whole network and what is left of them. Raises SpecError where neither mask nor call knows the network."""
+        outside = sum(map(prod, self._outside(network).values()))
+        return Change(self.total + outside, self.kept + outside)
+
+    def macs(self, network: nn.Module, example: Inputs) -> Change:
+        """Multiply-adds of a forward pass on `example`, dense and if masked weights cost nothing (`models/networks/flops.py`)."""
+        check_fits(self, network)
+        counts = flops.macs(plain(network), fitted(plain(network), example))
+        shares = {flops.weight_name(name): share for name, share in self.layer_densities().items()}
+        return Change(sum(counts.values()), round(sum(count * shares.get(name, 1.0) for name, count in counts.items())))
+
+    def effective(self, network: nn.Module, example: Tensor) -> Self:
+        """The kept weights that lie on a path from the input to the output (`models/masks/gates.py`); `example` is a batch of inputs."""
+        check_fits(self, network)
+        return type(self)(gates.effective(plain(network), self, tuple(example.shape[1:])), self.about)
+
+    def effective_density(self, network: nn.Module, example: Tensor) -> float:
+        """Effective / all weights of the mask."""
+        return self.effective(network, example).density
+
+    def dead_channels(self, network: nn.Module, example: Tensor) -> dict[str, int]:
+        """By layer: how many of its output channels (rows of a matrix) have no effective weight."""
+        return dead_rows(plain(network), self.effective(network, example))
+
+    def summary(self, network: nn.Module | None = None, example: Inputs | None = None) -> Text:
+        """Per layer: shape, kept weights, density; then what stays dense, and how much of the network that is.
+
+        With the network and an example (a batch of inputs) also multiply-adds, before and after.
+        """
+        counts = None
+        if network is not None and example is not None:
+            counts = flops.macs(plain(network), fitted(plain(network), one_of(example)))
+        lines = layer_table(self, counts)
+        if network is not None or self.about.outside is not None:
+            lines += outside_lines(self._outside(network), self.total, self.about.left_out)
+        if network is not None and example is not None:
+            before, after = self.macs(network, one_of(example))
+            lines.append(f"multiply-adds of one example: {before:,} -> {after:,} ({after / max(before, 1):.2%})")
+        return Text("\n".join([*lines, *(f"note: {note}" for note in self.about.notes)]))
+
+    def _outside(self, network: nn.Module | None) -> Mapping[str, Shape]:
+        if network is not None:
+            check_fits(self, network)
+            return {name: tuple(param.shape) for name, param in plain(network).named_parameters() if name not in self}
+        if self.about.outside is None:
+            raise not_allowed("network", None, "the network, which this mask was made without")
+        return self.about.outside
 
     def to(self, device: torch.device | str) -> Self:
         """The same mask on a device."""
@@ -147,7 +194,7 @@ class Mask(dict[str, Tensor]):
         """
         tensors, about = read_mask(Path(path))
         try:
-            mask = cls({name: _bool(name, keep) for name, keep in tensors.items()}, about)
+            mask = cls({name: zeros_and_ones(name, keep) for name, keep in tensors.items()}, about)
         except SpecError as error:
             raise DataError(f"{path}: not a mask file ({error})") from error
         if model is not None:
@@ -171,15 +218,8 @@ class Mask(dict[str, Tensor]):
 
         Raises SpecError for a mask of another network and for a weight that is reparametrized in another way.
         """
-        network = plain(model)
-        check_fits(self, network)
-        for name, keep in self.items():
-            owner, _, leaf = name.rpartition(".")
-            module, leaf = network.get_submodule(owner), leaf.removesuffix("_orig")
-            plain_weight = leaf in module._parameters or f"{leaf}_mask" in module._buffers
-            if not plain_weight or leaf.startswith("original") or leaf.endswith("_v"):
-                raise not_allowed("mask", name, "a plain weight; torch.nn.utils.prune cannot prune a reparametrized one")
-            torch_prune.custom_from_mask(module, leaf, keep.to(next(module.parameters()).device))
+        check_fits(self, model)
+        set_torch_prune(plain(model), self)
 
     @classmethod
     def from_torch_prune(cls, model: nn.Module, *, remove: bool = False) -> Self:
@@ -188,16 +228,7 @@ class Mask(dict[str, Tensor]):
         With `remove`, torch's pruning is taken off (`prune.remove`) and the names are those of the plain weights. Raises SpecError
         where nothing was pruned.
         """
-        found: dict[str, Tensor] = {}
-        for prefix, module in plain(model).named_modules():
-            for name in [name.removesuffix("_orig") for name in module._parameters if name.endswith("_orig")]:
-                if (keep := module._buffers.get(f"{name}_mask")) is not None:
-                    found[f"{prefix}.{name if remove else name + '_orig'}".lstrip(".")] = keep.clone()
-                    if remove:
-                        torch_prune.remove(module, name)
-        if not found:
-            raise not_allowed("model", type(plain(model)).__name__, "a network that torch.nn.utils.prune has pruned")
-        return cls.of(found, plain(model), method="torch.nn.utils.prune")
+        return cls.of(read_torch_prune(plain(model), remove=remove), model, method="torch.nn.utils.prune")
 
     @torch.no_grad()
     def sparse(self, model: nn.Module, layout: torch.layout = torch.sparse_csr) -> dict[str, Tensor]:
@@ -206,40 +237,5 @@ class Mask(dict[str, Tensor]):
         Exactly the kept weights are stored, also those that happen to be zero. `layout` is sparse_coo, sparse_csr or sparse_csc.
         Raises SpecError for other layouts and for a mask of another network.
         """
-        if layout not in SPARSE:
-            raise not_allowed("layout", layout, ", ".join(map(str, SPARSE)))
         check_fits(self, network := plain(model))
-        return {name: _sparse(network.get_parameter(name), keep, layout) for name, keep in self.items()}
-
-
-def check_fits(mask: Mapping[str, Tensor], model: nn.Module, source: str = "mask") -> None:
-    """Raise SpecError, one line for all that differs, unless each name of the mask is a parameter of that shape in the plain network."""
-    params: dict[str, Any] = dict(plain(model).named_parameters(remove_duplicate=False))
-    if lazy := [name for name in mask if isinstance(params.get(name), UninitializedParameter)]:
-        raise not_allowed("model", some(lazy), "parameters with a shape; run one batch through a lazy network first")
-    missing = [name for name in mask if name not in params]
-    shapes = [
-        f"{name} {tuple(keep.shape)} against {tuple(params[name].shape)}"
-        for name, keep in mask.items()
-        if name in params and params[name].shape != keep.shape
-    ]
-    said = [f"the network has no {some(missing)}"] if missing else []
-    said += [f"shapes differ: {some(shapes)}"] if shapes else []
-    if said:
-        raise SpecError(f"{source}: a mask of another network is not allowed; {'; '.join(said)}")
-
-
-def _bool(name: str, keep: Tensor) -> Tensor:
-    if not isinstance(keep, Tensor):
-        raise not_allowed(f"mask: {name}", type(keep).__name__, "a tensor of zeros and ones")
-    if keep.dtype != torch.bool and (odd := keep[(keep != 0) & (keep != 1)]).numel():
-        raise not_allowed(f"mask: {name}", odd.flatten()[0].item(), "0 and 1")
-    return keep.detach().bool()
-
-
-def _sparse(weight: Tensor, keep: Tensor, layout: torch.layout) -> Tensor:
-    matrix, kept = weight.reshape(len(weight), -1), keep.to(weight.device).reshape(len(weight), -1)
-    found = torch.sparse_coo_tensor(kept.nonzero().T, matrix[kept], matrix.shape, is_coalesced=True, check_invariants=True)
-    if layout is torch.sparse_coo:
-        return found
-    return found.to_sparse_csr() if layout is torch.sparse_csr else found.to_sparse_csc()
+        return {name: sparse_matrix(network.get_parameter(name), keep, layout) for name, keep in self.items()}

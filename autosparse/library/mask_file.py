@@ -26,7 +26,8 @@ class About:
     """Where a mask comes from; what is not known is None.
 
     `density` is what was asked for. `weights` is the digest of the weights it was made for (`weights_digest`). `outside` has the shapes of
-    the network's parameters that are not in the mask.
+    the network's parameters that are not in the mask, `left_out` says why a matrix is among them. `notes`: sentences that a person
+    should read.
     """
 
     method: str | None = None
@@ -35,6 +36,8 @@ class About:
     network: str | None = None
     weights: str | None = None
     outside: Mapping[str, Shape] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -100,6 +103,7 @@ def _metadata(about: About) -> dict[str, str]:
         plain["seed"] = str(about.seed)
     if about.outside is not None:
         plain["outside"] = json.dumps({name: list(shape) for name, shape in about.outside.items()})
+    plain |= {"left_out": json.dumps(dict(about.left_out)), "notes": json.dumps(about.notes)}
     return {name: value for name, value in plain.items() if value is not None} | {"versions": json.dumps(dict(about.versions))}
 
 
@@ -112,6 +116,8 @@ def _about(metadata: Mapping[str, str]) -> About:
         network=metadata.get("network"),
         weights=metadata.get("weights"),
         outside=None if outside is None else {name: tuple(shape) for name, shape in outside.items()},
+        left_out=dict(json.loads(metadata.get("left_out", "{}"))),
+        notes=tuple(json.loads(metadata.get("notes", "[]"))),
         versions=dict(json.loads(metadata.get("versions", "{}"))),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autosparse.models.errors import DivergedError, not_allowed
+from autosparse.models.errors import DivergedError, not_allowed, unknown_name
 from autosparse.models.masks.mask import Mask, Scores
 
 HEAD_DENSITY = 0.2  # least density of the last linear layer in uniform+
@@ -62,6 +62,23 @@ def erk_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | No
     for layer, keep in zip(layers, _round_to(shares, count), strict=True):
         _keep_best(kept[layer], flat[layer], candidates[layer], keep)
     return _unflatten(kept, layers, scores, count)
+
+
+def by_layer(scores: Scores, densities: Mapping[str, float]) -> Mask:
+    """Keep the highest scores within each layer at the density given for it by name (0 to 1); layers without one stay whole.
+
+    A layer of n weights keeps its density times n, rounded half up. Raises SpecError for the name of no layer.
+    """
+    for name in densities:
+        if name not in scores:
+            raise unknown_name("density", name, scores)
+    mask = {}
+    for name, score in scores.items():
+        flat, layer, _ = _flatten({name: score}, None)
+        kept = torch.zeros_like(layer)
+        _keep_best(kept, flat, layer, math.floor(densities.get(name, 1.0) * flat.numel() + 0.5))
+        mask[name] = kept.view(score.shape)
+    return mask
 
 
 def uniform_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | None = None) -> Mask:
@@ -131,6 +148,8 @@ def _flatten(scores: Scores, alive: Mask | None) -> tuple[Tensor, Tensor, list[s
         if score.isnan().any():
             raise DivergedError(f"scores.{name}: NaN is not allowed; allowed: numbers (-inf too)")
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    if flat.dtype in (torch.bfloat16, torch.float16):
+        flat = flat.float()  # numpy knows no bfloat16; the order is the same
     ends = list(accumulate(score.numel() for score in scores.values()))
     layers = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     if alive is None:

@@ -1,0 +1,1 @@
+"""Channels of any network: which belong together, which a mask cut off, and the network without them."""
