@@ -11,6 +11,7 @@ from autosparse.models.masks.prunable import prunable
 from autosparse.models.networks.build import build_network
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.results.comparisons import missing
@@ -25,7 +26,7 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
     """
     record = load_record(store, run)
     arm = find_arm(record.spec, text)
-    if why := missing(store, record.paths, arm):
+    if why := missing(store, RunPaths(run), arm):
         raise DataError(f"arm: {arm.text} of {run} cannot be read: {why}")
     target = target_of(record.spec, arm.target)
     data = data_of(record, target.data, record.spec.fanout.targets.index(target))
@@ -34,7 +35,7 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
     channels, height, width = map(int, data["shape"])
     shape = (channels, height, width)
     network = build_network(target.network, image_shape=shape, num_classes=len(data["classes"]), seed=arm.seed)
-    key = paths.weights(step_of(record.paths, arm))
+    key = paths.weights(step_of(RunPaths(run), arm))
     try:
         network.load_state_dict(load_tensors(store.read(key), source=store.uri(key)))
     except RuntimeError as error:

@@ -66,7 +66,8 @@ def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
     from autosparse.storage.open_store import open_store  # which needs pyarrow and, for S3, s3fs
 
     root, _, name = text.rstrip("/").rpartition("/")
-    return Scorer(*load_scorer(open_store(root), name), text, ahead)
+    module, card = load_scorer(open_store(root), name)
+    return Scorer(module, card, text, ahead)
 
 
 def scorer_of_files(card: bytes, weights: bytes, where: str, *, ahead: bool = False) -> Scorer:

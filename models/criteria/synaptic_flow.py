@@ -97,7 +97,7 @@ def tempered(flow: Tensor, strength: Tensor, alive: Tensor, hubs: float) -> Tens
     to the power `hubs`. 1.0 = the flow itself, by which the rich get richer until few channels carry all; 0.0 = strength alone inside
     the layer. What a layer carries as a whole stays about the same.
     """
-    beside = torch.where(alive, flow / strength, 0.0)
+    beside = torch.where(alive & (strength > 0), flow / strength, 0.0)  # a weight pruned before has no strength
     mean = beside.sum() / alive.sum().clamp(min=1)
     return torch.where(alive, strength * mean * (beside / mean.clamp(min=torch.finfo(mean.dtype).tiny)) ** hubs, 0.0)
 

@@ -122,6 +122,8 @@ def shares_from_top(values: Tensor) -> Tensor:
 def best(values: Tensor, count: int) -> Tensor:
     """Which of the values (n,) are the `count` > 0 highest, of equals those with the lower index."""
     last = values.numel() - count
+    if values.dtype == torch.bfloat16:
+        values = values.float()  # numpy knows no bfloat16; the order is the same
     # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
     threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
     chosen = values > threshold
@@ -148,8 +150,6 @@ def _flatten(scores: Scores, alive: Mask | None) -> tuple[Tensor, Tensor, list[s
         if score.isnan().any():
             raise DivergedError(f"scores.{name}: NaN is not allowed; allowed: numbers (-inf too)")
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
-    if flat.dtype in (torch.bfloat16, torch.float16):
-        flat = flat.float()  # numpy knows no bfloat16; the order is the same
     ends = list(accumulate(score.numel() for score in scores.values()))
     layers = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     if alive is None:

@@ -17,7 +17,7 @@ def prefer_layout(network: nn.Module, image: Tensor) -> None:
     try:
         network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
-            network(image.contiguous(memory_format=torch.channels_last))
+            network(image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))  # strides as the product's images have them
     except RuntimeError:
         network.__dict__[CONTIGUOUS] = True
         network.register_forward_pre_hook(_contiguous)
@@ -33,4 +33,5 @@ def memory_format(network: nn.Module, *, channels_last: bool) -> torch.memory_fo
 
 
 def _contiguous(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(one.contiguous() if isinstance(one, Tensor) else one for one in inputs)
+    # Cloned, because an image of one channel calls itself contiguous whatever its strides are, and convolutions go by those.
+    return tuple(one.clone(memory_format=torch.contiguous_format) if isinstance(one, Tensor) else one for one in inputs)

@@ -55,8 +55,8 @@ def batches() -> Batches:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_method_prunes_it(kind: str, method: str, batches: Batches) -> None:
     mine = network(kind)
-    if method == "phew" and kind in {"packed_attention", "function_attention", "lstm", "gru", "rnn", "own_matrix", "transposed", "tied"}:
-        with pytest.raises(autosparse.AutosparseError, match="phew|path"):
+    if (method, kind) == ("phew", "transposed"):
+        with pytest.raises(autosparse.AutosparseError, match="for random walks"):
             autosparse.prune(mine, batches, method=method, density=0.1)
         return
     found = autosparse.prune(mine, batches, method=method, density=0.1, look_ahead_steps=2, look_ahead_lr=0.01)
