@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autosparse.library.compaction import compact, size
 from autosparse.models.criteria.registry import CRITERIA
+from autosparse.models.errors import CollapseError
 from autosparse.models.networks.registry import find_builder
 from autosparse.models.networks.torchvision_guard import import_torchvision
 from autosparse.models.seeding import generator, scoped
@@ -60,8 +61,13 @@ def measure(
         criterion = CRITERIA[method]
         scores = criterion.score(dense, [(image, labels)], generator(0, method), density=min(densities))
         for density in densities:
-            small = compact(dense, image[:1], criterion.allocate(scores, density))
-            row = {"network": name, "method": method, "density": density, **vars(size(small, image[:1]))}
+            row = {"network": name, "method": method, "density": density}
+            try:
+                small = compact(dense, image[:1], criterion.allocate(scores, density))
+            except CollapseError:
+                rows.append(row)
+                continue
+            row |= vars(size(small, image[:1]))
             times = {(count, batch): in_turns(dense, small, image, count, batch, repeat) for count in threads for batch in batches}
             row |= {f"ms, {count} threads, batch {batch}": own for (count, batch), (_, own) in times.items()}
             row |= {f"x, {count} threads, batch {batch}": whole / own for (count, batch), (whole, own) in times.items()}

@@ -14,7 +14,7 @@ from autosparse.models.channels.cut import cut, fold_constants, smaller
 from autosparse.models.channels.dead import dead_channels, renamed_mask
 from autosparse.models.channels.examples import noise, tensors
 from autosparse.models.channels.plain import plain_copy
-from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.errors import CollapseError, SpecError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.calls import call, mapped
@@ -35,7 +35,7 @@ def compact(model: nn.Module, example: Any, mask: Mask | None = None) -> nn.Modu
 
     Before it is returned the copy gives the outputs of the big network on the example and on noise, to 1e-5 of the largest.
     Raises SpecError when it does not, when the example does not run, and when a dead channel holds a constant that no bias can
-    take up: in a network that was held from the start none does.
+    take up: in a network that was held from the start none does. Raises CollapseError for a mask without a path to an output.
     """
     return compact_with_mask(model, example, mask)[0]
 
@@ -58,6 +58,10 @@ def compact_with_mask(model: nn.Module, example: Any, mask: Mask | None = None) 
     problem = ""
     for care in range(3):
         dead = dead_channels(big, example, kept, care=care)
+        if not dead.ledger.connected:
+            raise CollapseError(
+                f"compact: {type(big).__name__}: the mask leaves no path from the input to the output; nothing would be left"
+            )
         small, _ = plain_copy(big)
         fold_constants(small, dead)
         cut(small, dead)

@@ -59,6 +59,7 @@ class Ledger:
 
     `elements` are parameters with an id for each element; `rectangles` are ids that lie along several axes of one tensor: only whole
     rows of one of these axes can leave. `heads` (heads, numbers of a head) are the outputs of the attention in a module.
+    `connected`: whether anything of the input may reach an output.
     """
 
     reached: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.bool))
@@ -71,6 +72,7 @@ class Ledger:
     groups: dict[str, Grouped] = field(default_factory=dict)
     heads: dict[str, Tensor] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
+    connected: bool = False
 
     def new(self, reached: Tensor) -> Tensor:
         """Fresh ids, one for each of `reached`: whether anything of the network's input can reach it. Same shape."""

@@ -74,7 +74,9 @@ class Trace(TorchFunctionMode):
         try:
             with self:
                 outputs = call(network, example)
-            self._unknown(list(tensors(outputs)))
+            found = list(tensors(outputs))
+            self._ledger.connected |= any((plane := plane_of(each)) is None or bool(self._ledger.reached[plane].any()) for each in found)
+            self._unknown(found)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.library.compaction import Size, compact, compact_with_mask, compaction_table, size
-from autosparse.models.errors import SpecError
+from autosparse.models.errors import CollapseError, SpecError
 from autosparse.models.masks import mask as masks
 
 
@@ -153,6 +153,16 @@ def test_an_example_that_the_network_cannot_take_is_one_line(example: object, sh
 def test_a_mask_of_another_network_is_one_line() -> None:
     with pytest.raises(SpecError, match=r"^mask: weight of shape \(3, 2\) is not allowed; allowed: .*\(\(2, 2\)\)$"):
         compact(nn.Linear(2, 2), torch.ones(1, 2), {"weight": torch.ones(3, 2, dtype=torch.bool)})
+
+
+def test_a_mask_without_a_path_is_one_line() -> None:
+    net = ready(convolutions(), IMAGE)
+    mask = masks.full(masks.prunable(net))
+    mask["2.weight"][:] = False
+    with pytest.raises(
+        CollapseError, match="^compact: Sequential: the mask leaves no path from the input to the output; nothing would be left$"
+    ):
+        compact(net, IMAGE, mask)
 
 
 def test_weights_that_are_not_finite_are_one_line() -> None:
