@@ -82,6 +82,13 @@ def quotient(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any)
     return func(input, abs(other), **kwargs) if active(input) else func(input, other, **kwargs)
 
 
+def is_stream(value: Any, beside: Any) -> bool:
+    """Whether an activation is added to this as to an identity: embeddings, or the input itself, of its shape and without a minus."""
+    if not active(beside) or active(value) or is_parameter(value) or not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    return value.shape == beside.shape and bool((value >= 0).all())
+
+
 def sum_(func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
     if active(other) and not active(input) and isinstance(input, Tensor):
         input, other, func = other, input, torch.add

@@ -161,6 +161,8 @@ class Rules(TorchFunctionMode):
     def _sum(self, func: Callable[..., Tensor], input: Any, other: Any, **kwargs: Any) -> Tensor:
         if active(input) and active(other):
             return func(*self.together([input, other]), **kwargs)
+        if arithmetic.is_stream(input, other) or arithmetic.is_stream(other, input):
+            input, other = self.together([input, other])
         return arithmetic.sum_(func, input, other, **kwargs)
 
     def _joined(self, func: Callable[..., Tensor], tensors: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from autosparse.models import seeding
 from autosparse.models.criteria.synaptic_flow import flow
 from autosparse.models.masks import mask as masks
+from autosparse.models.masks.flowing import Flow
 from autosparse.models.masks.gates import effective, effective_density
 from autosparse.models.masks.linearised import linearised, opened, settled, vanishing
 from autosparse.models.masks.mask import prunable
@@ -31,10 +32,10 @@ class Net(nn.Module):
         return self.combine(self, *(layer(inputs) for layer in self.layers))
 
 
-def flows(combine: Callable[..., Tensor], *weights: float) -> list[float]:
+def flows(combine: Callable[..., Tensor], *weights: float, rules: Flow | None = None) -> list[float]:
     """The flow through each weight for an input (1, 1, 1) of one."""
     linear = linearised(Net(combine, *weights))
-    found = flow(linear, prunable(linear), torch.ones(1, 1, 1, dtype=torch.float64))
+    found = flow(linear, prunable(linear), torch.ones(1, 1, 1, dtype=torch.float64), rules)
     return [float(value) for value in found.values()]
 
 
@@ -127,6 +128,13 @@ def test_a_masked_token_is_not_let_through(closed: float) -> None:
 
     found = flows(masked, 2.0, 8000.0, 4.0, 4.0)
     assert found[2] > 0 and found[3] == 0.0
+
+
+def test_a_branch_does_not_starve_beside_embeddings_where_flow_is_balanced() -> None:
+    embeddings, shift = torch.full((1, 1, 1), 7.0), torch.full((1,), 7.0)
+    assert flows(lambda net, branch: branch + embeddings, 1.0) == [1.0]
+    assert flows(lambda net, branch: embeddings + branch, 1.0, rules=Flow(balanced=True)) == [4.0]  # the mean of 1 and 7
+    assert flows(lambda net, branch: branch + shift, 1.0, rules=Flow(balanced=True)) == [1.0]  # no branch of its own
 
 
 def test_torchs_own_attention_is_looked_into() -> None:
