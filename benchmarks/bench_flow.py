@@ -29,7 +29,7 @@ DENSITY = 0.05
 def main() -> None:
     """Time both and report."""
     parser = options(__doc__, repeat=1)
-    parser.add_argument("--iterations", type=int, default=10, help="iterations that are timed (default %(default)s)")
+    parser.add_argument("--iterations", type=int, default=100, help="iterations that are timed (default %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="height and width of the image (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default %(default)s)")
     args = parser.parse_args()

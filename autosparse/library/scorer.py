@@ -59,10 +59,10 @@ def scorer(address: str | Path, *, ahead: bool = False) -> Scorer:
     if "://" not in text:
         folder = Path(text).expanduser()
         try:
-            files = [(folder / name).read_bytes() for name in ("scorer.json", "scorer.safetensors")]
+            card, weights = ((folder / name).read_bytes() for name in ("scorer.json", "scorer.safetensors"))
         except OSError as error:
             raise DataError(f"{text}: no scorer's folder ({error.strerror}: {Path(str(error.filename)).name})") from None
-        return scorer_of_files(*files, text, ahead=ahead)
+        return scorer_of_files(card, weights, text, ahead=ahead)
     from autosparse.storage.open_store import open_store  # which needs pyarrow and, for S3, s3fs
 
     root, _, name = text.rstrip("/").rpartition("/")

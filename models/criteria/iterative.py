@@ -63,7 +63,7 @@ def ranks_of_death(score_at: Callable[[Mask], Scores], params: Mapping[str, Tens
     index = torch.int32 if total <= torch.iinfo(torch.int32).max else torch.int64  # half the memory
     places, ranks, dead = torch.arange(total, dtype=index, device=device), torch.empty(total, dtype=index, device=device), 0
     for iteration in range(iterations):
-        values = alive_scores(score_at(mask), mask)
+        values = alive_scores(score_at(mask), mask, len(places))
         stays = best(values, keep_count(density_after(iteration, iterations, density), total))
         leave = (~stays).nonzero().squeeze(1)
         dead += _rank_from(ranks, dead, places[leave], values[leave])
@@ -100,15 +100,22 @@ def ranks_with_revival(score_at: Callable[[Mask], Scores], params: Mapping[str, 
     return as_ranks(best_first, params)
 
 
-def alive_scores(scores: Scores, mask: Mask) -> Tensor:
-    """The scores of what the mask keeps, in one vector; `scores` is emptied on the way. Raises DivergedError on a NaN."""
-    parts = []
+def alive_scores(scores: Scores, mask: Mask, count: int) -> Tensor:
+    """The scores of the `count` weights that the mask keeps, in one vector; `scores` is emptied on the way.
+
+    Raises DivergedError on a NaN.
+    """
+    first = next(iter(scores.values()))
+    values, filled = torch.empty(count, dtype=first.dtype, device=first.device), 0
+    del first
     for name in list(scores):
         part = scores.pop(name)
         if part.isnan().any():
             raise DivergedError(f"scores.{name}: NaN is not allowed; allowed: numbers (-inf too)")
-        parts.append(part.masked_select(mask[name]))
-    return torch.cat(parts)
+        part = part.masked_select(mask[name])
+        values[filled : filled + len(part)] = part
+        filled += len(part)
+    return values
 
 
 def _rank_from(ranks: Tensor, first: int, places: Tensor, values: Tensor) -> int:

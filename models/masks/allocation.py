@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from autosparse.models.errors import DivergedError, not_allowed, unknown_name
+from autosparse.models.masks.large import nth_highest
 from autosparse.models.masks.mask import Mask, Scores
 
+LARGE = 1 << 28  # scores from which on `global_topk` makes no copy of all of them
 HEAD_DENSITY = 0.2  # least density of the last linear layer in uniform+
 
 
@@ -28,6 +30,8 @@ def global_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask |
     scores the one with the lower index in the order of `scores` is kept, so masks of falling densities are nested.
     Raises SpecError when `alive` holds too few weights or the floors ask for too many, DivergedError on a NaN score.
     """
+    if sum(score.numel() for score in scores.values()) > LARGE:
+        return _layer_by_layer(scores, density, floor, alive)
     flat, candidates, layers = _flatten(scores, alive)
     count = keep_count(density, flat.numel())
     _, least = _bounds(candidates, layers, count, floor)
@@ -36,6 +40,31 @@ def global_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask |
         _keep_best(kept[layer], flat[layer], candidates[layer], fewest)
     _keep_best(kept, flat, candidates & ~kept, count - sum(least))
     return _unflatten(kept, layers, scores, count)
+
+
+def _layer_by_layer(scores: Scores, density: float, floor: int, alive: Mask | None) -> Mask:
+    """`global_topk` without one vector of all scores: beside the scores there are the mask and copies of one layer at a time."""
+    total = sum(score.numel() for score in scores.values())
+    count, kept = keep_count(density, total), {}
+    for name, score in scores.items():
+        flat, candidates, _ = _flatten({name: score}, alive and {name: alive[name]})
+        kept[name] = torch.zeros_like(candidates)
+        _keep_best(kept[name], flat, candidates, min(floor, int(candidates.count_nonzero())))
+    places = {name: alive[name].reshape(-1) & ~kept[name] if alive else ~kept[name] for name in kept}
+    left = count - sum(int(keep.count_nonzero()) for keep in kept.values())
+    if left < 0:
+        raise not_allowed("min_per_layer", floor, f"floors that fit into the {count} weights kept in {len(scores)} layers")
+    if left > (there := sum(int(place.count_nonzero()) for place in places.values())):
+        raise not_allowed("density", density, f"at most that of the alive weights, {(count - left + there) / total}")
+    if left:
+        threshold = nth_highest(lambda: (_wide(score.reshape(-1)[places[name]]) for name, score in scores.items()), left)
+        for name, score in scores.items():
+            kept[name] |= places[name] & (score.reshape(-1) > threshold)
+        for name, score in scores.items():
+            more = count - sum(int(keep.count_nonzero()) for keep in kept.values())
+            ties = (places[name] & (score.reshape(-1) == threshold)).nonzero().squeeze(1)
+            kept[name][ties[:more]] = True
+    return {name: keep.view(scores[name].shape) for name, keep in kept.items()}
 
 
 def erk_densities(shapes: Mapping[str, Sequence[int]], density: float) -> dict[str, float]:
@@ -122,14 +151,18 @@ def shares_from_top(values: Tensor) -> Tensor:
 def best(values: Tensor, count: int) -> Tensor:
     """Which of the values (n,) are the `count` > 0 highest, of equals those with the lower index."""
     last = values.numel() - count
-    if values.dtype == torch.bfloat16:
-        values = values.float()  # numpy knows no bfloat16; the order is the same
+    values = _wide(values)
     # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
     threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
     chosen = values > threshold
     ties = (values == threshold).nonzero().squeeze(1)
     chosen[ties[: count - int(chosen.count_nonzero())]] = True
     return chosen
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Scores of half precision as float32, in the same order: numpy knows no bfloat16."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _quotients(scores: Scores, alive: Mask | None) -> Scores:

@@ -106,5 +106,7 @@ def vanishing(network: nn.Module, inputs: Inputs) -> list[str]:
 
 def _idle(params: dict[str, nn.Parameter], total: Tensor) -> list[str]:
     """Those that the total does not hang on."""
+    if not total.requires_grad:
+        return list(params)
     slopes = torch.autograd.grad(total, list(params.values()), allow_unused=True)
     return [name for name, slope in zip(params, slopes, strict=True) if slope is None]

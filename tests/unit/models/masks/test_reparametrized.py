@@ -41,7 +41,7 @@ def network_of(how: str) -> tuple[nn.Sequential, nn.Sequential, str]:
     return network, plain, f"2.{name}"
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", ["spectral_norm", "spectral_norm of old", "pruned before"])  # under weight_norm nothing is prunable
 @pytest.mark.parametrize("method", ["synflow", "smallest_paths"])
 def test_scores_are_those_of_the_network_with_plain_weights(how: str, method: str) -> None:
     network, plain, name = network_of(how)

@@ -44,15 +44,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 def test_sizes_are_those_of_the_digits_and_a_guess_where_nobody_knows() -> None:
     arrays = load_images(name="digits", path=None, download=False, train_limit=2, test_limit=2, cache=None)
     assert SIZES["digits"] == (arrays.image_shape, len(arrays.classes)) == ((1, 8, 8), 10)
-    assert networks.images_of(DataSpec(name="cifar100")) == ((3, 32, 32), 100)
-    assert networks.images_of(DataSpec(name="mnist")) == networks.images_of(DataSpec(name="fashion_mnist")) == ((1, 28, 28), 10)
-    assert networks.images_of(DataSpec(name="parquet", path="/somewhere")) == ((3, 32, 32), 10)
+    assert networks.images_of(DataSpec(name="cifar100")) == ((3, 32, 32), 100, True)
+    assert networks.images_of(DataSpec(name="mnist")) == networks.images_of(DataSpec(name="fashion_mnist")) == ((1, 28, 28), 10, True)
+    assert networks.images_of(DataSpec(name="parquet", path="/somewhere")) == ((3, 32, 32), 10, False)
 
 
 def test_each_network_is_built_once_for_each_size_of_images(built: list[tuple[str, Any]]) -> None:
     targets = (TargetSpec(network=LENET), TargetSpec(network=LENET, data=DataSpec(name="mnist", path="/mnist")))
     found = spec(targets=targets, methods=("snip", "grda"))
-    wanted = [(LENET.label, ((1, 8, 8), 10)), (LENET.label, ((1, 28, 28), 10))]
+    wanted = [(LENET.label, ((1, 8, 8), 10, True)), (LENET.label, ((1, 28, 28), 10, True))]
     preflight.check_spec(found)
     assert built == wanted
     preflight.check_spec(found)

@@ -1,0 +1,62 @@
+"""The library gives the pipeline's masks, bit for bit: for the same network, batches and seed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import autosparse
+from autosparse.flows.recipes import smoke
+from autosparse.models.masks.mask import checksum
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.fanout import TargetSpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
+from autosparse.storage.mask_files import load_mask
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.worker.inputs import config_of, launched
+from autosparse.tasks.worker.job import images
+from autosparse.tasks.worker.score_target import ScoringInputs, score_target
+from autosparse.tasks.worker.scoring_batches import scoring_batches
+from tests.worker_jobs import NOBODY, job_on
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::autosparse.MaskWarning"),
+    pytest.mark.filterwarnings("ignore:The given NumPy array is not writable"),  # images lie in the cache
+]
+
+NETWORKS = (NetworkSpec(name="resnet8", width=4), NetworkSpec(name="tests.library.foreign_networks:packed_attention"))
+
+
+@pytest.mark.parametrize("method", ["random", "erk", "snip", "grasp", "synflow", "ntk_sap", "phew", "smallest_paths"])
+@pytest.mark.parametrize("network", NETWORKS, ids=["resnet8", "attention"])
+def test_prune_and_the_pipeline_agree(network: NetworkSpec, method: str, tmp_path: Path) -> None:
+    store, data, seed = open_store(str(tmp_path)), DataSpec(name="digits", train_limit=200, test_limit=50), 3
+    job, train = job_on(store), smoke().fanout.train
+    inputs = ScoringInputs(
+        target=TargetSpec(network=network),
+        data=data,
+        seed=seed,
+        method=method,
+        densities=(0.2, 0.05),
+        min_per_layer=0,
+        controls=("shuffle",),
+        repair=False,
+        train=train,
+        scorer=None,
+        step=f"s/{method}",
+    )
+    report = score_target(launched(config_of(job.run, inputs), job.launch, NOBODY))
+    arrays = images(data)
+    mine = build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
+    batches = list(scoring_batches(job, arrays, seed, data=data, training=train))
+    for found, control in ((report["cuts"], None), (report["controls"]["shuffle"], "shuffle")):
+        masks = autosparse.prune(mine, batches, method=method, density=[0.2, 0.05], seed=seed, control=control)
+        for mask, cut in zip(masks, found.values(), strict=True):
+            assert mask.checksum == checksum(load_mask(store.read(cut["mask"]))) == cut["checksum"]
+
+
+def test_torch_is_left_with_its_random_state() -> None:
+    before = torch.random.get_rng_state()
+    network = build_network(NETWORKS[0], image_shape=(1, 8, 8), num_classes=4, seed=0)
+    autosparse.prune(network, method="random", density=0.1)
+    assert torch.equal(torch.random.get_rng_state(), before)
