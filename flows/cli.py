@@ -6,10 +6,12 @@ import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from autosparse.flows import cli_networks
 from autosparse.flows.recipes import RECIPES
 from autosparse.models.errors import AutosparseError, not_allowed
 from autosparse.tasks import own_code, settings
@@ -147,47 +149,6 @@ def valley(
 
 
 @app.command
-def prune(
-    network: str,
-    *,
-    scorer: str,
-    density: float,
-    data: str,
-    out: Path,
-    batches: int = 10,
-    batch_size: int = 256,
-    min_per_layer: int = 0,
-    seed: int = 0,
-) -> None:
-    """Prune your own torch network at initialization with a fitted scorer, outside any flow.
-
-    Parameters
-    ----------
-    network
-        `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them.
-    scorer
-        `models:/autosparse-scorer@champion`, or a folder (local or s3://) with scorer.json and scorer.safetensors.
-    density
-        Kept share of the prunable weights, in (0, 1].
-    data
-        A data set by name, or a folder (local or s3://) with train.parquet and test.parquet.
-    out
-        Where the mask goes: one bool tensor per layer, true = kept.
-    batches
-        How many batches of training images the gradients are averaged over.
-    batch_size
-        Images per batch.
-    min_per_layer
-        At least so many weights stay in each layer.
-    seed
-        Chooses the images.
-    """
-    from autosparse.flows.prune_command import prune_network
-
-    prune_network(network, scorer, density, data, out, batches=batches, batch_size=batch_size, min_per_layer=min_per_layer, seed=seed)
-
-
-@app.command
 def up(*, expose: str | None = None) -> None:
     """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment.
 
@@ -248,6 +209,10 @@ def sync(run: str) -> None:
     print(sync_with_mlflow(run))
 
 
+for command in (cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
+    app.command(command)
+
+
 def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
     """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON where it parses, `[snip,grda(c=0.05,mu=0.8)]` as a list, else text.
 
@@ -282,6 +247,15 @@ def main() -> None:
     except AutosparseError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
+        if story := error.details.get("traceback"):
+            with NamedTemporaryFile("w", prefix="autosparse-", suffix=".txt", delete=False) as file:
+                file.write(story)
+            print(f"the whole traceback is in {file.name}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "autosparse").partition(".")[0] == "autosparse":
+            raise
+        print(f"error: no package {error.name}; the pipeline's are in pip install 'autosparse[pipeline]'", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last finished step", file=sys.stderr)

@@ -1,69 +1,90 @@
-"""`autosparse prune`: a person's own torch network, a fitted scorer, a mask; no flow, no Ray, no server but the registry."""
+"""`autosparse prune`: a person's own torch network, any method, a mask; no flow, no Ray, no server but the registry."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
+from autosparse.library.folder import Built, check_out, write_folder
+from autosparse.library.mask import Mask
+from autosparse.library.pruning import prune
+from autosparse.library.scorer import Scorer, scorer_of_files
+from autosparse.library.scorer import scorer as read_scorer
 from autosparse.models import seeding
-from autosparse.models.errors import not_allowed
-from autosparse.models.masks import mask as masks
-from autosparse.models.masks.allocation import global_topk
-from autosparse.models.networks.build import build_network
-from autosparse.models.scorers.criterion import as_criterion
-from autosparse.models.scorers.drift import FirstLook, compare
-from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.criteria.registry import find_criterion
+from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH
 from autosparse.models.training.images import channel_statistics, normalise
 from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind
-from autosparse.storage.checkpoints import dump_tensors
-from autosparse.storage.disk import disk_error
 from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
-from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, read_scorer
+
+FILE = ".safetensors"  # what `--out` ends in where it is the mask alone
 
 
 def prune_network(
-    network: str, scorer: str, density: float, data: str, out: Path, *, batches: int, batch_size: int, min_per_layer: int, seed: int
+    network: str,
+    scorer: str | None,
+    density: float,
+    data: str,
+    out: Path,
+    *,
+    method: str | None = None,
+    batches: int,
+    batch_size: int,
+    min_per_layer: int,
+    seed: int,
+    ignore: tuple[str, ...] = (),
+    details: bool = False,
 ) -> None:
     """Write the mask of `network` at `density` to `out` and print what each layer keeps. Raises SpecError or DataError."""
     if not 0 < density <= 1:
         raise not_allowed("--density", density, "> 0 and <= 1")
     if ":" not in network:
         raise not_allowed("network", network, "package.module:factory")
-    if not out.parent.is_dir():
+    if out.suffix == FILE and not out.parent.is_dir():
         raise not_allowed("--out", str(out), "a file in a folder that exists")
     settings = settings_module.load()
     settings_module.export(settings)
-    fitted, card = _scorer(scorer, settings)
+    chosen = _method(method, scorer, settings)
+    if out.suffix != FILE:
+        check_out(out)
     arrays = _images(data, settings.cache)
-    spec = NetworkSpec(name=network, init="own")
-    module = build_network(spec, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
-    stream = seeding.generator(seed, "prune")
-    look = FirstLook(seeding.generator(seed, "drift"))
-    scores = as_criterion(fitted, watch=look)(module, _batches(arrays, batches, batch_size, seed), stream, head=True, density=density)
-    mask = global_topk(scores, density, floor=min_per_layer)
-    found = dump_tensors(mask, {"density": f"{masks.density(mask):.9g}", "scorer": scorer, "network": network})
-    try:
-        out.write_bytes(found)
-    except OSError as error:
-        raise disk_error(out, error, len(found)) from error
-    _print(module, mask, out)
-    training = features_seen(card)
-    if training and (warning := compare(training, look.found).warning):
-        Console().print(f"warning: {warning}", highlight=False, markup=False)
+    built = Built(network=network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
+    module = built.build()
+    images = list(_batches(arrays, batches, batch_size, seed))
+    mask: Mask = prune(module, images, density=density, method=chosen, seed=seed, ignore=ignore, min_per_layer=min_per_layer, warn=False)
+    mask.about = replace(mask.about, network=network)
+    if out.suffix == FILE:
+        mask.save(out)
+    else:
+        write_folder(out, mask, module, built)
+    console = Console()
+    console.print(mask.summary(module, images[0][0][:1]), highlight=False, markup=False)
+    if details and isinstance(chosen, Scorer) and chosen.found and chosen.found.warning:
+        console.print(chosen.found.warning, highlight=False, markup=False)
+    console.print(f"kept {mask.kept:,} of {mask.total:,} weights (density {mask.density:.6g}) -> {out}", highlight=False, markup=False)
 
 
-def _scorer(address: str, settings: settings_module.Settings) -> tuple[nn.Module, dict[str, Any]]:
-    if address_kind("--scorer", address, REGISTRY, LOCAL, S3) == REGISTRY:
+def _method(method: str | None, scorer: str | None, settings: settings_module.Settings) -> str | Scorer:
+    if scorer is None:
+        if method in (SCORER, SCORER_GROWTH):
+            raise not_allowed("--scorer", None, f"a fitted scorer for --method {method}")
+        name = method or "synflow"
+        find_criterion(name, "--method")
+        return name
+    if method not in (None, SCORER, SCORER_GROWTH):
+        raise SpecError(f"--method: {method!r} beside --scorer is not allowed; allowed: {SCORER}, {SCORER_GROWTH} or none")
+    ahead = method == SCORER_GROWTH
+    if address_kind("--scorer", scorer, REGISTRY, LOCAL, S3) == REGISTRY:
         from autosparse.tasks.tracking.tracker import load_scorer_files
 
-        return read_scorer(*load_scorer_files(settings, address), address)
-    root, _, folder = address.rstrip("/").rpartition("/")
-    return load_scorer(open_store(root or "."), folder)
+        return scorer_of_files(*load_scorer_files(settings, scorer), scorer, ahead=ahead)
+    return read_scorer(scorer, ahead=ahead)
 
 
 def _images(data: str, cache: Path) -> ImageArrays:
@@ -74,26 +95,11 @@ def _images(data: str, cache: Path) -> ImageArrays:
     return load_images(name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache)
 
 
-def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
     order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
-    return [
-        (
-            normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True),
-            torch.from_numpy(arrays.train_labels[rows]),
-        )
-        for rows in (order[start : start + size] for start in range(0, min(count * size, len(order)), size))
-    ]
-
-
-def _print(module: nn.Module, mask: dict[str, Tensor], out: Path) -> None:
-    table = Table("layer", "shape", "kept", "density")
-    for name, keep in mask.items():
-        table.add_row(name, "x".join(map(str, keep.shape)), f"{int(keep.sum()):,}", f"{float(keep.float().mean()):.4g}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"kept {masks.kept(mask):,} of {masks.total(mask):,} weights (density {masks.density(mask):.6g}) -> {out}", highlight=False
-    )
-    if empty := masks.collapsed_layers(mask):
-        console.print(f"warning: no weight left in {', '.join(empty)}; --min-per-layer keeps some")
+    for start in range(0, min(count * size, len(order)), size):
+        rows: Any = order[start : start + size]
+        if len(rows) > 1 or start == 0:  # one image alone has no statistics for BatchNorm
+            images = normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True)
+            yield images, torch.from_numpy(arrays.train_labels[rows])

@@ -1,9 +1,11 @@
-"""Named random streams derived from one seed: the only file that touches torch's global generator."""
+"""Named random streams derived from one seed: the only file that touches global generators."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -20,11 +22,19 @@ def generator(seed: int, *names: object) -> torch.Generator:
 
 @contextmanager
 def scoped(seed: int, *names: object) -> Iterator[None]:
-    """Code inside that draws from torch's global generators (layer inits, dropout) draws from the named stream.
+    """Code inside that draws from the global generators of torch, numpy or `random` (layer inits, dropout) draws from the named stream.
 
-    The state of the CPU generator is put back afterwards; CUDA devices are seeded as well, where there are any. The global
-    generators belong to the process: not for two threads at once.
+    Their states are put back afterwards; CUDA devices are seeded as well, where there are any. The global generators belong to the
+    process: not for two threads at once.
     """
+    drawn = derive(seed, *names)
+    others = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(derive(seed, *names))
-        yield
+        torch.manual_seed(drawn)
+        random.seed(drawn)
+        np.random.seed(drawn % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(others[0])
+            np.random.set_state(others[1])

@@ -1,7 +1,7 @@
 """A fitted scorer as two files, safetensors and a JSON card: what is in them. `autosparse.models.scorers.registry` builds the module."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -9,16 +9,18 @@ from autosparse.models.errors import DataError
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors, load_tensors
 from autosparse.storage.plain_json import load_json
-from autosparse.storage.store import Store
+
+if TYPE_CHECKING:  # pyarrow comes with it, which the library alone does not need
+    from autosparse.storage.store import Store
 
 
-def write_scorer_files(store: Store, folder: str, tensors: Mapping[str, Tensor], card: dict[str, Any]) -> None:
+def write_scorer_files(store: "Store", folder: str, tensors: Mapping[str, Tensor], card: dict[str, Any]) -> None:
     """Write the state dict, then the card, whose `scorer` says how to build the module."""
     store.write(paths.scorer_weights(folder), dump_tensors(tensors))
     store.write_json(paths.scorer_card(folder), card)
 
 
-def read_scorer_files(store: Store, folder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_scorer_files(store: "Store", folder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Card and state dict, on the CPU. Raises DataError when a file is missing or corrupt."""
     return parse_scorer_files(store.read(paths.scorer_card(folder)), store.read(paths.scorer_weights(folder)), store.uri(folder))
 

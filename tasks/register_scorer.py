@@ -3,6 +3,7 @@
 import torch
 from prefect import task
 
+from autosparse.library.scorer_files import load_scorer
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.storage import paths
 from autosparse.storage.paths import RunPaths
@@ -11,7 +12,6 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.tracking.tracker import Tracker
-from autosparse.tasks.worker.scorer_files import load_scorer
 
 METRIC = "spearman_pooled"
 

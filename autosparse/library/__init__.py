@@ -1,1 +1,1 @@
-"""The library: prune, hold, shrink and export anybody's network."""
+"""The library for anybody's torch network: masks as things, holding them in training, shrinking and exporting what they leave."""

@@ -46,7 +46,7 @@ def export(model: nn.Module, example: Any, path: str | Path) -> Exported:
     Raises SpecError for another ending, a folder that is not there or cannot be written, missing packages (`autosparse[export]`), an
     example that does not run, a network that torch cannot export, and outputs that differ. Then no file is left.
     """
-    target, write = _checked(Path(path))
+    target, write = check_path(Path(path))
     network = plain_copy(model)[0].cpu().eval()
     example = mapped(lambda tensor: tensor.detach().cpu(), example)
     try:
@@ -69,7 +69,8 @@ def export(model: nn.Module, example: Any, path: str | Path) -> Exported:
     return Exported(target, total, any_batch)
 
 
-def _checked(path: Path) -> tuple[Path, Callable[[nn.Module, Any, Path], bool]]:
+def check_path(path: Path) -> tuple[Path, Callable[[nn.Module, Any, Path], bool]]:
+    """The path and what writes it. Raises SpecError for an ending that nothing writes, a place that cannot be written, missing packages."""
     writers = {".onnx": _write_onnx, ".pt2": _write_program, ".safetensors": _write_weights}
     if path.suffix not in writers:
         raise not_allowed("path", str(path), "a file that ends in .onnx, .pt2 or .safetensors")

@@ -45,6 +45,14 @@ def find_pairs(
     return pairs
 
 
+def find_arm(spec: ExperimentSpec, text: str, field: str = "arm") -> Arm:
+    """The one arm of that name. Raises SpecError, which names the field, for a name that is no arm of the spec or several."""
+    found = _matching(spec, text, None, field)
+    if len({arm.target for arm in found}) > 1:
+        raise not_allowed(field, text, f"one of {_listed(f'{arm.target}/{arm.short}' for arm in found)}")
+    return _single(found, text, field)
+
+
 def spec_pairs(spec: ExperimentSpec) -> list[tuple[Arm, Arm]]:
     """What `valley.pairs` of the spec stands for. Raises SpecError."""
     found: list[tuple[Arm, Arm]] = []

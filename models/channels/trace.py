@@ -130,7 +130,7 @@ class Trace(TorchFunctionMode):
         bias, groups = argument(args, kwargs, 2, "bias"), 1
         axis = -1 if name == "linear" else -1 - (kinds.CONVOLUTIONS | kinds.TRANSPOSED)[name]
         if name != "linear":
-            groups = argument(args, kwargs, 7 if name in kinds.TRANSPOSED else 6, "groups") or 1
+            groups = argument(args, kwargs, 6, "groups") or 1
         key = self._names.get(id(weight))
         if key is None or (groups > 1 and name in kinds.TRANSPOSED):
             return None

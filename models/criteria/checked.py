@@ -11,11 +11,14 @@ from autosparse.models.criteria.contract import Criterion
 from autosparse.models.errors import DivergedError, SpecError
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import keep_count
+from autosparse.models.masks.awake import awake
 from autosparse.models.masks.mask import Mask, Scores, kept, prunable, total
 
 
 def checked(name: str, criterion: Criterion) -> Criterion:
     """The criterion `name` with both halves held to `contract.py`; scores come in the order of the network.
+
+    What is zero in the network and lets no gradient through is woken for the scoring (`awake`).
 
     Scoring raises SpecError for anything but a float tensor of its shape for each prunable weight, and for a changed network;
     DivergedError for a NaN. Allocation raises SpecError for anything but a mask of exactly the density, with `floor` weights in each
@@ -24,7 +27,8 @@ def checked(name: str, criterion: Criterion) -> Criterion:
 
     def score(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
         before = {key: value.detach().clone() for key, value in _tensors(network)}
-        scores = criterion.score(network, batches, generator, head=head, density=density)
+        with awake(network):
+            scores = criterion.score(network, batches, generator, head=head, density=density)
         _check_untouched(name, before, network)
         params = prunable(network, head=head)
         _check_tensors(name, "scores", scores, params)

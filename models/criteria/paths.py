@@ -24,7 +24,9 @@ from autosparse.models.errors import DataError
 from autosparse.models.features import LayerFacts
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import global_topk, shares_from_top
+from autosparse.models.masks.linearised import opened
 from autosparse.models.masks.mask import Mask, Scores, prunable
+from autosparse.models.masks.reparametrized import weights
 from autosparse.models.specs.fields import from_plain, to_plain
 from autosparse.models.specs.scorer_heads import PathsHead
 
@@ -54,7 +56,9 @@ class Paths(PathsHead):
         def by_paths(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
             raw = score(network, batches, generator, head=head, density=density)
             ranks = {name: rank_among(values, among[name]) if among else rank_in_layer(values) for name, values in raw.items()}
-            sizes = {name: param.detach().abs().mean() for name, param in prunable(network, head=head).items()}
+            used = {name: opened(weight.abs()) for name, weight in weights(network, prunable(network, head=head)).items()}
+            ranks = {name: rank.masked_fill(used[name] == 0, -math.inf) for name, rank in ranks.items()}  # zeros stay zeros
+            sizes = {name: weight.mean() for name, weight in used.items()}
             strengths = partial(self._strengths, ranks, sizes, among)
             return ranks_by_flow(network, strengths, batches, density=density, hubs=hubs)
 
@@ -97,7 +101,12 @@ class Paths(PathsHead):
 
 
 def rank_in_layer(values: Tensor) -> Tensor:
-    """Scores of one layer -> float64 ranks of the same shape, (place + 1/2) / n from the lowest up; of equals the first is higher."""
+    """Scores of one layer -> float64 ranks of the same shape, (place + 1/2) / n from the lowest up; of equals the first is higher.
+
+    Where all are equal, as in a head that starts at zero, they say nothing: 1/2 everywhere.
+    """
+    if bool((values == values.reshape(-1)[0]).all()):
+        return torch.full(values.shape, 0.5, dtype=torch.float64, device=values.device)
     return 1 - shares_from_top(values.detach().reshape(-1)).view(values.shape)
 
 

@@ -1,6 +1,6 @@
 """PHEW: the weights that random walks meet which prefer high weights (Patil and Dovrolis 2021, arXiv 2010.11354)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from autosparse.models.criteria.walk_routes import Layer, Route, route_of
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.mask import Scores, prunable
+from autosparse.models.masks.reparametrized import weights
 
 WALKED = 0.5  # share of all weights that the walks rank at least, where they meet as many
 CHUNK = 1024  # walks in each direction that are drawn at once
@@ -41,7 +42,8 @@ def phew(network: nn.Module, batches: Batches, generator: torch.Generator, *, he
     """
     params = prunable(network, head=head)
     route = route_of(network, list(params))
-    odds = odds_of(params, [layer for segment in route for branch in segment for layer in branch])
+    used = weights(network, params)
+    odds = odds_of(used, [layer for segment in route for branch in segment for layer in branch])
     total = sum(param.numel() for param in params.values())
     wanted = keep_count(max(density, WALKED), total)
     never = torch.iinfo(torch.int64).max
@@ -49,17 +51,17 @@ def phew(network: nn.Module, batches: Batches, generator: torch.Generator, *, he
     begun, met, before = 0, 0, -1
     while before < met < wanted:
         for backward in (False, True):
-            for walks, weights, position in walk(route, odds, begun, CHUNK, generator, backward=backward):
+            for walks, met_weights, position in walk(route, odds, begun, CHUNK, generator, backward=backward):
                 times = (2 * (begun + walks) + backward) * len(odds) + position
-                first_visit.scatter_reduce_(0, weights, times, "amin")
+                first_visit.scatter_reduce_(0, met_weights, times, "amin")
         begun, before, met = begun + CHUNK, met, int((first_visit < never).count_nonzero())
-    magnitudes = torch.cat([param.detach().cpu().abs().reshape(-1) for param in params.values()])
+    magnitudes = torch.cat([weight.cpu().abs().reshape(-1) for weight in used.values()])
     by_magnitude = magnitudes.sort(descending=True, stable=True).indices
     best_first = by_magnitude[first_visit[by_magnitude].sort(stable=True).indices]
     return {name: ranks.to(params[name].device) for name, ranks in as_ranks(best_first, params).items()}
 
 
-def odds_of(params: dict[str, nn.Parameter], layers: Sequence[Layer]) -> dict[str, Odds]:
+def odds_of(params: Mapping[str, Tensor], layers: Sequence[Layer]) -> dict[str, Odds]:
     """The probabilities of one step in each layer, float64 on the CPU."""
     sizes = [param.numel() for param in params.values()]
     starts = {name: sum(sizes[:index]) for index, name in enumerate(params)}

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from autosparse.models.criteria.growth import growth_under
-from autosparse.models.criteria.magnitude import magnitude
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.gradients import Batches
-from autosparse.models.masks.mask import Scores
+from autosparse.models.masks.mask import Scores, prunable
+from autosparse.models.masks.reparametrized import weights
 from autosparse.models.specs.scorer_heads import CHAMPION_HEAD
 
 HEAD = Paths.of(CHAMPION_HEAD)  # what differs from the recipes' scorer is the ranking alone
@@ -33,4 +33,4 @@ def growth_paths(network: nn.Module, batches: Batches, generator: torch.Generato
 
 
 def _smallest(network: nn.Module, batches: Batches, generator: torch.Generator, *, head: bool = True, density: float) -> Scores:
-    return {name: -size for name, size in magnitude(network, batches, generator, head=head, density=density).items()}
+    return {name: -weight.abs() for name, weight in weights(network, prunable(network, head=head)).items()}

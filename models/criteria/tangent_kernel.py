@@ -1,7 +1,6 @@
 """NTK-SAP: keep what the spectrum of the neural tangent kernel depends on, without data (Wang et al. 2023, arXiv 2304.02840)."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from autosparse.models.criteria.iterative import ranks_of_death
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches
 from autosparse.models.masks.mask import Mask, Scores, prunable
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import Inputs, answer, inputs_of, mapped
 
 ITERATIONS = 20
@@ -38,7 +38,7 @@ def ntk_sap(network: nn.Module, batches: Batches, generator: torch.Generator, *,
         raise not_allowed("batches", len(batches), ">= 1")
     params = prunable(network, head=head)
     spread = {name: param.detach().square().mean().sqrt() for name, param in prunable(network).items()}
-    runner = deepcopy(network).eval()
+    runner = copied(network).eval()
     for norm in _norms(runner):
         norm.momentum = 1.0  # running statistics = those of the last inputs
 

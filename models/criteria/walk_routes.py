@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from autosparse.models.errors import not_allowed
+from autosparse.models.masks.prunable import TRANSPOSED
+
 
 class Layer(NamedTuple):
     """A prunable layer as a walk sees it: so many channels in and out; of groups, each output sees `fan` inputs."""
@@ -35,6 +38,7 @@ def route_of(network: nn.Module, names: list[str]) -> Route:
     the identity need no layer. What fits in neither way follows the layer before it, and walks enter it at a channel
     drawn at random: a shortcut around another fork, the parallel branches of an Inception. A shortcut that takes as many
     channels as the layer before it gives cannot be told from a link of the chain and is taken for one.
+    Raises SpecError for transposed convolutions.
     """
     route: Route = []
     for name in names:
@@ -50,10 +54,13 @@ def route_of(network: nn.Module, names: list[str]) -> Route:
 
 
 def _layer(network: nn.Module, name: str) -> Layer:
-    module = network.get_submodule(name.removesuffix("weight").rstrip("."))
-    weight = module.get_parameter("weight")
+    owner, reparametrized, _ = name.partition("parametrizations.")
+    module = network.get_submodule(owner.rstrip(".") if reparametrized else name.rpartition(".")[0])
+    weight = network.get_parameter(name)
+    if isinstance(module, TRANSPOSED) or weight.dim() < 2:
+        raise not_allowed("network", f"{type(module).__name__} {name}", "layers whose weights are (outputs, inputs, ...) for random walks")
     fan = weight.shape[1]
-    return Layer(name, fan * int(getattr(module, "groups", 1)), weight.shape[0], fan, isinstance(module, nn.Linear))
+    return Layer(name, fan * int(getattr(module, "groups", 1)), weight.shape[0], fan, weight.dim() == 2)
 
 
 def _joined(before: Layer, after: Layer) -> bool:

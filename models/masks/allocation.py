@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autosparse.models.errors import DivergedError, not_allowed
+from autosparse.models.errors import DivergedError, not_allowed, unknown_name
 from autosparse.models.masks.mask import Mask, Scores
 
 HEAD_DENSITY = 0.2  # least density of the last linear layer in uniform+
@@ -64,6 +64,23 @@ def erk_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | No
     return _unflatten(kept, layers, scores, count)
 
 
+def by_layer(scores: Scores, densities: Mapping[str, float]) -> Mask:
+    """Keep the highest scores within each layer at the density given for it by name (0 to 1); layers without one stay whole.
+
+    A layer of n weights keeps its density times n, rounded half up. Raises SpecError for the name of no layer.
+    """
+    for name in densities:
+        if name not in scores:
+            raise unknown_name("density", name, scores)
+    mask = {}
+    for name, score in scores.items():
+        flat, layer, _ = _flatten({name: score}, None)
+        kept = torch.zeros_like(layer)
+        _keep_best(kept, flat, layer, math.floor(densities.get(name, 1.0) * flat.numel() + 0.5))
+        mask[name] = kept.view(score.shape)
+    return mask
+
+
 def uniform_topk(scores: Scores, density: float, *, floor: int = 0, alive: Mask | None = None) -> Mask:
     """Keep the highest scores within each layer, every layer at `density` as nearly as whole weights allow.
 
@@ -100,6 +117,19 @@ def shares_from_top(values: Tensor) -> Tensor:
     shares = torch.empty(len(values), dtype=torch.float64, device=values.device)
     shares[order] = (torch.arange(len(values), dtype=torch.float64, device=values.device) + 0.5) / len(values)
     return shares
+
+
+def best(values: Tensor, count: int) -> Tensor:
+    """Which of the values (n,) are the `count` > 0 highest, of equals those with the lower index."""
+    last = values.numel() - count
+    if values.dtype == torch.bfloat16:
+        values = values.float()  # numpy knows no bfloat16; the order is the same
+    # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
+    threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
+    chosen = values > threshold
+    ties = (values == threshold).nonzero().squeeze(1)
+    chosen[ties[: count - int(chosen.count_nonzero())]] = True
+    return chosen
 
 
 def _quotients(scores: Scores, alive: Mask | None) -> Scores:
@@ -146,16 +176,8 @@ def _bounds(candidates: Tensor, layers: list[slice], count: int, floor: int) -> 
 
 def _keep_best(kept: Tensor, scores: Tensor, candidates: Tensor, count: int) -> None:
     """Set `kept` (in place) at the `count` highest scores among the candidates, lower index first among equals."""
-    if count == 0:
-        return
-    values = scores.masked_select(candidates)
-    last = values.numel() - count
-    # Several times faster than torch.kthvalue on the CPU; on a GPU a sort costs less than the way to the CPU.
-    threshold = float(values.sort().values[last] if values.is_cuda else np.partition(values.cpu().numpy(), last)[last])
-    chosen = values > threshold
-    ties = (values == threshold).nonzero().squeeze(1)
-    chosen[ties[: count - int(chosen.count_nonzero())]] = True
-    kept.masked_scatter_(candidates, chosen)
+    if count > 0:
+        kept.masked_scatter_(candidates, best(scores.masked_select(candidates), count))
 
 
 def _fill(shares: Sequence[float], least: Sequence[int], most: Sequence[int], total: float) -> list[float]:

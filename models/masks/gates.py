@@ -4,24 +4,21 @@ A kept weight that lies on no path from the input to the output is dead: nothing
 The density without the dead weights is the effective density (Vysogorets and Kempe 2021, arXiv 2107.02306).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import keep_count
-from autosparse.models.masks.linearised import linearised
+from autosparse.models.masks.linearised import linearised, ones_for, pass_through, settled
 from autosparse.models.masks.mask import Mask
+from autosparse.models.masks.rules import Rules
+from autosparse.models.networks.calls import Inputs
 
-# What the mode below does with a function of torch, by name, so that modules, functions and methods of tensors are all met.
-WEIGHTED = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
-NORMS = {"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"}
-ACTIVATIONS = {"relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "hardtanh", "tanh"}
 MEANS = {
     "max_pool1d": functional.avg_pool1d,
     "max_pool2d": functional.avg_pool2d,
@@ -30,44 +27,40 @@ MEANS = {
     "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
     "adaptive_max_pool3d": functional.adaptive_avg_pool3d,
 }
+Shape = Sequence[int] | Inputs  # of one input without the batch dimension; or inputs as the network takes them
+WEIGHT = "weight"  # in the names of parameters that are multiplied with what comes in; all others are added
 LEAST = 1e-9  # below it is rounding: what is connected is at least 1 / (pixels of an image)
 
 
-def facts(network: nn.Module, mask: Mask, shape: Sequence[int], *, density: float) -> dict[str, Any]:
+def facts(network: nn.Module, mask: Mask, shape: Shape, *, density: float) -> dict[str, Any]:
     """What a report says of a mask that was asked for `density`; `shape` is that of one input without the batch dimension.
 
     `exact`: whether it keeps exactly as many weights as asked. `collapsed`: layers without a kept weight. `cut_off`: layers
-    that have kept weights, none of them effective. `effective_density`: effective / prunable weights. The last two are None
-    for networks with attention.
+    that have kept weights, none of them effective. `effective_density`: effective / prunable weights.
     """
-    alive = effective(network, mask, shape) if has_paths(network) else None
+    alive = effective(network, mask, shape)
     return {
         "kept": masks.kept(mask),
         "density": masks.density(mask),
         "exact": masks.kept(mask) == keep_count(density, masks.total(mask)),
         "collapsed": masks.collapsed_layers(mask),
-        "cut_off": [name for name in masks.collapsed_layers(alive) if mask[name].any()] if alive else None,
-        "effective_density": masks.density(alive) if alive else None,
+        "cut_off": [name for name in masks.collapsed_layers(alive) if mask[name].any()],
+        "effective_density": masks.density(alive),
         "layer_densities": masks.layer_densities(mask),
         "checksum": masks.checksum(mask),
     }
 
 
-def effective_density(network: nn.Module, mask: Mask, shape: Sequence[int]) -> float | None:
-    """Effective / prunable weights, None with attention; `shape` is that of one input without the batch dimension."""
-    return masks.density(effective(network, mask, shape)) if has_paths(network) else None
+def effective_density(network: nn.Module, mask: Mask, shape: Shape) -> float:
+    """Effective / prunable weights; `shape` is that of one input without the batch dimension."""
+    return masks.density(effective(network, mask, shape))
 
 
-def has_paths(network: nn.Module) -> bool:
-    """Whether paths can be told: not where attention decides by its input what is connected with what."""
-    return not any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
-
-
-def effective(network: nn.Module, mask: Mask, shape: Sequence[int]) -> Mask:
+def effective(network: nn.Module, mask: Mask, shape: Shape) -> Mask:
     """The kept weights that lie on a path from the input to the output.
 
     `shape` is that of one input without the batch dimension; weights outside `mask` all connect. Raises SpecError when the
-    mask is not one of this network, or the network has attention.
+    mask is not one of this network.
     """
     return both(mask, Reach(network, shape).on_path(mask))
 
@@ -80,48 +73,71 @@ def both(mask: Mask, other: Mask) -> Mask:
 class Reach:
     """Which weights of a network could carry something from the input to the output under a mask.
 
-    The network runs on an input of ones in float64 with each weight 1 or 0, all biases 0, norms and activations as the
+    The network runs on an input of ones in float64 with each weight 1 or 0, all that is added 0, norms and activations as the
     identity and maxima as means, so nothing cancels. Outputs of layers, and gradients on their way back through them, are cut
     to 0 or 1: they mean "connected", and no depth makes them overflow or vanish. The gradient of the output by a weight is
     then above 0 exactly when the weight's input hangs on the input of the network and its output on the output.
 
-    Sigmoids stay as they are: the gate of an attention block counts as open. Functions of a network's own that are not
-    monotone, or parameters that are added, are beyond this.
+    Gates and attention count as open: what they let through connects without them, and they connect where they have something
+    to let through. What a network of one's own does with the rules of `models/masks/rules.py` is beyond this.
     """
 
-    def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
-        if not has_paths(network):
-            raise not_allowed("network", type(network).__name__, "a network without attention, so that paths can be told")
+    def __init__(self, network: nn.Module, shape: Shape) -> None:
         self._skeleton = linearised(network)
-        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=next(self._skeleton.parameters()).device)
+        device = next(self._skeleton.parameters()).device
+        is_shape = isinstance(shape, Sequence) and all(isinstance(size, int) for size in shape)
+        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=device) if is_shape else ones_for(shape)
+        settled(self._skeleton, self._ones)
 
     def on_path(self, mask: Mask) -> Mask:
         """Weights, kept or not, that lie on a path of kept weights, or would if this one weight was kept as well."""
-        with torch.no_grad():
-            for name, param in self._skeleton.named_parameters():
-                param.fill_(0.0 if name.endswith("bias") else 1.0)
-        masks.apply_(self._skeleton, mask)
         params = dict(self._skeleton.named_parameters())
-        with torch.enable_grad(), _Connections():
-            output = self._skeleton(self._ones).sum()
+        with torch.no_grad():
+            for name, param in params.items():
+                param.fill_(1.0 if name in mask or param.requires_grad or WEIGHT in name.rpartition(".")[2] else 0.0)
+        masks.apply_(self._skeleton, mask)
+        for name in mask:
+            params[name].requires_grad_()
+        output = pass_through(self._skeleton, self._ones, Connections())
         slopes = torch.autograd.grad(output, [params[name] for name in mask], materialize_grads=True)
         return {name: (slope > LEAST).to(mask[name].device) for name, slope in zip(mask, slopes, strict=True)}
 
 
-class _Connections(TorchFunctionMode):
+class Connections(Rules):
     """Inside, layers say what is connected instead of how strongly."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").rstrip("_")
-        if name in WEIGHTED:
-            return _Connected.apply(func(*args, **kwargs))
-        if name in NORMS | ACTIVATIONS:
-            return (args[0] if args else kwargs["input"]).clone()  # a copy: what comes next may work in place
-        if name in MEANS:
-            known = {key: value for key, value in kwargs.items() if key not in ("dilation", "return_indices")}
-            return MEANS[name](*args[:4], **known, **({"ceil_mode": args[5]} if len(args) > 5 else {}))
-        return func(*args, **kwargs)
+    def __init__(self) -> None:
+        super().__init__()
+        self._rules.update(dict.fromkeys(MEANS, _mean))
+
+    def weighted(self, values: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+        """1 where there is anything."""
+        return _Connected.apply(values)
+
+    def normed(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """The identity."""
+        return args[0].clone()
+
+    def gate(self, func: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """Sigmoids are open, whatever they hang on; tanh is the identity."""
+        return values.clone() if "tanh" in func.__name__ else _Connected.apply(values).sigmoid()
+
+    def softmax(self, values: Tensor, dim: int) -> Tensor:
+        """Open but where it is closed."""
+        return torch.where(values == -math.inf, 0.0, _Connected.apply(values).sigmoid())
+
+    def product(self, func: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
+        """As it is: without one of them there is nothing."""
+        return func(one, other)
+
+    def matrix_product(self, func: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
+        """1 where any of the products is above 0."""
+        return _Connected.apply(func(one, other))
+
+
+def _mean(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    known = {key: value for key, value in kwargs.items() if key not in ("dilation", "return_indices")}
+    return MEANS[func.__name__](*args[:4], **known, **({"ceil_mode": args[5]} if len(args) > 5 else {}))
 
 
 class _Connected(torch.autograd.Function):

@@ -3,7 +3,8 @@
 Without a look at a forward pass (`choose`) it is the layers alone, in the order in which the network defines them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from autosparse.models.errors import SpecError, not_allowed, unknown_name
+from autosparse.models.errors import not_allowed, unknown_name
 from autosparse.models.networks.calls import Inputs, call
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,6 +24,7 @@ RECURRENT = ("weight_ih", "weight_hh", "weight_hr")  # what the matrices of RNN,
 PRODUCTS = {"linear", "matmul", "addmm", "mm", "bmm", "baddbmm", "einsum", "bilinear"} | {
     f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)
 }
+COMPUTED = "computed"  # the kind of a weight that is made of others in a way that zeros do not survive
 CHOICE = "_autosparse_choice"  # the attribute of a network that holds what was chosen of it; deepcopy takes it along
 
 
@@ -41,9 +43,9 @@ def prunable(network: nn.Module, *, head: bool = True) -> dict[str, nn.Parameter
     """The prunable weights by the name of their parameter; biases and norms are never prunable.
 
     Weights of linear layers, convolutions and their transposes, the projections of attention, the matrices of RNN, LSTM and GRU. A
-    reparametrized weight stands under the name of what it is made of (`parametrizations.weight.original1`, `weight_v`,
-    `weight_orig`), where a zero makes a zero. With a choice (`choose`): what was chosen, in the order of execution; else in the order of
-    `named_parameters`.
+    reparametrized weight stands under the name of what it is made of (`parametrizations.weight.original`, `weight_orig`), where a
+    zero makes a zero; under weight_norm it is not prunable, because a filter without weights has no norm. With a choice (`choose`): what
+    was chosen, in the order of execution; else in the order of `named_parameters`.
 
     `head` False leaves out the classifier: the layer that is used last; without a choice the last linear layer, or the last
     convolution where there is no linear layer. Raises SpecError when nothing is left.
@@ -51,7 +53,7 @@ def prunable(network: nn.Module, *, head: bool = True) -> dict[str, nn.Parameter
     choice: Choice | None = network.__dict__.get(CHOICE)
     if choice is None:
         kinds = layers(network)
-        names = [name for name, _ in network.named_parameters() if kinds.get(name, "embedding") != "embedding"]
+        names = [name for name, _ in network.named_parameters() if kinds.get(name, COMPUTED) not in ("embedding", COMPUTED)]
         last = _last(kinds)
     else:
         names, last = list(choice.names), choice.head
@@ -63,36 +65,42 @@ def prunable(network: nn.Module, *, head: bool = True) -> dict[str, nn.Parameter
 
 
 def layers(network: nn.Module) -> dict[str, str]:
-    """Name of parameter -> kind (linear, convolution, transposed, attention, recurrent, embedding), by the modules, as they are defined."""
+    """Name of parameter -> kind, by the modules, in the order of their definition.
+
+    Kinds are linear, convolution, transposed, attention, recurrent, embedding and computed.
+    """
     first = {id(param): name for name, param in network.named_parameters()}  # tied weights count once
     found: dict[str, str] = {}
     for prefix, module in network.named_modules():
         for local, kind in _weights_of(module):
-            made_of = _made_of(module, local)
+            made_of, zeros_stay = _made_of(module, local)
             if made_of is not None:
                 name = first.get(id(dict(module.named_parameters())[made_of]), f"{prefix}.{made_of}".lstrip("."))
-                found.setdefault(name, kind)
+                found.setdefault(name, kind if zeros_stay else COMPUTED)
     return found
 
 
 @torch.no_grad()
 def choose(
     network: nn.Module,
-    inputs: Inputs,
+    inputs: Inputs | None,
     *,
-    ignore: Iterable[str | nn.Module] = (),
+    ignore: str | nn.Module | Iterable[str | nn.Module] = (),
     embeddings: bool = False,
     frozen: bool = False,
     unused: bool = False,
 ) -> Choice:
     """Look at one forward pass in eval mode on `inputs`, and keep with the network which of its weights are prunable from now on.
 
+    Without inputs everything counts as used, in the order of its definition.
+
     Left out, unless asked for: `embeddings`, weights that are `frozen` (without gradient), weights `unused` in evaluation, and what
     `ignore` names: layers, or patterns of names of modules or parameters (`*.head`, `blocks.0.*`). A parameter of a layer of no known
-    kind is prunable where the pass multiplies by it. Raises SpecError for a pattern that names nothing.
+    kind is prunable where the pass multiplies by it. Raises SpecError for a pattern that names nothing and, unless it is ignored, for a
+    weight that is computed in a way that zeros do not survive.
     """
     everything, kinds = dict(network.named_parameters()), layers(network)
-    used = _used(network, inputs)
+    used = dict.fromkeys(everything, False) if inputs is None else _used(network, inputs)
     for name, product in used.items():
         if product and everything[name].dim() > 1:
             kinds.setdefault(name, "product")
@@ -101,6 +109,13 @@ def choose(
     left_out, names = {}, []
     for name in (name for name in order if everything[name].dim() > 1):
         kind = kinds.get(name)
+        if kind == COMPUTED and name not in ignored:
+            raise not_allowed(
+                f"network.{name}",
+                "a weight under a parametrization that zeros do not survive",
+                "one without it, e.g. after torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or, for hooks, "
+                "torch.nn.utils.remove_weight_norm(layer); or ignore the layer",
+            )
         if why := _why_not(kind, name in ignored, everything[name].requires_grad or frozen, name in used or unused, embeddings):
             left_out[name] = why
         else:
@@ -143,34 +158,35 @@ def _weights_of(module: nn.Module) -> list[tuple[str, str]]:
     return []
 
 
-def _made_of(module: nn.Module, weight: str) -> str | None:
-    """The parameter that a weight is made of, by its name within the module; None where a zero in it makes no zero in the weight."""
+def _made_of(module: nn.Module, weight: str) -> tuple[str | None, bool]:
+    """The parameter that a weight is made of, by its name within the module, and whether a zero in it makes one in the weight."""
     own = dict(module.named_parameters())
     if weight in own:
-        return weight
-    for name in (f"{weight}_v", f"{weight}_orig"):  # weight_norm and spectral_norm as hooks, torch.nn.utils.prune
+        return weight, True
+    for name, zeros_stay in ((f"{weight}_orig", True), (f"{weight}_v", False)):  # torch.nn.utils.prune, weight_norm as a hook
         if name in own:
-            return name
+            return name, zeros_stay
     if parametrize.is_parametrized(module, weight):
-        value = getattr(module, weight)
-        for name in own:
-            if name.startswith(f"parametrizations.{weight}.original") and own[name].shape == value.shape:
-                return name if _keeps_zeros(module, weight, own[name]) else None
-    return None
+        with _evaluating(module):  # spectral_norm iterates in training mode
+            shape = getattr(module, weight).shape
+            for name in own:
+                if name.startswith(f"parametrizations.{weight}.original") and own[name].shape == shape:
+                    return name, _keeps_zeros(module, weight, own[name])
+    return None, False
 
 
 @torch.no_grad()
 def _keeps_zeros(module: nn.Module, weight: str, original: Tensor) -> bool:
-    kept, modes = original.clone(), [(part, part.training) for part in module.modules()]
+    """Whether zeros in `original`, a whole filter of them among others, are zeros in the weight, and the rest is finite."""
+    kept = original.clone()
     gone = torch.arange(original.numel(), device=original.device).reshape(original.shape) % 2 == 0
+    gone[0] = True
     try:
-        module.eval()  # spectral_norm iterates in training mode
         original.masked_fill_(gone, 0)
-        return not bool(getattr(module, weight)[gone].any())
+        made = getattr(module, weight)
+        return bool(made.isfinite().all()) and not bool(made[gone].any())
     finally:
         original.copy_(kept)
-        for part, mode in modes:
-            part.training = mode
 
 
 def _last(kinds: dict[str, str]) -> str | None:
@@ -181,7 +197,7 @@ def _last(kinds: dict[str, str]) -> str | None:
     return None
 
 
-def _ignored(network: nn.Module, ignore: Iterable[str | nn.Module]) -> set[str]:
+def _ignored(network: nn.Module, ignore: str | nn.Module | Iterable[str | nn.Module]) -> set[str]:
     names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
     modules = dict(network.named_modules(remove_duplicate=False))
     found: set[str] = set()
@@ -200,16 +216,22 @@ def _ignored(network: nn.Module, ignore: Iterable[str | nn.Module]) -> set[str]:
 
 def _used(network: nn.Module, inputs: Inputs) -> dict[str, bool]:
     """The parameters that a forward pass uses, in the order of their first use, and whether it multiplies by them."""
-    modes = [(module, module.training) for module in network.modules()]
     watch = _Watch({id(param): name for name, param in network.named_parameters()})
+    # With gradients, so that attention takes no short cut past its layers.
+    with _evaluating(network), torch.enable_grad(), watch:
+        call(network, inputs)
+    return watch.used
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        with torch.enable_grad(), watch:  # with gradients, so that attention takes no short cut past its layers
-            call(network, inputs)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    return watch.used
 
 
 class _Watch(TorchFunctionMode):
@@ -236,11 +258,3 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield from _flat(value)
         else:
             yield value
-
-
-def check_known(names: Iterable[str], network: nn.Module) -> None:
-    """Raise SpecError for a name that is no prunable weight of the network."""
-    known = prunable(network)
-    for name in names:
-        if name not in known:
-            raise SpecError(f"layers: {name!r} is not allowed; allowed: a prunable weight of the network, such as {next(iter(known))!r}")

@@ -1,6 +1,5 @@
 """Repair: give the places of dead weights to weights that connect, at the same count."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,7 @@ from torch import nn
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
-from autosparse.models.masks.gates import Reach, both
+from autosparse.models.masks.gates import Reach, Shape, both
 from autosparse.models.masks.mask import Mask, Scores
 
 ROUNDS = 10
@@ -26,9 +25,7 @@ class Repaired(NamedTuple):
     layers: dict[str, int]
 
 
-def repair(
-    network: nn.Module, mask: Mask, scores: Scores, shape: Sequence[int], *, floor: int = 1, rounds: int = ROUNDS
-) -> tuple[Mask, Repaired]:
+def repair(network: nn.Module, mask: Mask, scores: Scores, shape: Shape, *, floor: int = 1, rounds: int = ROUNDS) -> tuple[Mask, Repaired]:
     """The mask with its dead weights replaced by the best-scored weights that lie on a path; it keeps exactly as many.
 
     Each layer first gets its best `floor` weights on a path (fewer where it is smaller), then half of the dead weights, the

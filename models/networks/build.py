@@ -3,29 +3,59 @@
 import inspect
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
+from autosparse.models.masks.prunable import choose
+from autosparse.models.networks.calls import logits_of
 from autosparse.models.networks.initialization import initialize
-from autosparse.models.networks.registry import Builder, find_builder
+from autosparse.models.networks.layout import prefer_layout
+from autosparse.models.networks.registry import NETWORKS, Builder, find_builder
+from autosparse.models.networks.trial import guarded, try_forward
+from autosparse.models.networks.wrappers import plain
 from autosparse.models.specs.run_specs import NetworkSpec
 
 
-def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int, tried: bool = True) -> nn.Module:
     """The network of a spec at step 0: float32, on the CPU, in training mode, with one output per class.
 
-    `image_shape` is (channels, height, width). The same arguments give the same bits, and the global generator of torch is as it
-    was before. Raises SpecError: an unknown name, a field that the network does not have, a factory that gives no module.
+    `image_shape` is (channels, height, width). The same arguments give the same bits, and the global generators are as they were
+    before. A network from outside is taken out of its wrappers, run once, and keeps what was found out by that: which weights are
+    prunable, in the order of execution, and whether it takes images in channels-last order. Not so where `tried` is False, because the
+    images are not known yet.
+    Raises SpecError: an unknown name, a field that the network does not have, a factory that gives no module, a network that does
+    not take such images or has not one output per class.
     """
     builder = find_builder(spec.name)
     keywords = _keywords(builder, spec, {"image_shape": image_shape, "num_classes": num_classes})
     with seeding.scoped(seed, "init"):
-        network = builder(**keywords)
+        network = builder(**keywords) if spec.name in NETWORKS else guarded(f"network.name: {spec.name}", lambda: builder(**keywords))
         if not isinstance(network, nn.Module):
             raise not_allowed("network.name", spec.name, f"a factory that returns a torch.nn.Module, not {type(network).__name__}")
+        if spec.name in NETWORKS:
+            initialize(network, spec.init)
+            return network
+        network = plain(network).float().train()
+        image = torch.zeros(2, *image_shape)
+        if tried:
+            try_forward(network, image)  # lazy layers take their shapes from it
         initialize(network, spec.init)
+    if tried:
+        _look_at(network, image, num_classes)
     return network
+
+
+def _look_at(network: nn.Module, image: Tensor, num_classes: int) -> None:
+    with torch.no_grad():
+        shape = tuple(logits_of(network.eval()(image)).shape)
+        network.train()
+    if shape != (len(image), num_classes):
+        raise not_allowed("network", f"outputs of shape {shape} for {len(image)} images", f"({len(image)}, {num_classes}), one per class")
+    choose(network, image)
+    if image.dim() == 4:
+        prefer_layout(network, image)
 
 
 def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +66,8 @@ def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dic
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     takes = {name for name, parameter in signature.parameters.items() if parameter.kind in by_name}
     keywords = {name: value for name, value in given.items() if name in takes}
+    if any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        keywords["num_classes"] = given["num_classes"]  # what timm.create_model and its like pass on; a size of images they refuse
     for field, default in (("width", None), ("stem_stride", 1)):
         value = getattr(spec, field)
         if value == default:

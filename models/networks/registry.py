@@ -7,6 +7,7 @@ from torch import nn
 
 from autosparse.models.errors import unknown_name
 from autosparse.models.imported import check_callable, import_object
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.lenet import lenet_300_100
 from autosparse.models.networks.local_mixer import local_mixer
 from autosparse.models.networks.resnet_cifar import resnet_cifar
@@ -49,6 +50,8 @@ def find_builder(name: str) -> Builder:
         return partial(torchvision_network, name.removeprefix(TORCHVISION))
     if ":" in name:
         factory = import_object("network.name", name, FACTORY)
+        if isinstance(factory, nn.Module):  # a network that is there already: each use has a copy of it
+            return partial(copied, factory)
         check_callable("network.name", name, factory, FACTORY)
         return factory
     raise unknown_name("network.name", name, NETWORKS)

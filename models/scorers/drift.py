@@ -121,6 +121,17 @@ class Drift:
             return None
         return f"features unlike those of {self.source}, which the scorer learned from: {', '.join(map(str, self.warned))}"
 
+    @property
+    def sentence(self) -> str | None:
+        """The warning as a person reads it, without numbers; None where nothing is different."""
+        if not self.warned:
+            return None
+        somewhat = "somewhat " if len(self.warned) <= len(self.columns) // 3 else ""
+        return (
+            f"this network looks {somewhat}different from {self.source}, which the scorer learned from ({len(self.warned)} of "
+            f"{len(self.columns)} features): compare it with smallest_paths or synflow before you rely on it"
+        )
+
     def to_plain(self) -> dict[str, Any]:
         """JSON-like data for a report."""
         return {"source": self.source, "warning": self.warning, "columns": [column.to_plain() for column in self.columns]}

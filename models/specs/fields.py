@@ -253,6 +253,11 @@ def _identity(value: Any) -> Any:
         return {
             field.name: _identity(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.metadata.get("identity", True) and _identity(getattr(value, field.name)) != _identity(field.default)
+            if field.metadata.get("identity", True) and _identity(getattr(value, field.name)) != _identity(_unsaid(field))
         }
     return [_identity(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _unsaid(field: dataclasses.Field[Any]) -> Any:
+    """The value that leaves no trace in a fingerprint: the default, or what it was before a field learned to choose for itself."""
+    return field.metadata.get("unsaid", field.default)

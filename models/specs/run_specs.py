@@ -68,8 +68,15 @@ class NetworkSpec(Spec):
     name: Annotated[str, Known(_networks, lambda name: ":" in name, pattern=":")]
     width: Count | None = None  # channels of the first stage; None = the paper's
     stem_stride: Annotated[int, Range(least=1, most=4)] = 1
-    init: Literal["kaiming_in", "kaiming_out", "own"] = "kaiming_in"  # own = what the definition's layers do by themselves
+    # own = what the definition does by itself; auto = own for `package.module:factory`, kaiming_in for all others
+    init: Literal["auto", "kaiming_in", "kaiming_out", "own"] = field(default="auto", metadata={"unsaid": "kaiming_in"})
     prune_head: bool = True  # whether the classifier is prunable
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.init == "auto":
+            outside = ":" in self.name and not self.name.startswith("torchvision:")
+            object.__setattr__(self, "init", "own" if outside else "kaiming_in")
 
     @property
     def label(self) -> str:

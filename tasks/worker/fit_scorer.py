@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from autosparse.library.scorer_files import save_scorer
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURES_VERSION
@@ -24,7 +25,6 @@ from autosparse.models.specs.run_specs import ScorerSpec
 from autosparse.models.specs.scorer_heads import LearnedHead, PathsHead
 from autosparse.storage.feature_table import open_dataset
 from autosparse.tasks.worker.job import Job, body
-from autosparse.tasks.worker.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from autosparse.tasks.worker.watchdog import watched
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from autosparse.library.scorer_files import features_seen, load_scorer
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
 from autosparse.models.criteria.checked import checked
@@ -23,7 +24,6 @@ from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.tasks.worker.job import Job, body, images
-from autosparse.tasks.worker.scorer_files import features_seen, load_scorer
 from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import initial_network
 

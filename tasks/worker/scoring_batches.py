@@ -1,6 +1,5 @@
 """The batches on which networks are scored: the same for criteria, the scorer and the feature data set."""
 
-from copy import deepcopy
 from functools import partial
 
 import torch
@@ -9,6 +8,8 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.gradients import ScoringBatches
 from autosparse.models.masks.mask import Mask
+from autosparse.models.masks.reparametrized import copied
+from autosparse.models.networks.layout import memory_format
 from autosparse.models.specs.run_specs import DataSpec, TrainSpec
 from autosparse.models.training.images import normalise, to_images
 from autosparse.models.training.lookahead import look_ahead
@@ -38,8 +39,8 @@ def _look_ahead(
     job: Job, arrays: ImageArrays, data: DataSpec, training: TrainSpec, seed: int, network: nn.Module, mask: Mask | None
 ) -> nn.Module:
     """The network after a short training under `mask` on other batches than its retraining will see."""
-    layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
-    copy = deepcopy(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
+    layout = memory_format(network, channels_last=job.resources.channels_last)
+    copy = copied(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
     train = to_images(arrays.train_images, arrays.train_labels, job.device)
     trainer = Trainer(
         network=copy,

@@ -23,6 +23,7 @@ from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
 from autosparse.models.methods.outcome import finite
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.layout import memory_format
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.models.training.images import channel_statistics, to_images
 from autosparse.models.training.loop import EpochReport, fit
@@ -75,7 +76,7 @@ def train_network(
 
 def place(job: Job, network: nn.Module) -> nn.Module:
     """The network on the job's device and in its memory layout, in place; what a method attaches comes after that."""
-    layout = torch.channels_last if job.resources.channels_last else torch.contiguous_format
+    layout = memory_format(network, channels_last=job.resources.channels_last)
     return network.to(job.device, memory_format=layout)  # type: ignore[call-overload]
 
 

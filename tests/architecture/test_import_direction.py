@@ -1,4 +1,4 @@
-"""Who may import whom: flows -> tasks -> {models | storage}, services behind one door each, no circles."""
+"""Who may import whom: flows -> tasks -> library -> {models | storage}, services behind one door each, no circles."""
 
 import ast
 import tomllib
@@ -8,16 +8,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOF = "autosparse"
-FOLDERS = ("flows", "tasks", "models", "storage")
+FOLDERS = ("flows", "tasks", "autosparse/library", "models", "storage")
 SERVICES = {"prefect", "ray", "mlflow", "pyarrow", "s3fs", "fsspec"}
 
 # folder -> (our packages it may import, services it may import)
 ALLOWED = {
     "models": ({"models"}, set()),
     "storage": ({"storage", "models.errors", "models.networks.torchvision_guard"}, {"pyarrow", "s3fs", "fsspec"}),
-    "tasks/worker": ({"models", "storage", "tasks.own_code", "tasks.settings", "tasks.worker"}, {"ray"}),
-    "tasks": ({"models", "storage", "tasks"}, {"prefect"}),
-    "flows": ({"models", "storage", "tasks", "flows"}, {"prefect"}),
+    "autosparse/library": ({"models", "storage", "library"}, set()),
+    "tasks/worker": ({"models", "storage", "library", "tasks.own_code", "tasks.settings", "tasks.worker"}, {"ray"}),
+    "tasks": ({"models", "storage", "library", "tasks"}, {"prefect"}),
+    "flows": ({"models", "storage", "library", "tasks", "flows"}, {"prefect"}),
 }
 DOORS = {
     "tasks/cluster/connection.py": {"ray"},
@@ -35,9 +36,14 @@ def modules() -> dict[str, Path]:
     found = {}
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
-            name = ".".join((ROOF, *path.relative_to(ROOT).with_suffix("").parts))
-            found[name.removesuffix(".__init__")] = path
+            found[name_of(path.with_suffix("")).removesuffix(".__init__")] = path
     return found
+
+
+def name_of(path: Path) -> str:
+    """The import name of a module or a folder."""
+    parts = path.relative_to(ROOT).parts
+    return ".".join(parts if parts[0] == ROOF else (ROOF, *parts))
 
 
 def imports(path: Path) -> set[str]:
@@ -100,7 +106,7 @@ def test_no_circles() -> None:
 def test_the_list_of_packages_is_complete() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {name for name, path in modules().items() if path.name == "__init__.py"}
-    folders = {".".join((ROOF, *path.parent.relative_to(ROOT).parts)) for path in modules().values()}
+    folders = {name_of(path.parent) for path in modules().values()}
     assert sorted(listed) == sorted({ROOF, *there}) == sorted({ROOF, *folders})
 
 
@@ -113,7 +119,7 @@ def test_files_that_are_not_code_are_listed() -> None:
 
 
 def test_only_the_pipeline_imports_subflows_and_nobody_outside_flows_imports_flows() -> None:
-    for folder in ("models", "storage", "tasks"):
+    for folder in ("models", "storage", "autosparse/library", "tasks"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not any(below(name, {"autosparse.flows"}) for name in imports(path)), path
     subflows = {"autosparse.flows.iterative_pruning", "autosparse.flows.scorer_training", "autosparse.flows.target_fanout"}

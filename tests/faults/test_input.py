@@ -16,6 +16,7 @@ from prefect.exceptions import ParameterTypeError
 
 from autosparse.flows.autosparse_pipeline import autosparse
 from autosparse.flows.recipes import smoke
+from autosparse.library.scorer_files import save_scorer
 from autosparse.models.errors import AutosparseError, SpecError
 from autosparse.models.features import FEATURES_VERSION
 from autosparse.models.scorers.registry import build_scorer
@@ -25,7 +26,6 @@ from autosparse.storage.addresses import LOCAL, S3, address_kind
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths, arm_key, check_name
 from autosparse.tasks.checks.preflight import check_labels
-from autosparse.tasks.worker.scorer_files import save_scorer
 from tests.faults.matrix import fault
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]

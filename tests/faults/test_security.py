@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from autosparse.library.scorer_files import load_scorer, save_scorer
 from autosparse.models.errors import AutosparseError, SpecError, not_allowed, without_password
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -29,7 +30,6 @@ from autosparse.storage.image_datasets import load_images
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
 from tests.faults.fuzz.doors import DATASET, IMAGES
 from tests.faults.matrix import fault
 from tests.faults.payload import Trap, trapped

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autosparse.flows.cli import parse_changes
 from autosparse.flows.recipes import smoke
+from autosparse.library.scorer_files import features_seen, read_scorer
 from autosparse.models.arms.names import find_pairs
 from autosparse.models.arms.plan import planned
 from autosparse.models.errors import SpecError
@@ -38,7 +39,6 @@ from autosparse.storage.feature_table import commit_dataset, open_dataset, write
 from autosparse.storage.image_datasets import load_images
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
-from autosparse.tasks.worker.scorer_files import features_seen, read_scorer
 from tests.faults.fuzz.mutations import DEEP, spoiled_bytes, spoiled_json, spoiled_plain, values
 
 SPEC = TypeAdapter(ExperimentSpec)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from autosparse.flows.recipes import cifar10_resnet18
+from autosparse.library.scorer_files import save_scorer
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.training.images import ImageSet
 from autosparse.storage.open_store import open_store
-from autosparse.tasks.worker.scorer_files import save_scorer
 from benchmarks.cifar10_arms import Workbench
 from benchmarks.cifar10_gpu import main, table, train_arms
 from benchmarks.cifar10_protocol import Arm, plan, setting

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from autosparse.library.scorer_files import load_scorer, save_scorer
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.scorers.registry import build_scorer, restored_scorer
 from autosparse.storage.open_store import open_store
 from autosparse.storage.scorer_files import parse_scorer_files, read_scorer_files
 from autosparse.storage.store import Store
-from autosparse.tasks.worker.scorer_files import load_scorer, save_scorer
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from autosparse.models import seeding
-from autosparse.models.criteria.iterative import iterated, ranks_of_death
+from autosparse.models.criteria.iterative import iterated, ranks_of_death, ranks_with_revival
 from autosparse.models.criteria.magnitude import magnitude
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import DivergedError, SpecError
@@ -89,7 +89,7 @@ def test_six_weights_on_paper():
 
 def test_six_weights_that_may_come_back_on_paper():
     score_at, seen = scripted([6.0, 1, 5, 3, 4, 2], [1.0, 9, 3, 2, 4, 8])
-    ranks = ranks_of_death(score_at, SIX, 2, 0.25, revive=True)
+    ranks = ranks_with_revival(score_at, SIX, 2, 0.25)
     assert seen == [[T] * 6, [T, F, T, F, T, F]]
     # 1 and 5 come back and are the mask; 4, 2, 0 were in the first iteration's mask; 3 never was in any
     assert ranks["a"].tolist() == [1, 5, 2, 0, 3, 4]

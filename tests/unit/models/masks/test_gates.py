@@ -207,11 +207,16 @@ class Attentive(nn.Module):
         return self.head(self.attention(images, images, images)[0])
 
 
-def test_with_attention_nothing_is_said_of_paths() -> None:
+def test_attention_connects_what_it_lets_through() -> None:
     network = Attentive()
     mask = masks.full(masks.prunable(network))
     found = facts(network, mask, (3, 4), density=1.0)
-    assert (found["kept"], found["cut_off"], found["effective_density"]) == (masks.total(mask), None, None)
-    assert effective_density(network, mask, (3, 4)) is None
-    with pytest.raises(SpecError, match="network: 'Attentive' is not allowed; allowed: a network without attention"):
-        effective(network, mask, (3, 4))
+    assert (found["kept"], found["cut_off"], found["effective_density"]) == (72, [], 1.0)
+    values_off = mask["attention.in_proj_weight"].clone()
+    values_off[8:] = False  # queries and keys of nothing
+    found = effective(network, mask | {"attention.in_proj_weight": values_off}, (3, 4))
+    assert masks.kept(found) == 0
+    keys_off = mask["attention.in_proj_weight"].clone()
+    keys_off[4:8] = False  # then queries ask nothing, and all values are let through alike
+    found = effective(network, mask | {"attention.in_proj_weight": keys_off}, (3, 4))["attention.in_proj_weight"]
+    assert not found[:8].any() and found[8:].all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.models.networks.flops import forward_macs, training_macs
+from autosparse.models.networks.flops import forward_macs, macs, training_macs, weight_name
 
 
 def small() -> nn.Sequential:
@@ -40,3 +40,42 @@ def test_training_is_three_forward_passes_and_density_scales_each_layer() -> Non
     macs = {"a": 100, "b": 10, "head": 1}
     assert training_macs(macs) == 333
     assert training_macs(macs, {"a": 0.1, "b": 0.5}) == pytest.approx(3 * (10 + 5 + 1))
+
+
+def test_transposes_attention_and_recurrent_layers() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(2, 6, 3, groups=2)
+            self.attention = nn.MultiheadAttention(6, 2, kdim=4, vdim=5, batch_first=True)
+            self.packed = nn.MultiheadAttention(6, 2, batch_first=True)
+            self.rnn = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+            self.cell = nn.GRUCell(8, 3)
+
+        def forward(self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            rows = self.up(x).flatten(2).transpose(1, 2)  # 5 x 5 places
+            rows = self.attention(rows, key=key, value=value)[0]
+            rows = self.packed(rows, rows, rows)[0]
+            return self.cell(self.rnn(rows)[0][:, 0])
+
+    found = macs(Net(), (torch.zeros(1, 2, 3, 3), torch.zeros(1, 7, 4), torch.zeros(1, 7, 5)))
+    assert found == {
+        "up.weight": 2 * 9 * 3 * 9,  # each of 2 x 9 inputs into 3 channels of its group, 9 places
+        "attention.q_proj_weight": 25 * 36,
+        "attention.k_proj_weight": 7 * 24,
+        "attention.v_proj_weight": 7 * 30,
+        "attention.out_proj.weight": 25 * 36,
+        "packed.in_proj_weight": 25 * 108,
+        "packed.out_proj.weight": 25 * 36,
+        **{f"rnn.weight_ih_l0{way}": 25 * 16 * 6 for way in ("", "_reverse")},
+        **{f"rnn.weight_hh_l0{way}": 25 * 16 * 4 for way in ("", "_reverse")},
+        "cell.weight_ih": 9 * 8,
+        "cell.weight_hh": 9 * 3,
+    }
+
+
+def test_a_weight_that_is_made_of_others_counts_under_its_own_name() -> None:
+    layer = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    assert macs(nn.Sequential(layer), torch.zeros(2, 4)) == {"0.weight": 24}
+    assert weight_name("0.parametrizations.weight.original1") == weight_name("0.weight_v") == weight_name("0.weight_orig") == "0.weight"
+    assert weight_name("rnn.weight_hh_l0") == "rnn.weight_hh_l0"

@@ -7,7 +7,7 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks import mask as masks
-from autosparse.models.masks.gates import effective, facts, has_paths
+from autosparse.models.masks.gates import effective, facts
 from autosparse.models.masks.mask import full, prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.flops import forward_macs
@@ -52,7 +52,6 @@ def test_the_recurrent_matrix_is_used_once_per_row() -> None:
 
 def test_paths_go_through_cells_that_the_image_reaches_and_the_classifier_reads() -> None:
     network = build()
-    assert has_paths(network)
     mask = full(prunable(network))
     assert facts(network, mask, (2, 6, 3), density=1.0)["effective_density"] == 1.0
     mask["inputs.weight"][10] = False  # the value of cell 0 sees neither image nor cells

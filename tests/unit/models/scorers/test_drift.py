@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autosparse.flows.prune_command import prune_network
 from autosparse.flows.recipes import smoke
+from autosparse.library.scorer_files import features_seen, load_scorer, save_scorer
 from autosparse.models.criteria.paths import Paths
 from autosparse.models.errors import DataError
 from autosparse.models.features import FEATURE_NAMES, LAYER_COLUMNS, LayerFacts, layer_facts
@@ -27,7 +28,6 @@ from autosparse.storage.feature_table import commit_dataset, open_dataset, write
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks.worker.score_target import Scoring, ScoringInputs, _method
-from autosparse.tasks.worker.scorer_files import features_seen, load_scorer, save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from tests.worker_jobs import job_on
 

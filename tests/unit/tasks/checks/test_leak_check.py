@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from autosparse.flows.recipes import smoke
+from autosparse.library.scorer_files import save_scorer
 from autosparse.models.errors import LeakError
 from autosparse.models.features import layer_facts
 from autosparse.models.gradients import mean_gradients
@@ -30,7 +31,6 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine import step as steps
 from autosparse.tasks.tracking.tracker import REGISTERED_MODEL, Tracker
 from autosparse.tasks.worker.fit_scorer import _compare
-from autosparse.tasks.worker.scorer_files import save_scorer
 from autosparse.tasks.worker.scorer_split import Split
 from tests.worker_jobs import job_on
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autosparse.library.scorer_files import read_scorer, save_scorer
 from autosparse.models.errors import DataError, ServiceError, TrackingError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.scorers.registry import build_scorer
@@ -18,7 +19,6 @@ from autosparse.tasks import settings
 from autosparse.tasks.tracking import tracker as tracking
 from autosparse.tasks.tracking.spool import Record, Spool
 from autosparse.tasks.tracking.tracker import Tracker, flatten
-from autosparse.tasks.worker.scorer_files import read_scorer, save_scorer
 
 EXAMPLE = torch.zeros(2, len(FEATURE_NAMES))
 

@@ -1,6 +1,6 @@
 """A fitted scorer and its two files, loadable without MLflow."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -8,16 +8,18 @@ from autosparse.models.errors import DataError
 from autosparse.models.scorers.drift import Seen
 from autosparse.models.scorers.registry import restored_scorer, scorer_config
 from autosparse.storage.scorer_files import parse_scorer_files, read_scorer_files, write_scorer_files
-from autosparse.storage.store import Store
+
+if TYPE_CHECKING:  # pyarrow comes with it, which the library alone does not need
+    from autosparse.storage.store import Store
 
 
-def save_scorer(store: Store, folder: str, scorer: nn.Module, card: dict[str, Any]) -> None:
+def save_scorer(store: "Store", folder: str, scorer: nn.Module, card: dict[str, Any]) -> None:
     """Write both files; the card gets the scorer's own description beside what it is told."""
     tensors = {name: tensor.cpu() for name, tensor in scorer.state_dict().items()}
     write_scorer_files(store, folder, tensors, {**card, "scorer": scorer_config(scorer)})
 
 
-def load_scorer(store: Store, folder: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_scorer(store: "Store", folder: str) -> tuple[nn.Module, dict[str, Any]]:
     """The scorer in eval mode and its card. Raises DataError when a file is missing, corrupt or of another feature version."""
     card, tensors = read_scorer_files(store, folder)
     return restored_scorer(card["scorer"], tensors, store.uri(folder)), card

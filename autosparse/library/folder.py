@@ -1,0 +1,82 @@
+"""The folder of a pruned network: mask, initial weights and how the network is built; what `autosparse prune` writes.
+
+mask.safetensors            one bool tensor per prunable weight
+mask.weights.safetensors    the initial weights that the mask belongs to
+network.json                the factory, the shape of an image, the classes, the seed
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autosparse.library.mask import Mask
+from autosparse.library.mask_file import initial_weights
+from autosparse.models.errors import DataError, SpecError, not_allowed
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.storage.disk import disk_error
+
+MASK, NETWORK = "mask.safetensors", "network.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """How a network was built."""
+
+    network: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    seed: int
+
+    def build(self) -> nn.Module:
+        """The network again. Raises what `build_network` raises."""
+        spec = NetworkSpec(name=self.network, init="own")
+        return build_network(spec, image_shape=self.image_shape, num_classes=self.num_classes, seed=self.seed)
+
+    def example(self) -> Tensor:
+        """One image of noise, (1, channels, height, width), always the same."""
+        return torch.randn(1, *self.image_shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_out(out: Path) -> None:
+    """Raise SpecError, before any work, for a folder that cannot be written or holds something else than a pruned network."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MASK).is_file()):
+        raise not_allowed("--out", str(out), "a new or empty folder, or one of an earlier prune; a file ends in .safetensors")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".probe").touch()
+        (out / ".probe").unlink()
+    except OSError as error:
+        raise not_allowed("--out", str(out), f"a folder that can be written ({error.strerror})") from None
+
+
+def write_folder(out: Path, mask: Mask, network: nn.Module, built: Built) -> None:
+    """Write the three files. Raises DataError where that fails."""
+    mask.save(out / MASK, weights=network)
+    text = json.dumps(asdict(built), indent=2)
+    try:
+        (out / NETWORK).write_text(text)
+    except OSError as error:
+        raise disk_error(out / NETWORK, error, len(text)) from error
+
+
+def read_folder(folder: Path) -> tuple[nn.Module, Mask, Built]:
+    """The network with its initial weights, its mask, and how it was built. Raises DataError for anything but such a folder."""
+    try:
+        found: Any = json.loads((folder / NETWORK).read_text())
+        built = Built(**{**found, "image_shape": tuple(found["image_shape"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder}: no folder of 'autosparse prune' ({type(error).__name__}: {NETWORK})") from None
+    network = built.build()
+    try:
+        network.load_state_dict(initial_weights(folder / MASK))
+        mask = Mask.load(folder / MASK, network)
+    except (RuntimeError, SpecError) as error:
+        raise DataError(
+            f"{folder}: the weights or the mask are not those of {built.network} ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return network, mask, built

@@ -1,0 +1,234 @@
+"""`prune`: a mask for anybody's network, by any method, at one density or many. The same parts, and the same bits, as in the pipeline."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autosparse.library.mask import Mask
+from autosparse.library.mask_checks import MaskWarning
+from autosparse.library.mask_file import some
+from autosparse.library.scorer import Scorer
+from autosparse.models import seeding
+from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.criteria.checked import checked
+from autosparse.models.criteria.contract import Criterion
+from autosparse.models.criteria.registry import find_criterion
+from autosparse.models.errors import not_allowed, unknown_name
+from autosparse.models.gradients import OwnLoss, ScoringBatches
+from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import by_layer
+from autosparse.models.masks.awake import asleep
+from autosparse.models.masks.mask import Scores
+from autosparse.models.masks.prunable import CHOICE, Choice, choose
+from autosparse.models.networks.calls import Inputs, fitted, inputs_of, one_of, tensors_in
+from autosparse.models.networks.trial import check_finite, try_forward, try_out
+from autosparse.models.networks.wrappers import plain
+from autosparse.models.specs.run_specs import LOOKING_AHEAD
+from autosparse.models.training.short import short_training
+
+Method = str | Scorer | Criterion | Callable[..., Scores]
+
+AT_MOST = 10  # batches that are taken of a loader, which may have thousands
+WITHOUT_INPUTS = {"random", "erk", "uniform", "uniform_plus", "magnitude", "magnitude_iterative"}
+BY_EXAMPLE = {"synflow", "smallest_paths", "phew", "ntk_sap"}  # see no more of the inputs than their shape
+
+
+def prune(
+    model: nn.Module,
+    batches: Iterable[Any] = (),
+    *,
+    density: float | Sequence[float] | Mapping[str, float],
+    method: Method = "synflow",
+    loss: OwnLoss | None = None,
+    example: Inputs | None = None,
+    seed: int = 0,
+    head: bool = True,
+    ignore: str | nn.Module | Iterable[str | nn.Module] = (),
+    embeddings: bool = False,
+    frozen: bool = False,
+    unused: bool = False,
+    min_per_layer: int = 0,
+    control: str | None = None,
+    look_ahead_steps: int = 100,
+    look_ahead_lr: float = 0.1,
+    warn: bool = True,
+) -> Any:
+    """The `Mask` of `model` at `density`, the kept share of its prunable weights; the model stays as it is.
+
+    Parameters
+    ----------
+    batches
+        (inputs, labels), or mappings as Hugging Face's collators make them: all of a list, the first ten of a loader. Methods that look
+        at no data need an `example` (one batch of inputs) alone; random, erk, uniform and magnitude need neither.
+    density
+        One number in (0, 1] gives a mask; several give a list of masks out of one scoring; a mapping of prunable weights to numbers gives
+        one mask with the method's best weights of each layer (a layer that it does not name stays whole).
+    method
+        The name of a criterion (docs/methods.md), `package.module:function`, what `autosparse.scorer` returns, or a function
+        (network, batches, generator, *, head, density) -> scores.
+    loss
+        (model, batch) -> the mean loss of a batch, in the place of cross entropy; batches may then be anything.
+    head, ignore, embeddings, frozen, unused
+        Whether the layer used last is prunable; layers, or patterns of names, that are not; and whether embeddings, weights without
+        gradient and weights that evaluation does not use are.
+    min_per_layer
+        At least so many weights stay in each layer.
+    control
+        A control in the place of the mask: `shuffle` keeps the layers' counts and permutes what they keep.
+    look_ahead_steps, look_ahead_lr
+        The short training, on the batches in turn, of growth, growth_paths and a scorer that looks ahead.
+    warn
+        Whether what a person should know is said as a MaskWarning; `mask.about.notes` has it in any case.
+
+    Raises SpecError, one line, for what network, batches or a value do wrong, before anything is scored; DivergedError for numbers that
+    are not finite.
+    """
+    cuts, name = _Cuts.of(density, min_per_layer), _name(method)
+    if control is not None and (control not in CONTROLS or not CONTROLS[control].mask):
+        raise unknown_name("control", control, [known for known, one in CONTROLS.items() if one.mask])
+    network, given = plain(model), _batches(batches)
+    criterion = checked(name, _criterion(method, network, seed))
+    seen = _example(network, given, example, name)
+    given = [fitted(network, batch) for batch in given]
+    with _tried_and_chosen(network, given, seen, loss, ignore=ignore, embeddings=embeddings, frozen=frozen, unused=unused) as left_out:
+        parts = ScoringBatches(given or ([] if seen is None else [(seen, None)]))
+        parts.loss = loss
+        if name in LOOKING_AHEAD:
+            parts.look_ahead = partial(short_training, given, steps=look_ahead_steps, lr=look_ahead_lr, loss=loss)
+        scores = criterion.score(network, parts, seeding.generator(seed, "criterion", name), head=head, density=cuts.least)
+        notes = tuple(_notes(network, method, parts, head))
+        found = []
+        for one, cut in cuts.made(criterion, scores):
+            if control and (change := CONTROLS[control].mask):
+                cut = change(cut, seeding.generator(seed, "control", control, name, f"{one:g}"))
+            mask = Mask.of(cut, network, method=f"{name}+{control}" if control else name, density=one, seed=seed)
+            mask.about = replace(mask.about, left_out=left_out, notes=(*notes, *_emptied(mask)))
+            found.append(mask)
+    for note in dict.fromkeys(note for mask in found for note in mask.about.notes if warn):
+        warnings.warn(note, MaskWarning, stacklevel=2)
+    return found if cuts.several else found[0]
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Where scores are cut: at densities of the whole network, or at one for each layer."""
+
+    densities: tuple[float, ...]
+    layers: Mapping[str, float] | None
+    several: bool
+    floor: int
+
+    @classmethod
+    def of(cls, density: Any, floor: int) -> "_Cuts":
+        """Raises SpecError for a density outside (0, 1], of a layer outside [0, 1]."""
+        if isinstance(density, Mapping):
+            for name, share in density.items():
+                if not _is_number(share) or not 0 <= share <= 1:
+                    raise not_allowed(f"density of {name}", share, ">= 0 and <= 1")
+            return cls((), density, False, floor)
+        several = isinstance(density, list | tuple)
+        densities: tuple[Any, ...] = tuple(density) if several else (density,)
+        for one in densities:
+            if not _is_number(one) or not 0 < one <= 1:
+                raise not_allowed("density", one, "> 0 and <= 1")
+        if not densities:
+            raise not_allowed("density", density, "at least one number > 0 and <= 1")
+        return cls(tuple(map(float, densities)), None, several, floor)
+
+    @property
+    def least(self) -> float:
+        """The smallest density that is cut."""
+        shares = self.densities or [share for share in (self.layers or {}).values() if share > 0]
+        return min(shares, default=1.0)
+
+    def made(self, criterion: Criterion, scores: Scores) -> Iterator[tuple[float, masks.Mask]]:
+        """Each density with its mask."""
+        if self.layers is not None:
+            mask = by_layer(scores, self.layers)
+            yield masks.density(mask), mask
+        for density in self.densities:
+            yield density, criterion.allocate(scores, density, floor=self.floor)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _batches(batches: Any) -> list[Any]:
+    if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
+        raise not_allowed("batches", type(batches).__name__, "an iterable of batches, such as [(inputs, labels)] or a DataLoader")
+    return list(batches) if isinstance(batches, Sequence) else list(islice(batches, AT_MOST))
+
+
+def _name(method: Any) -> str:
+    if isinstance(method, str):
+        return method
+    if isinstance(method, Scorer):
+        return method.name
+    if not isinstance(method, Criterion) and not callable(method):
+        raise not_allowed("method", type(method).__name__, "a name, a scorer, a Criterion or a function (network, batches, ...) -> scores")
+    return str(getattr(method, "__name__", type(method).__name__))
+
+
+def _criterion(method: Any, network: nn.Module, seed: int) -> Criterion:
+    if isinstance(method, str):
+        return find_criterion(method, "method")
+    if isinstance(method, Scorer):
+        device = next((param.device for param in network.parameters()), torch.device("cpu"))
+        return method.criterion(seeding.generator(seed, "drift"), device)
+    return method if isinstance(method, Criterion) else Criterion(method)
+
+
+def _example(network: nn.Module, batches: list[Any], example: Inputs | None, name: str) -> Inputs | None:
+    """One example of what goes into the network; None where there is none and the method needs none."""
+    inputs = example if example is not None else inputs_of(batches[0]) if batches else None
+    if inputs is None or not tensors_in(inputs):
+        if name in WITHOUT_INPUTS:
+            return None
+        raise not_allowed("batches", len(batches), f"an example, or at least one batch, for {name}")
+    if not batches and name not in WITHOUT_INPUTS | BY_EXAMPLE:
+        raise not_allowed("batches", 0, f"at least one batch for {name}")
+    return one_of(fitted(network, inputs))
+
+
+@contextmanager
+def _tried_and_chosen(
+    network: nn.Module, batches: list[Any], seen: Inputs | None, loss: OwnLoss | None, **which: Any
+) -> Iterator[dict[str, str]]:
+    """Inside, the network knows which of its weights are prunable; gives what stays dense, and why. Nothing of it stays behind."""
+    if seen is None:
+        check_finite(network)
+    else:
+        try_forward(network, seen)
+    if batches and not (loss is None and len(batches[0]) < 2):
+        try_out(network, batches, loss)
+    before: Choice | None = network.__dict__.get(CHOICE)
+    try:
+        yield choose(network, seen, **which).left_out
+    finally:
+        network.__dict__.pop(CHOICE, None)
+        if before is not None:
+            network.__dict__[CHOICE] = before
+
+
+def _notes(network: nn.Module, method: Any, batches: ScoringBatches, head: bool) -> Iterator[str]:
+    """What a person should know before they use the mask."""
+    if zero := asleep(network):
+        yield (
+            f"{some(zero)} {'is' if len(zero) == 1 else 'are'} zero at initialization, so no gradient passes; scored as if "
+            "drawn anew, the network itself keeps its zeros"
+        )
+    if isinstance(method, Scorer) and (drift := method.drift(network, batches, head=head)) and drift.sentence:
+        yield drift.sentence
+
+
+def _emptied(mask: Mask) -> list[str]:
+    empty = mask.collapsed_layers()
+    return [f"no weight is left in {some(empty)}; min_per_layer keeps some, synflow and smallest_paths keep paths"] if empty else []

@@ -1,0 +1,106 @@
+"""The commands about one network: prune, inspect, compact, export. Each imports what it needs when it is called."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def prune(
+    network: str,
+    *,
+    density: float,
+    data: str,
+    out: Path,
+    method: str | None = None,
+    scorer: str | None = None,
+    batches: int = 10,
+    batch_size: int = 256,
+    min_per_layer: int = 0,
+    ignore: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    seed: int = 0,
+    details: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Prune your own torch network at initialization, by any method or a fitted scorer, outside any flow.
+
+    Parameters
+    ----------
+    network
+        `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them.
+    density
+        Kept share of the prunable weights, in (0, 1].
+    data
+        A data set by name, or a folder (local or s3://) with train.parquet and test.parquet.
+    out
+        A folder for the mask, the initial weights that it belongs to, and how the network is built; or a file that ends in
+        .safetensors for the mask alone: one bool tensor per layer, true = kept.
+    method
+        A criterion by name (docs/methods.md) or package.module:function; synflow where there is no --scorer.
+    scorer
+        `models:/autosparse-scorer@champion`, or a folder (local or s3://) with scorer.json and scorer.safetensors.
+    batches
+        How many batches of training images the gradients are averaged over.
+    batch_size
+        Images per batch.
+    min_per_layer
+        At least so many weights stay in each layer.
+    ignore
+        A pattern of names of layers that stay dense, e.g. `blocks.0.*`; may be repeated.
+    seed
+        Draws the network and chooses the images.
+    details
+        Where a scorer's training differed from this network, feature by feature.
+    """
+    from autosparse.flows.prune_command import prune_network
+
+    options: dict[str, Any] = {"batches": batches, "batch_size": batch_size, "min_per_layer": min_per_layer, "seed": seed}
+    prune_network(network, scorer, density, data, out, method=method, ignore=ignore, details=details, **options)
+
+
+def inspect(place: Path, arm: str | None = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """What a mask keeps, layer by layer: shape, weights, density, multiply-adds; what is not prunable.
+
+    Parameters
+    ----------
+    place
+        A folder of `autosparse prune`, or the name of a run.
+    arm
+        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
+    """
+    from autosparse.flows.network_commands import print_inspected
+
+    print_inspected(place, arm, as_json=json_)
+
+
+def compact(place: Path, arm: str | None = None, *, out: Path) -> None:
+    """A smaller network, the same function: without the channels that a mask cut off. Writes ONNX, safetensors and what it saved.
+
+    Parameters
+    ----------
+    place
+        A folder of `autosparse prune`, or the name of a run.
+    arm
+        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
+    out
+        A new folder.
+    """
+    from autosparse.flows.network_commands import write_compacted
+
+    write_compacted(place, arm, out)
+
+
+def export(place: Path, arm: str | None = None, *, out: Path) -> None:
+    """A pruned network in a file for other programs.
+
+    Parameters
+    ----------
+    place
+        A folder of `autosparse prune`, or the name of a run.
+    arm
+        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
+    out
+        A file: .onnx, .safetensors or .pt2 (torch.export).
+    """
+    from autosparse.flows.network_commands import write_exported
+
+    write_exported(place, arm, out)

@@ -1,0 +1,46 @@
+"""The trained network of one arm of a run, out of the store: for `autosparse inspect`, `compact` and `export`."""
+
+import torch
+from torch import Tensor, nn
+
+from autosparse.library.mask import Mask
+from autosparse.models.arms.names import find_arm
+from autosparse.models.arms.plan import target_of
+from autosparse.models.errors import DataError
+from autosparse.models.masks.prunable import prunable
+from autosparse.models.networks.build import build_network
+from autosparse.storage import paths
+from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.paths import RunPaths
+from autosparse.storage.store import Store
+from autosparse.tasks.results.arm_reports import step_of
+from autosparse.tasks.results.comparisons import missing
+from autosparse.tasks.results.ledger import data_of
+from autosparse.tasks.results.record import load_record
+
+
+def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask, Tensor]:
+    """The network of the arm `text` with its trained weights, the mask of those that are not zero, and one image of noise.
+
+    Raises SpecError for a name that is no arm, DataError where the arm has no trained weights or they do not fit.
+    """
+    record = load_record(store, run)
+    arm = find_arm(record.spec, text)
+    if why := missing(store, RunPaths(run), arm):
+        raise DataError(f"arm: {arm.text} of {run} cannot be read: {why}")
+    target = target_of(record.spec, arm.target)
+    data = data_of(record, target.data, record.spec.fanout.targets.index(target))
+    if data is None:
+        raise DataError(f"arm: {arm.text} of {run} cannot be read: the report of its data set is missing")
+    channels, height, width = map(int, data["shape"])
+    shape = (channels, height, width)
+    network = build_network(target.network, image_shape=shape, num_classes=len(data["classes"]), seed=arm.seed)
+    key = paths.weights(step_of(RunPaths(run), arm))
+    try:
+        network.load_state_dict(load_tensors(store.read(key), source=store.uri(key)))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"{store.uri(key)}: not the weights of {target.network.name} ({reason})") from None
+    kept = {name: weight.detach() != 0 for name, weight in prunable(network, head=target.network.prune_head).items()}
+    mask = Mask.of(kept, network, method=arm.name, density=arm.density, seed=arm.seed)
+    return network, mask, torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
