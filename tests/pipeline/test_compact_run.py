@@ -15,7 +15,11 @@ from autosparse.tasks.worker.job import images
 from autosparse.tasks.worker.train_network import with_statistics
 from tests.pipeline.command_line import SMALL, cli
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The given NumPy array is not writable"),  # images lie in the cache
+]
 LINE = "Trained as smaller networks, dead channels at zero (fanout.compact): "
 CHANGES = (
     *("--set", f"irp.networks=[{json.dumps(SMALL)}]"),
@@ -36,10 +40,12 @@ def test_a_compacted_run_is_reported_shown_and_read_again(tmp_path: Path, monkey
     arms = {arm["method"]: arm for arm in record.arms}
     assert {name for name, arm in arms.items() if "compacted" in arm} == {"synflow", *({"ticket"} & set(arms))}
     facts = arms["synflow"]["compacted"]
-    assert facts["parameters"]["after"] < facts["parameters"]["before"] and facts["multiply_adds"]["after"] < facts["multiply_adds"]["before"]
+    assert (
+        facts["parameters"]["after"] < facts["parameters"]["before"] and facts["multiply_adds"]["after"] < facts["multiply_adds"]["before"]
+    )
     assert {arm["protocol"]["training"] for arm in arms.values()} == {"compacted"}
 
-    network, mask, example = trained_network(store, "small", "synflow@0.1")
+    network, mask, _ = trained_network(store, "small", "synflow@0.1")
     assert sum(param.numel() for param in network.parameters()) == facts["parameters"]["after"] and mask.keys()
     arrays = images(record.spec.data)
     data = with_statistics(record.spec.data, arrays)
