@@ -34,7 +34,8 @@ def print_results(found: Found) -> None:
         console.print(f"scorer version {found['scorer'].get('version', '-')}, held-out {figures}")
     if not found["summary"]:
         return
-    from autosparse.tasks.results.rows import cell, landed, share, targeted
+    from autosparse.tasks.results.arm_reports import opened
+    from autosparse.tasks.results.rows import cell, compacted, landed, share, targeted
 
     rows = targeted(found["summary"])
     densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
@@ -49,6 +50,8 @@ def print_results(found: Found) -> None:
         for row in others:
             table.add_row(row["target"], row["dataset"], row["method"], share(row["kept_density"]), cell(row))
         console.print(table)
+    if said := compacted([opened(row) for row in found["summary"]]):
+        console.print(said, highlight=False, markup=False)
 
 
 def print_valley(found: list[Found]) -> None:

@@ -1,26 +1,30 @@
 """The trained network of one arm of a run, out of the store: for `autosparse inspect`, `compact` and `export`."""
 
-import torch
 from torch import Tensor, nn
 
+from autosparse.library.compaction import compact_to_train
 from autosparse.library.mask import Mask
 from autosparse.models.arms.names import find_arm
 from autosparse.models.arms.plan import target_of
+from autosparse.models.channels.examples import image
 from autosparse.models.errors import DataError
 from autosparse.models.masks.prunable import prunable
 from autosparse.models.networks.build import build_network
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
-from autosparse.tasks.results.comparisons import missing
+from autosparse.tasks.results.comparisons import compacted_by, missing
 from autosparse.tasks.results.ledger import data_of
 from autosparse.tasks.results.record import load_record
 
 
 def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask, Tensor]:
     """The network of the arm `text` with its trained weights, the mask of those that are not zero, and one image of noise.
+
+    An arm that was trained as a smaller network (`fanout.compact`) is that network.
 
     Raises SpecError for a name that is no arm, DataError where the arm has no trained weights or they do not fit.
     """
@@ -35,7 +39,9 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
     channels, height, width = map(int, data["shape"])
     shape = (channels, height, width)
     network = build_network(target.network, image_shape=shape, num_classes=len(data["classes"]), seed=arm.seed)
-    key = paths.weights(step_of(RunPaths(run), arm))
+    example, key = image(shape), paths.weights(step_of(RunPaths(run), arm))
+    if mask_key := compacted_by(store, RunPaths(run), arm):
+        network, _ = compact_to_train(network, example, load_mask(store.read(mask_key), source=store.uri(mask_key)))
     try:
         network.load_state_dict(load_tensors(store.read(key), source=store.uri(key)))
     except RuntimeError as error:
@@ -43,4 +49,4 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
         raise DataError(f"{store.uri(key)}: not the weights of {target.network.name} ({reason})") from None
     kept = {name: weight.detach() != 0 for name, weight in prunable(network, head=target.network.prune_head).items()}
     mask = Mask.of(kept, network, method=arm.name, density=arm.density, seed=arm.seed)
-    return network, mask, torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    return network, mask, example

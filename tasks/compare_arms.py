@@ -14,7 +14,7 @@ from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step
 from autosparse.tasks.report.valley_plots import pictures
 from autosparse.tasks.results.arm_reports import step_of
-from autosparse.tasks.results.comparisons import OK, Comparison, missing
+from autosparse.tasks.results.comparisons import OK, Comparison, incomparable
 from autosparse.tasks.worker import probe_pair as worker
 
 SKIPPED = "skipped"
@@ -35,7 +35,7 @@ def compare_arms(run: Run, comparison: Comparison, title: str) -> Report:
             "same_start": comparison.first.start == comparison.second.start,
             "settings": to_plain(comparison.valley),
         }
-        if reasons := [f"{arm.text}: {why}" for arm in arms.values() if (why := missing(run.store, run.paths, arm))]:
+        if reasons := [f"{arm.text}: {why}" for arm in arms.values() if (why := incomparable(run.store, run.paths, arm))]:
             return {**known, "status": SKIPPED, "reason": "; ".join(reasons)}
         target = target_of(spec, comparison.first.target)
         inputs = worker.PairInputs(

@@ -54,7 +54,9 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
     """
     fanout, target = run.spec.fanout, target_of(run.spec, arm.target)
     key, data, settings = step_of(run.paths, arm), run.spec.data_of(target), settings_of(arm)
-    protocol = Protocol(data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD)
+    protocol = Protocol(
+        data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD, compact=fanout.compact
+    )
     identity = {"target": arm.target, "dataset": data.title, "method": arm.name, "density": arm.density, "seed": arm.seed}
     known = {**identity, "protocol": protocol.fields()} | ({"settings": settings} if settings is not None else {})
 
@@ -72,6 +74,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
             state=origin.state,
             start_step=origin.start_step,
             step=key,
+            compact=fanout.compact,
         )
         try:
             report = step.train_in(run.series, worker.retrain_arm, run.config(inputs), arm.target)

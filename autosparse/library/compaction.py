@@ -11,13 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from autosparse.models.channels.cut import cut, fold_constants, smaller
-from autosparse.models.channels.dead import dead_channels, renamed_mask
+from autosparse.models.channels.dead import dead_channel_parameters, dead_channels, renamed_mask
 from autosparse.models.channels.examples import noise, tensors
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import CollapseError, SpecError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.calls import call, mapped
+from autosparse.models.networks.wrappers import plain
 from autosparse.models.seeding import generator
 
 TOLERANCE = 1e-5  # of the largest output
@@ -69,6 +70,20 @@ def compact_with_mask(model: nn.Module, example: Any, mask: Mask | None = None) 
         if not problem:
             return small.train(was_training), {name: smaller(name, keep, dead) for name, keep in kept.items()}
     raise SpecError(f"compact: {type(big).__name__}: the smaller network would not be the same function ({problem}); nothing was changed")
+
+
+@torch.no_grad()
+def compact_to_train(model: nn.Module, example: Any, mask: Mask) -> tuple[nn.Module, Mask]:
+    """What `compact_with_mask` returns of a network whose dead channels hold zero, for a training in its place.
+
+    Weights, biases and norms of channels that the mask cut off are zero first, so none holds a constant. A training of the smaller
+    network under its mask is that of the big one with these entries held at zero, at every step (`hold` with an example). Errors as
+    `compact`; `model` stays as it is.
+    """
+    big = deepcopy(plain(model))
+    for name, entries in dead_channel_parameters(big, mask, example).items():
+        big.get_parameter(name).masked_fill_(entries, 0)
+    return compact_with_mask(big, example, mask)
 
 
 @dataclass(frozen=True)

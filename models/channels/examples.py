@@ -1,6 +1,6 @@
 """What becomes of examples (one input of a network: a tensor, or a tuple or dict of tensors) and what is in outputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,11 @@ def noise(example: Any, generator: torch.Generator) -> Any:
         return torch.randn(tensor.shape, generator=generator).to(tensor)
 
     return mapped(drawn, example)
+
+
+def image(shape: Sequence[int]) -> Tensor:
+    """One image of noise (1, channels, height, width), the same each time; `shape` is without the batch dimension."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def twice(example: Any) -> Any:

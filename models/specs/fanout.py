@@ -49,7 +49,9 @@ class FanoutSpec(Spec):
     A method that replaces parts of the training (models/methods) is named with its settings, `grda(c=0.005,mu=0.65)`, or by its bare
     name for its usual levels; one without a density target has one arm per level. A criterion or method of one's own is named
     `package.module:object`. Each arm of a mask at initialization comes once more for every one of `controls`. `repair` gives the
-    places of dead weights to weights on a path (models/masks/repair.py), in all masks that are cut from scores.
+    places of dead weights to weights on a path (models/masks/repair.py), in all masks that are cut from scores. `compact` trains each arm
+    of a mask, tickets and controls among them, as the smaller network without the channels that its mask cut off; dense arms and methods
+    that train otherwise stay as they are.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -63,6 +65,7 @@ class FanoutSpec(Spec):
     job: JobSpec = JobSpec()
     controls: tuple[Annotated[str, Known(_controls)], ...] = ()
     repair: bool = False
+    compact: bool = False
 
     def __post_init__(self) -> None:
         method_names.spell(self)

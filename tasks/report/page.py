@@ -16,6 +16,7 @@ from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.ledger import Ledger, ledger
 from autosparse.tasks.results.paired import Paired
 from autosparse.tasks.results.record import RunRecord, load_record
+from autosparse.tasks.results.rows import compacted
 from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
 
 SECTIONS = (
@@ -60,6 +61,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             valleys=[{**one, "pictures": _pictures(one["pictures"])} for one in compared],
             curves=_pictures(parts.curves(record)),
             results=parts.result_tables(record),
+            compacted=compacted(record.rows),
             failed=parts.failed_arms(record),
             many=len(panels(record.rows)) > 1,
             claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},

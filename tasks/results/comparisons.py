@@ -50,7 +50,7 @@ def comparison_of(
     """
     found = find_pairs(spec, first, second, seed=seed, fields=("--first", "--second"))
     for arm in (arm for pair in found for arm in pair):
-        if why := missing(store, run, arm):
+        if why := incomparable(store, run, arm):
             raise DataError(f"arm: {arm.text} of {run.name} cannot be compared: {why}")
     return [Comparison(first=one, second=other, valley=replace(valley, pairs=(), seed=None)) for one, other in found]
 
@@ -62,3 +62,15 @@ def missing(store: Store, run: RunPaths, arm: Arm) -> str:
         return "it is not finished"
     status = report.get("status", OK)
     return "" if status == OK else f"it {status}"
+
+
+def compacted_by(store: Store, run: RunPaths, arm: Arm) -> str:
+    """The key of the mask that made the smaller network whose weights are stored; empty where they are those of the whole network."""
+    found = (reports.find(store, step_of(run, arm)) or {}).get("compacted") or {}
+    return "" if "reason" in found else found.get("mask", "")
+
+
+def incomparable(store: Store, run: RunPaths, arm: Arm) -> str:
+    """Why an arm has no minimum to compare with another arm's, empty where it has."""
+    small = "it was trained as a smaller network (fanout.compact)" if compacted_by(store, run, arm) else ""
+    return missing(store, run, arm) or small

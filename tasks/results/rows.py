@@ -35,7 +35,7 @@ def summarize(arms: list[Report]) -> list[Row]:
 def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
     """The row of one cell: target, dataset, method, control, density that was asked for, None for methods without a target.
 
-    `kept_density` is the density that was achieved.
+    `kept_density` is the density that was achieved. Where arms were trained as smaller networks `compacted` says how many.
     """
     found = [arm["accuracy"] for arm in members if arm["accuracy"] is not None]
     return {
@@ -46,6 +46,7 @@ def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
         "std": statistics.stdev(found) if len(found) > 1 else None,
         "n": len(found),
         "failed": len(members) - len(found),
+        **({"compacted": compacted} if (compacted := sum(_smaller(arm) for arm in members)) else {}),
     }
 
 
@@ -88,8 +89,14 @@ def metric_name(row: Row) -> str:
 
 def markdown_table(rows: list[Row]) -> str:
     """The tables as people read them: a line per target and method and a column per density, then methods without a density target."""
-    tables = [_density_table(targeted(rows)), _landed_table(landed(rows))]
+    tables = [_density_table(targeted(rows)), _landed_table(landed(rows)), f"{said}\n" if (said := compacted(rows)) else ""]
     return "\n".join(table for table in tables if table)
+
+
+def compacted(rows: list[Row]) -> str:
+    """The line below a table that names the arms trained as smaller networks; empty where all were trained whole."""
+    names = dict.fromkeys(name_of(row) for row in rows if row.get("compacted"))
+    return f"Trained as smaller networks, dead channels at zero (fanout.compact): {', '.join(names)}." if names else ""
 
 
 def _density_table(rows: list[Row]) -> str:
@@ -126,6 +133,10 @@ def cell(row: Row) -> str:
         return "collapsed" if row["density"] is not None else "failed"
     spread = f" ± {row['std']:.3f}" if row["std"] is not None and math.isfinite(row["std"]) else ""
     return f"{row['mean']:.3f}{spread} (n={row['n']})"
+
+
+def _smaller(arm: Report) -> bool:
+    return "parameters" in (arm.get("compacted") or {})
 
 
 def _mean(values: list[float | None]) -> float | None:

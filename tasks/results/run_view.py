@@ -92,6 +92,9 @@ def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
 
 def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     found = [store.read_json(paths.report(step)) for step in reports.steps(store, run.fanout) if paths.is_arm(step)]
-    arms = [{field: report.get(field) for field in ARM_FIELDS} for report in found]
+    arms = [
+        {field: report.get(field) for field in ARM_FIELDS} | {field: report[field] for field in ("compacted",) if field in report}
+        for report in found
+    ]
     ends = {DENSE: 0, TICKET: 1}
     return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -(arm["density"] or 1.0), arm["seed"]))

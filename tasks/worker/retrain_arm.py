@@ -28,6 +28,7 @@ from autosparse.models.training.loop import evaluate
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
+from autosparse.tasks.worker.compacted import compacted
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 
@@ -43,7 +44,8 @@ class Level(Spec):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArmInputs(Spec):
     """What is trained, from the initial weights of `seed` or as `control` has them, or from `state` at `start_step`, under `mask` or by
-    `method`; neither is the dense end of the scale. `mask` and `state` are keys in the store, `step` is the arm's."""
+    `method`; neither is the dense end of the scale. `mask` and `state` are keys in the store, `step` is the arm's. With `compact` a network
+    under a mask is trained without the channels that the mask cut off."""
 
     network: NetworkSpec
     data: DataSpec
@@ -55,6 +57,7 @@ class ArmInputs(Spec):
     state: str | None
     start_step: Natural
     step: str
+    compact: bool
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -70,9 +73,12 @@ class ArmInputs(Spec):
 def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     """Train the arm's network and measure what came of it."""
     spec, arrays = inputs.network, images(inputs.data)
-    network = place(job, starting_network(job, inputs, arrays))
+    whole = starting_network(job, inputs, arrays)
+    mask = _mask(job, inputs, whole)
+    made = compacted(whole, mask, arrays.image_shape) if inputs.compact and inputs.mask and mask else None
+    network, held = (made.network, made.mask) if made else (whole, mask)
+    place(job, network)
     macs = forward_macs(network, arrays.image_shape)
-    mask = _mask(job, inputs, network)
     parts = method_parts(inputs, network, arrays)
     own = outcome.own_tensors(network, parts)
     trainer = open_trainer(
@@ -81,7 +87,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
         arrays,
         data=inputs.data,
         training=inputs.train,
-        mask=mask,
+        mask=held,
         seed=inputs.seed,
         start_step=inputs.start_step,
         parts=parts,
@@ -94,9 +100,9 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     plain = outcome.bake(network, parts)
     if job.rank.index == 0:
         job.store.write(paths.weights(inputs.step), dump_state(plain))
-    found = _evaluated(trainer, plain, arrays, spec, own, inputs.seed)
+    found = _evaluated(trainer, plain, whole, arrays, spec, own, inputs.seed)
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
-    effective = gates.effective_density(plain, kept, arrays.image_shape)
+    effective = gates.effective_density(whole, kept, arrays.image_shape)
     return {
         **found,
         "collapsed": (masks.collapsed_layers(kept) or list(kept)) if effective == 0 else [],  # without a path, a network is none
@@ -114,6 +120,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
         "replaces": outcome.replaced(parts),
         "facts": history[-1]["facts"],
         "expected_density": history[-1]["facts"].get("expected_density"),
+        **({"compacted": {**made.facts, "mask": inputs.mask}} if made else {}),
     }
 
 
@@ -141,8 +148,10 @@ def _mask(job: Job, inputs: ArmInputs, network: nn.Module) -> Mask | None:
     return read_mask(job, inputs.mask) if inputs.mask else masks.full(masks.prunable(network, head=inputs.network.prune_head))
 
 
-def _evaluated(trainer: Trainer, plain: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int) -> dict[str, Any]:
-    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it."""
+def _evaluated(
+    trainer: Trainer, plain: nn.Module, whole: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int
+) -> dict[str, Any]:
+    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it; `whole` before compaction."""
     parts = trainer.parts
     used = parts.rewrite(plain, seeding.generator(seed, "method", "rewrite")) if parts.rewrite else plain
     trainer.network = trainer.forward = used
@@ -152,7 +161,7 @@ def _evaluated(trainer: Trainer, plain: nn.Module, arrays: ImageArrays, spec: Ne
     metered = parts.cost(used) if parts.cost else None  # of the test images: before anything else goes through the network
     return {
         "accuracy": accuracy,
-        **outcome.densities(used, plain, head=spec.prune_head, own=own),
+        **outcome.densities(used, whole, head=spec.prune_head, own=own),
         "inference_macs": outcome.inference_macs(used, forward_macs(used, arrays.image_shape), metered),
         "inference_seconds": seconds,
         "images_per_second": len(trainer.test.labels) / seconds,

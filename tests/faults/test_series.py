@@ -45,8 +45,15 @@ class Arms:
     def train(self, name: str, *faults: dict[str, Any], group: str = "a", **changes: Any) -> dict[str, Any]:
         """The report of an arm and a digest of its weights. Errors as `Series.run`."""
         one = spec()
-        given: dict[str, Any] = {"network": one.irp.networks[0], "data": one.data, "train": one.irp.train, "seed": 1, "start_step": 0}
-        given |= {"control": None, "mask": None, "method": None, "state": None}
+        given: dict[str, Any] = {
+            "network": one.irp.networks[0],
+            "data": one.data,
+            "train": one.irp.train,
+            "seed": 1,
+            "start_step": 0,
+            "compact": False,
+        }
+        given |= {"control": None, "mask": None, "method": None, "state": None, "compact": False}
         inputs = ArmInputs(**given | changes, step=name)
         told = self.told.setdefault(name, [])
         report = self.series.run(

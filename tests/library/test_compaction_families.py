@@ -218,13 +218,3 @@ def hold(network: nn.Module, mask: Mask, held: dict[str, Tensor]) -> None:
     params = dict(network.named_parameters())
     for name, entries in held.items():
         params[name].masked_fill_(entries, 0)
-
-
-def test_after_training_that_was_not_held_a_constant_behind_padding_is_refused() -> None:
-    with scoped(0, "net"):
-        network = Everything()
-    nn.init.ones_(network.stem[0].bias)  # which a dead channel hands on to the padded convolution of the block
-    mask = masks.full(masks.prunable(network))
-    mask["stem.0.weight"][0], mask["block.3.weight"][0] = False, False
-    with pytest.raises(ValueError, match="a constant that no bias can take up"):
-        compact(network, images(8)[:, :1], mask)

@@ -240,6 +240,12 @@ def test_arms_that_are_not_there_or_failed_are_refused_before_anything_starts(ma
     assert found.title == "valley of lenet300-100: dense seed 11 and snip@0.1 seed 11"
     with pytest.raises(DataError, match="magnitude@0.02#11 of made cannot be compared: it diverged"):
         comparison_of(spec, run, name, "dense", "magnitude@0.02", seed=11, valley=spec.valley)
+    key = paths.report(name.arm("lenet300-100", 10, "snip", 0.1))
+    run.write_json(key, run.read_json(key) | {"compacted": {"parameters": {"before": 2, "after": 1}, "mask": "m"}})
+    with pytest.raises(DataError, match=r"snip@0.1#10 of made cannot be compared: it was trained as a smaller network \(fanout.compact\)"):
+        comparison_of(spec, run, name, "dense", "snip@0.1", seed=None, valley=spec.valley)
+    run.write_json(key, run.read_json(key) | {"compacted": {"reason": "no path", "mask": "m"}})
+    assert comparison_of(spec, run, name, "dense", "snip@0.1", seed=None, valley=spec.valley)
     run.delete(name.arm("lenet300-100", 10, "snip", 0.1))
     with pytest.raises(DataError, match="snip@0.1#10 of made cannot be compared: it is not finished"):
         comparison_of(spec, run, name, "dense", "snip@0.1", seed=None, valley=spec.valley)

@@ -40,6 +40,7 @@ def test_every_recipe_survives_json(name: str) -> None:
         ({"fanout.controls": ["shufle"]}, "fanout.controls[0]: 'shufle' is not known; did you mean 'shuffle'?"),
         ({"fanout.controls": ["shuffle", "shuffle"]}, "fanout.controls: ['shuffle', 'shuffle'] is not allowed; allowed: no two the same"),
         ({"fanout.repair": 1}, "fanout.repair: 1 is not allowed; allowed: a value of type bool"),
+        ({"fanout.compact": "yes"}, "fanout.compact: 'yes' is not allowed; allowed: a value of type bool"),
         ({"fanout.densities": [0.1, 2]}, "fanout.densities[1]: 2.0 is not allowed"),
         ({"fanout.seeds": [0]}, "fanout.seeds: [0] is not allowed; allowed: seeds the scorer has not seen"),
         ({"scorer.holdout_seeds": [9]}, "scorer.holdout_seeds: [9] is not allowed"),
@@ -85,13 +86,16 @@ def test_fingerprint_ignores_where_and_how_fast_but_not_what() -> None:
     assert fingerprint(override(base, {"irp.train.lr": 1})) == fingerprint(override(base, {"irp.train.lr": 1.0}))
 
 
-def test_controls_and_repair_name_other_results_and_their_defaults_none() -> None:
+def test_controls_repair_and_compact_name_other_results_and_their_defaults_none() -> None:
     base = small_cifar()
-    assert fingerprint(override(base, {"fanout.controls": [], "fanout.repair": False})) == fingerprint(base)
-    changed = [override(base, {"fanout.controls": ["shuffle"]}), override(base, {"fanout.repair": True})]
-    assert len({fingerprint(base), *map(fingerprint, changed)}) == 3
+    assert fingerprint(override(base, {"fanout.controls": [], "fanout.repair": False, "fanout.compact": False})) == fingerprint(base)
+    changed = [
+        override(base, {"fanout.controls": ["shuffle"]}),
+        *(override(base, {f"fanout.{name}": True}) for name in ("repair", "compact")),
+    ]
+    assert len({fingerprint(base), *map(fingerprint, changed)}) == 4
     plain = to_plain(base)
-    del plain["fanout"]["controls"], plain["fanout"]["repair"]  # as runs were stored before
+    del plain["fanout"]["controls"], plain["fanout"]["repair"], plain["fanout"]["compact"]  # as runs were stored before
     assert from_plain(ExperimentSpec, plain) == base
 
 

@@ -127,9 +127,24 @@ def test_the_second_table_is_of_methods_without_a_target() -> None:
     assert b"grda" in accuracy_density_plot(summarize(LANDED), "svg")
 
 
-def protocol(changes: dict | None = None, *, looks_ahead: bool = False) -> dict[str, str]:
+def protocol(changes: dict | None = None, **more: bool) -> dict[str, str]:
     spec = override(demo(), changes or {})
-    return Protocol(data=spec.data, train=spec.fanout.train, scoring=spec.scoring, looks_ahead=looks_ahead).fields()
+    return Protocol(data=spec.data, train=spec.fanout.train, scoring=spec.scoring, **more).fields()
+
+
+def test_arms_trained_as_smaller_networks_stand_in_tables_of_their_own_that_name_them() -> None:
+    whole, small = protocol(), protocol(compact=True)
+    assert small == whole | {"protocol": small["protocol"], "training": "compacted"} and small["protocol"] != whole["protocol"]
+    sizes = {"parameters": {"before": 9, "after": 3}, "multiply_adds": {"before": 9, "after": 3}, "mask": "m"}
+    reports = [sizes, sizes, {"reason": "no path", "mask": "m"}, None]
+    arms = [one | {"protocol": small, **({"compacted": report} if report else {})} for one, report in zip(ARMS, reports, strict=False)]
+    rows = {row["density"]: row for row in summarize(arms)}
+    assert rows[0.1]["compacted"] == 2 and "compacted" not in summarize(ARMS)[0]
+    table = markdown_table(summarize(arms))
+    assert table.endswith("\nTrained as smaller networks, dead channels at zero (fanout.compact): snip.\n")
+    assert "fanout.compact" not in markdown_table(summarize(ARMS))
+    with pytest.raises(DataError, match="net on digits differ in protocol"):
+        summarize([arms[0], ARMS[1] | {"protocol": whole}])
 
 
 @pytest.mark.parametrize(

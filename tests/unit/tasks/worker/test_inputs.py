@@ -39,6 +39,7 @@ ARM = ArmInputs(
     method=None,
     state=None,
     start_step=0,
+    compact=False,
     step="arm",
 )
 ROUND = round_inputs(SPEC, RunPaths("test"), NETWORK, 0, 1)

@@ -13,17 +13,27 @@ from torch import nn
 
 from autosparse.flows.recipes import smoke
 from autosparse.flows.target_fanout import cut_of
+from autosparse.library.compaction import compact_to_train
+from autosparse.library.holding import with_dead_channels
 from autosparse.models.arms.arm import Arm
+from autosparse.models.channels.examples import image
 from autosparse.models.masks import mask as masks
+from autosparse.models.masks.allocation import global_topk
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
-from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.training.images import ImageSet
+from autosparse.models.training.loop import fit
+from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.storage.open_store import open_store
+from autosparse.tasks.worker import compacted
 from autosparse.tasks.worker.inputs import Launch, RunInputs, config_of, launched
 from autosparse.tasks.worker.retrain_arm import ArmInputs, Level, retrain_arm
+from autosparse.tasks.worker.train_network import dump_state
 from tests.worker_jobs import SCORING
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # images lie in the cache
@@ -83,7 +93,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
             "network": NetworkSpec(name="lenet300-100"),
             "data": DataSpec(name="digits", train_limit=256, test_limit=64),
             "train": smoke().fanout.train,
-            **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
+            **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm", "compact": False},
         }
         inputs: Any = ArmInputs(**given | changes)
         config = config_of(RunInputs(storage=str(tmp_path), name="test", scoring=SCORING), inputs)
@@ -114,6 +124,110 @@ def test_a_masked_arm_counts_what_is_left(run: Body, tmp_path: Path) -> None:
     assert found["kept_density"] == masks.density(mask) == (WEIGHTS - 500) / WEIGHTS
     assert found["inference_macs"] == WEIGHTS - 500
     assert found["training_macs"] == pytest.approx(3 * (WEIGHTS - 500) * 256)
+
+
+def half_cut() -> masks.Mask:
+    """150 units of the first layer without inputs, one of the second without outputs."""
+    mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in (("1.weight", (300, 64)), ("3.weight", (100, 300)))}
+    mask["5.weight"] = torch.ones(10, 100, dtype=torch.bool)
+    mask["1.weight"][:150] = False
+    mask["5.weight"][:, 7] = False
+    return mask
+
+
+def test_a_compacted_arm_trains_the_smaller_network_and_counts_against_the_whole_one(run: Body, tmp_path: Path) -> None:
+    mask, store = half_cut(), open_store(str(tmp_path))
+    store.write("mask", dump_mask(mask))
+    whole, found = run(mask="mask"), run(mask="mask", compact=True)
+    left = 64 * 150 + 150 * 99 + 99 * 10
+    assert found["compacted"] == {
+        "parameters": {"before": WEIGHTS + 410, "after": left + 150 + 99 + 10},
+        "multiply_adds": {"before": WEIGHTS, "after": left},
+        "mask": "mask",
+    }
+    assert found["kept_density"] == masks.density(mask) == whole["kept_density"]
+    assert found["effective_density"] == left / WEIGHTS == whole["effective_density"]
+    stored = load_tensors(store.read(paths.weights("arm")))
+    assert stored["3.weight"].shape == (99, 150)
+    assert found["density_all"] == sum(int(tensor.count_nonzero()) for tensor in stored.values()) / (WEIGHTS + 410)
+    assert (found["kept"], found["weights"]) == (whole["kept"], WEIGHTS)
+    assert (found["inference_macs"], found["training_macs"]) == (left, 3 * left * 256)
+    assert found["data_digest"] == whole["data_digest"]
+    assert "compacted" not in whole
+
+
+def test_dense_arms_and_methods_are_never_compacted(run: Body) -> None:
+    assert "compacted" not in run(compact=True)
+    assert "compacted" not in run(compact=True, method=Level(name="half(keep=0.5)", density=None))
+
+
+def test_a_ticket_is_compacted_though_its_cut_off_channels_hold_constants(run: Body, tmp_path: Path) -> None:
+    network = NetworkSpec(name="resnet8", width=4)
+    big = build_network(network, image_shape=(1, 8, 8), num_classes=10, seed=3)
+    with torch.no_grad():
+        for name, param in big.named_parameters():
+            param.add_(0.1 if name.endswith("bias") else 0)
+    mask = masks.full(masks.prunable(big))
+    name = list(mask)[1]
+    mask[name][:2] = False  # two channels within the first block
+    open_store(str(tmp_path)).write("mask", dump_mask(mask))
+    open_store(str(tmp_path)).write("state", dump_state(big))
+    found = run(network=network, mask="mask", state="state", start_step=1, compact=True)
+    assert found["compacted"]["parameters"]["after"] < found["compacted"]["parameters"]["before"]
+    assert load_tensors(open_store(str(tmp_path)).read(paths.weights("arm")))[name].shape[0] == 2
+
+
+def test_what_cannot_be_compacted_is_trained_whole_and_says_why(run: Body, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(str(tmp_path)).write("mask", dump_mask(half_cut()))
+    wrong = half_cut()
+    wrong["1.weight"][150] = False
+    monkeypatch.setattr(compacted, "compact_to_train", lambda whole, example, mask: compact_to_train(whole, example, wrong))
+    found = run(mask="mask", compact=True)
+    lost = 64 + 99  # of a unit that is alive
+    assert found["compacted"] == {"reason": f"compact: Sequential: {lost} weights that lie on a path would be lost", "mask": "mask"}
+    assert found["training_macs"] == pytest.approx(3 * masks.kept(half_cut()) * 256)
+
+    nothing = {**half_cut(), "5.weight": torch.zeros(10, 100, dtype=torch.bool)}
+    monkeypatch.setattr(compacted, "compact_to_train", compact_to_train)
+    open_store(str(tmp_path)).write("mask", dump_mask(nothing))
+    assert run(mask="mask", compact=True)["compacted"]["reason"].startswith("compact: Sequential: the mask leaves no path")
+
+
+class Double(nn.Module):
+    """Computes in float64, where 200 steps do not make rounding grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = build_network(NetworkSpec(name="resnet8", width=8), image_shape=(3, 8, 8), num_classes=4, seed=1).double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images.double())
+
+
+def test_compacted_and_held_at_zero_are_one_function_after_200_steps() -> None:
+    whole, stream = Double(), torch.Generator().manual_seed(0)
+    scores = {name: torch.rand(param.shape, generator=stream) for name, param in masks.prunable(whole).items()}
+    for score in scores.values():
+        score[torch.rand(len(score), generator=stream) < 0.4] -= 1  # four of ten channels go first
+    mask = global_topk(scores, 0.2)
+    mask["net.head.weight"][:] = True
+    with torch.no_grad():
+        for name, param in whole.named_parameters():
+            param.add_(0.1 if name.endswith("bias") else 0)
+    made = compacted.compacted(whole, mask, (3, 8, 8))
+    assert made.facts["parameters"]["after"] < 0.8 * made.facts["parameters"]["before"]
+    data = ImageSet(torch.randint(0, 256, (800, 3, 8, 8), generator=stream, dtype=torch.uint8), torch.randint(4, (800,), generator=stream))
+    train = TrainSpec(epochs=8, batch_size=32, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="constant")
+    spec = DataSpec(name="digits", mean=(0.5,) * 3, std=(0.25,) * 3)
+    held = dict(with_dead_channels(whole, mask, image((3, 8, 8))))
+    losses: dict[str, list[float]] = {}
+    for name, network, zeros in (("held", whole, held), ("made", made.network, made.mask)):
+        trainer = Trainer(network=network, forward=network, spec=train, data=spec, job=JobSpec(), train=data, test=data, seed=0, mask=zeros)
+        fit(trainer, on_epoch=lambda report, name=name: losses.setdefault(name, []).append(report.loss))
+        assert trainer.step == 200
+    assert losses["held"] == pytest.approx(losses["made"], rel=1e-9) and losses["held"][0] > 1.1 * losses["held"][-1]
+    images = torch.randn(8, 3, 8, 8, generator=stream)
+    torch.testing.assert_close(made.network.eval()(images), whole.eval()(images), rtol=1e-5, atol=1e-5)
 
 
 def test_a_method_is_measured_on_the_network_that_would_be_used(run: Body, tmp_path: Path) -> None:
