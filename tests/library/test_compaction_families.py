@@ -17,6 +17,7 @@ from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.registry import NETWORKS
 from autosparse.models.networks.torchvision_guard import import_torchvision
 from autosparse.models.seeding import generator, scoped
+from tests.marks import quick
 
 models = import_torchvision().models  # before timm and transformers, which import it as well
 TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -92,7 +93,7 @@ def killed(network: nn.Module, share: float = 0.3) -> Mask:
     return mask
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick(FAMILIES, ["resnet18", "mobilenet_v2", "densenet121", "vit", "transformers vit"]))
 def test_channels_killed_by_hand_leave_and_the_function_stays(name: str) -> None:
     network, example = built(name)
     small, mask = compact_with_mask(network, example, killed(network))
@@ -103,7 +104,7 @@ def test_channels_killed_by_hand_leave_and_the_function_stays(name: str) -> None
     assert again == after  # at once, all of it
 
 
-@pytest.mark.parametrize("name", LOSES_CHANNELS_TO_SYNFLOW)
+@pytest.mark.parametrize("name", quick(LOSES_CHANNELS_TO_SYNFLOW, ["mobilenet_v3_small"]))
 def test_channels_that_synflow_cuts_off_leave_and_the_function_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autosparse.models.criteria.synaptic_flow.ITERATIONS", 5)
     network, example = built(name)
@@ -172,7 +173,7 @@ CONTRACT = {
 }
 
 
-@pytest.mark.parametrize("name", CONTRACT)
+@pytest.mark.parametrize("name", quick(CONTRACT, ["everything", "vit"]))
 def test_held_big_and_compacted_small_are_one_function_through_training(name: str) -> None:
     factory, shape, steps = CONTRACT[name]
     with scoped(1, name):

@@ -17,6 +17,7 @@ from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.gates import effective, effective_density
 from autosparse.models.networks.torchvision_guard import import_torchvision
+from tests.marks import quick
 
 zoo: Any = import_torchvision().models  # before timm, which imports torchvision as well
 METHODS = ("synflow", "smallest_paths")
@@ -86,7 +87,7 @@ def check(build: Callable[[], nn.Module], size: int, method: str) -> None:
     assert effective_density(network, mask, (3, size, size)) > 0.045
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick(METHODS, ["synflow"]))
 @pytest.mark.parametrize("name", SMALL)
 def test_no_layer_is_emptied(name: str, method: str) -> None:
     check(*SMALL[name], method)
@@ -111,6 +112,7 @@ def test_a_full_mask_is_whole_but_for_taps_that_only_see_padding(name: str) -> N
         assert alive.all() or alive.shape[2:] != (1, 1), layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("method", ["phew", "ntk_sap"])
 def test_the_other_walkers_run_on_them(name: str, method: str) -> None:

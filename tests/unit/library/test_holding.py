@@ -21,6 +21,7 @@ from autosparse.library.mask import Mask, MaskWarning
 from autosparse.models import seeding
 from autosparse.models.errors import SpecError
 from autosparse.models.masks.mask import prunable
+from tests.marks import quick
 
 STEPS = 1000
 
@@ -82,7 +83,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], list[Optimizer]]] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", quick(OPTIMIZERS, ["sgd", "adamw", "adafactor", "muon"]))
 @pytest.mark.parametrize("later", [False, True], ids=["given", "made-later"])
 def test_a_thousand_steps_without_a_violation(name: str, later: bool) -> None:
     network = small()
