@@ -19,7 +19,13 @@ SURFACE = {
     "show": {"--json"},
     "report": {"--out"},
     "valley": {"--first", "--second", "--seed", "--set"},
-    "prune": {"--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"},
+    "prune": {
+        *("--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"),
+        *("--method", "--ignore", "--details"),
+    },
+    "inspect": {"--json"},
+    "compact": {"--out"},
+    "export": {"--out"},
     "up": {"--expose"},
     "down": set(),
     "status": set(),
@@ -36,7 +42,7 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
     assert all(f" {command} " in listed.stdout for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "show", "report", "valley", "prune", "up", "gc"])
+@pytest.mark.parametrize("command", ["run", "validate", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"])
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")
     assert shown.returncode == 0
