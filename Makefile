@@ -1,5 +1,5 @@
-# make install | demo | test | test-slow | test-faults | chaos | check | bench
-.PHONY: install demo test test-slow test-faults chaos check format bench clean
+# make install | demo | test | test-slow | test-gpu | test-faults | chaos | check | bench
+.PHONY: install demo test test-slow test-gpu test-faults chaos check format bench clean
 
 VENV ?= .venv
 
@@ -14,6 +14,9 @@ test: check
 
 test-slow: install
 	@$(VENV)/bin/python -m pytest -q -m "slow and not fault"
+
+test-gpu: install
+	@$(VENV)/bin/python -m pytest -q -m gpu tests/gpu
 
 test-faults: install
 	@.ci/halves tests/faults fault $(addprefix tests/faults/,test_bits.py test_exposure.py test_guards.py test_input.py test_several.py test_storage.py test_struck_runs.py)

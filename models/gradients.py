@@ -5,7 +5,7 @@ eval mode, so that dropout draws nothing and two passes over a batch see the sam
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -69,8 +69,16 @@ def mean_hessian_products(
         along = torch.stack([(slope * vectors[name]).sum() for name, slope in zip(params, slopes, strict=True)]).sum()
         return torch.autograd.grad(along, leaves, materialize_grads=True)
 
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+    with _twice_differentiable(network):
         return _mean(network, batches, params, loss, product)
+
+
+@contextmanager
+def _twice_differentiable(network: nn.Module) -> Iterator[None]:
+    """Without the fused kernels of attention and of cuDNN's recurrent layers, which have no second derivative."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+        yield
 
 
 def _mean(

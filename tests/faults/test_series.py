@@ -126,3 +126,26 @@ def test_two_workers_an_arm(cluster: Cluster, tmp_path: Path) -> None:
     assert one["digest"] == two["digest"]
     tensors = load_tensors(made.store.read(paths.weights("two")))
     assert all(tensor.isfinite().all() for tensor in tensors.values()) and made.epochs("two") == [0, 1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_with_compile_an_arm_alone_and_as_the_tenth_of_its_job_has_the_same_bits(cluster: Cluster, tmp_path: Path) -> None:
+    """Two arms, one with a method that attaches things; torch.compile makes C++ of the networks, or nothing would be shown."""
+    attached = {"network": SMALL, "method": Level(name="grda(c=0.05,mu=0.8)", density=None)}
+    probes = {"plain": {"network": SMALL}, "attached": attached}
+    compiled = JobSpec(cpus_per_worker=2, compile=True)
+    alone = {}
+    for name, probe in probes.items():  # a process of its own each
+        with arms(cluster, tmp_path / name, compiled) as made:
+            alone[name] = made.train(name, **probe)["digest"]
+    fillers = [{"seed": 2}, {"network": SMALL, "seed": 3}, {**attached, "seed": 4}]
+    with arms(cluster, tmp_path / "store", compiled) as made:
+        for index in range(9):
+            made.train(f"before-{index}", **fillers[index % 3])
+        found = {name: made.train(name, **probe)["digest"] for name, probe in probes.items()}
+        jobs = made.series._started
+    with arms(cluster, tmp_path / "eager", JobSpec(cpus_per_worker=2)) as made:
+        eager = {name: made.train(name, **probe)["digest"] for name, probe in probes.items()}
+    assert found == alone and jobs == 1
+    assert eager["plain"] != alone["plain"], "nothing was compiled"
