@@ -69,12 +69,10 @@ def write_compacted(place: Path, arm: str | None, out: Path) -> None:
     sizes.write_text(json.dumps(table, indent=2))
     export(small, example, tensors)
     export(small, example, onnx)
-    for row in table:
-        Console().print(
-            f"{row['network']:7} {row['parameters']:>14,.6g} parameters {row['multiply_adds']:>14,.6g} multiply-adds "
-            f"{row['megabytes']:>9.4g} MB",
-            highlight=False,
-        )
+    before, after, ratio = table
+    for what, unit in (("parameters", ""), ("multiply_adds", ""), ("megabytes", " MB")):
+        amounts = f"{before[what]:,.4g} -> {after[what]:,.4g}" if unit else f"{before[what]:,} -> {after[what]:,}"
+        Console().print(f"{what.replace('_', '-'):14} {amounts}{unit} ({ratio[what]:.3g} times smaller)", highlight=False)
     Console().print(f"-> {out}", highlight=False, markup=False)
 
 

@@ -96,7 +96,7 @@ def _images(data: str, cache: Path) -> ImageArrays:
 
 
 def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
+    mean, std = channel_statistics(torch.tensor(arrays.train_images))  # a copy: the cache is read-only
     order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
     for start in range(0, min(count * size, len(order)), size):
         rows: Any = order[start : start + size]

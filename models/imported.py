@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any
 
 from autosparse.models.errors import SHOWN, SpecError, not_allowed
+from autosparse.models.networks.torchvision_guard import import_torchvision
 
 NAME = r"[A-Za-z][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*"  # without the signs that separate the parts of an arm's name
 
@@ -26,13 +27,23 @@ def import_object(field: str, name: str, allowed: str) -> Any:
     """
     module, _, path = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        found = _imported(module)
     except (Exception, SystemExit) as error:
         raise refused(field, name, allowed, f"not importable: {said(error)}") from error
     try:
         return reduce(getattr, path.split("."), found)
     except Exception as error:
         raise refused(field, name, allowed, f"no such object: {said(error)}") from error
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        import_torchvision()  # it was built for another torch, and timm and others import it
+        return importlib.import_module(module)
 
 
 def check_callable(field: str, name: str, found: object, allowed: str) -> None:
