@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     synaptic_flow.ITERATIONS = args.iterations
     rows = json.loads(args.json.read_text())["figures"] if args.json and args.json.exists() else []
-    done = {row["network"] for row in rows if "not run" not in row["failed"]}
+    done = {row["network"] for row in rows if not row["failed"]}
     for name in sorted(args.only or builders(), key=parameters):
         if name in done:
             continue
@@ -168,21 +168,27 @@ def table(rows: list[dict[str, Any]]) -> str:
             row["network"],
             f"{row['parameters'] / 1e6:.1f}",
             str(row["pixels"] or ""),
+            str(row.get("iterations", "")),
             *("" if row[step] is None else f"{row[step]:.1f}" for step in STEPS),
             f"{row['times smaller']:.2f}" if "times smaller" in row else "",
             row["failed"],
         ]
         for row in sorted(rows, key=lambda row: row["parameters"])
     ]
-    return markdown(("network", "M parameters", "pixels", *(f"s, {step}" for step in STEPS), "times smaller", "failed"), lines)
+    return markdown(
+        ("network", "M parameters", "pixels", "iterations", *(f"s, {step}" for step in STEPS), "times smaller", "failed"), lines
+    )
 
 
 def counts(rows: list[dict[str, Any]]) -> str:
-    """How many networks of how many passed each step, and all of them."""
-    passed = {step: sum(row[step] is not None for row in rows) for step in STEPS}
-    whole = sum(all(row[step] is not None for step in STEPS) for row in rows)
-    run = sum(row["pixels"] is not None for row in rows)
-    return f"Of {len(rows)} networks, {run} run: " + ", ".join(f"{n} {step}" for step, n in passed.items()) + f"; all four steps: {whole}."
+    """How many networks passed each step, of how many that tried it, and which builders are missing."""
+    run = [row for row in rows if row["pixels"] is not None or not row["failed"].startswith("not run")]
+    parts = []
+    for step in STEPS:
+        tried = [row for row in run if f"{step}: not run" not in row["failed"]]
+        parts.append(f"{step} {sum(row[step] is not None for row in tried)} of {len(tried)}")
+    missing = sorted(set(builders()) - {row["network"] for row in run}, key=parameters)
+    return f"Of {len(builders())} networks {len(run)} were run: {', '.join(parts)}. Not run: {', '.join(missing) or 'none'}."
 
 
 if __name__ == "__main__":
