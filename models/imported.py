@@ -10,7 +10,6 @@ from functools import reduce
 from typing import Any
 
 from autosparse.models.errors import SHOWN, SpecError, not_allowed
-from autosparse.models.networks.torchvision_guard import import_torchvision
 
 NAME = r"[A-Za-z][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*"  # without the signs that separate the parts of an arm's name
 
@@ -42,6 +41,10 @@ def _imported(module: str) -> Any:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
+        from autosparse.models.networks.torchvision_guard import (
+            import_torchvision,
+        )  # and torch, which the command line's help has no need of
+
         import_torchvision()  # it was built for another torch, and timm and others import it
         return importlib.import_module(module)
 
