@@ -27,7 +27,7 @@ from autosparse.models.masks.allocation import by_layer
 from autosparse.models.masks.awake import asleep
 from autosparse.models.masks.mask import Scores
 from autosparse.models.masks.prunable import CHOICE, Choice, choose
-from autosparse.models.networks.calls import Inputs, fitted, inputs_of, one_of, tensors_in
+from autosparse.models.networks.calls import Inputs, fitted, has_labels, inputs_of, one_of, tensors_in
 from autosparse.models.networks.trial import check_finite, try_forward, try_out
 from autosparse.models.networks.wrappers import plain
 from autosparse.models.specs.run_specs import LOOKING_AHEAD
@@ -97,7 +97,8 @@ def prune(
     criterion = checked(name, _criterion(method, network, seed))
     seen = _example(network, given, example, name)
     given = [fitted(network, batch) for batch in given]
-    with _tried_and_chosen(network, given, seen, loss, ignore=ignore, embeddings=embeddings, frozen=frozen, unused=unused) as left_out:
+    which = {"ignore": ignore, "embeddings": embeddings, "frozen": frozen, "unused": unused}
+    with _tried_and_chosen(network, given, seen, loss, name not in WITHOUT_INPUTS | BY_EXAMPLE, **which) as left_out:
         parts = ScoringBatches(given or ([] if seen is None else [(seen, None)]))
         parts.loss = loss
         if name in LOOKING_AHEAD:
@@ -200,15 +201,16 @@ def _example(network: nn.Module, batches: list[Any], example: Inputs | None, nam
 
 @contextmanager
 def _tried_and_chosen(
-    network: nn.Module, batches: list[Any], seen: Inputs | None, loss: OwnLoss | None, **which: Any
+    network: nn.Module, batches: list[Any], seen: Inputs | None, loss: OwnLoss | None, needs_labels: bool, **which: Any
 ) -> Iterator[dict[str, str]]:
     """Inside, the network knows which of its weights are prunable; gives what stays dense, and why. Nothing of it stays behind."""
-    if seen is None:
-        check_finite(network)
-    else:
-        try_forward(network, seen)
-    if batches and not (loss is None and len(batches[0]) < 2):
-        try_out(network, batches, loss)
+    with seeding.scoped(0, "trial"):  # dropout draws, and so may lazy layers; the random state is the person's
+        if seen is None:
+            check_finite(network)
+        else:
+            try_forward(network, seen)
+        if batches and (needs_labels or loss is not None or has_labels(batches[0])):
+            try_out(network, batches, loss)
     before: Choice | None = network.__dict__.get(CHOICE)
     try:
         yield choose(network, seen, **which).left_out

@@ -62,18 +62,26 @@ def inputs_of(batch: Any) -> Inputs:
     return batch
 
 
+def has_labels(batch: Any) -> bool:
+    """Whether a batch holds labels where `labels_of` looks for them."""
+    return isinstance(_labels(batch), Tensor)
+
+
 def labels_of(batch: Any) -> Tensor:
     """The labels of a batch. Raises SpecError where there are none."""
-    if isinstance(batch, Mapping):
-        found = next((batch[name] for name in LABELS if name in batch), None)
-    else:
-        found = batch[-1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+    found = _labels(batch)
     if not isinstance(found, Tensor):
         raise SpecError(
             f"batches: a {type(batch).__name__} without labels is not allowed; allowed: (inputs, labels), a mapping with "
             f"{' or '.join(map(repr, LABELS[:1]))}, or a loss of your own, loss(model, batch)"
         )
     return found
+
+
+def _labels(batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return next((batch[name] for name in LABELS if name in batch), None)
+    return batch[-1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
 
 
 def loss_of(network: nn.Module, batch: Any, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from autosparse.models.masks.prunable import layers
 from autosparse.models.networks.calls import logits_of
 from autosparse.models.networks.wrappers import plain
 from tests.library import foreign_networks
-from tests.library.foreign_networks import KINDS
+from tests.library.foreign_networks import KINDS, Wrapped
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -209,6 +209,12 @@ def test_some_methods_need_nothing_but_the_network(method: str) -> None:
 def test_an_example_is_enough_for_methods_without_data() -> None:
     found = autosparse.prune(network("plain_relu"), method="synflow", density=0.1, example=torch.zeros(1, 1, 8, 8))
     assert found.kept == keep_count(0.1, found.total)
+
+
+@pytest.mark.parametrize("batch", [torch.rand(4, 1, 8, 8), {"x": torch.rand(4, 1, 8, 8)}, [torch.rand(4, 1, 8, 8)]])
+def test_methods_without_data_take_batches_without_labels(batch: Any) -> None:
+    mine = Wrapped(lambda self, x: self.body(x), body=network("plain_relu"))
+    assert autosparse.prune(mine, [batch], method="synflow", density=0.1).kept == keep_count(0.1, 56224)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
