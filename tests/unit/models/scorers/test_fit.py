@@ -124,6 +124,7 @@ def test_the_fit_runs_through_a_distributed_wrapper(tmp_path: Path):
         network = nn.parallel.DistributedDataParallel(wrapped)
         network.register_forward_hook(lambda module, args, output: calls.append(len(output)))
         losses = fit_scorer(wrapped, lambda epoch: batches, epochs=2, lr=0.01, forward=network)
+        del network  # before the group: the last to hold one joins its threads under the GIL, which one of them may wait for
     finally:
         dist.destroy_process_group()
     assert calls == [40, 24] * 2
