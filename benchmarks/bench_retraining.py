@@ -14,16 +14,16 @@ from torch import nn
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.build import build_network
-from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
+from autosparse.models.specs.run_specs import JobSpec, NetworkSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import batches, evaluate
 from autosparse.models.training.step import train_step
 from autosparse.models.training.trainer import Trainer
 from autosparse.tasks.worker.compacted import compacted
+from benchmarks.bench_training import DATA
 from benchmarks.reporting import arguments, report
 
 SHAPE = (3, 32, 32)
-DATA = DataSpec(name="parquet", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262), augment="shift_flip", pad=2)
 
 
 def main() -> None:

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+Place = Annotated[Path, Parameter(help="a folder of `autosparse prune`, or the name of a run")]
+Arm = Annotated[str | None, Parameter(help="of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10")]
+
 
 def prune(
     network: str,
@@ -57,30 +60,18 @@ def prune(
     prune_network(network, scorer, density, data, out, method=method, ignore=ignore, details=details, **options)
 
 
-def inspect(place: Path, arm: str | None = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """What a mask keeps, layer by layer: shape, weights, density, multiply-adds; what is not prunable.
-
-    Parameters
-    ----------
-    place
-        A folder of `autosparse prune`, or the name of a run.
-    arm
-        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
-    """
+def inspect(place: Place, arm: Arm = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """What a mask keeps, layer by layer: shape, weights, density, multiply-adds; what is not prunable."""
     from autosparse.flows.network_commands import print_inspected
 
     print_inspected(place, arm, as_json=json_)
 
 
-def compact(place: Path, arm: str | None = None, *, out: Path) -> None:
+def compact(place: Place, arm: Arm = None, *, out: Path) -> None:
     """A smaller network, the same function: without the channels that a mask cut off. Writes ONNX, safetensors and what it saved.
 
     Parameters
     ----------
-    place
-        A folder of `autosparse prune`, or the name of a run.
-    arm
-        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
     out
         A new folder.
     """
@@ -89,15 +80,11 @@ def compact(place: Path, arm: str | None = None, *, out: Path) -> None:
     write_compacted(place, arm, out)
 
 
-def export(place: Path, arm: str | None = None, *, out: Path) -> None:
+def export(place: Place, arm: Arm = None, *, out: Path) -> None:
     """A pruned network in a file for other programs.
 
     Parameters
     ----------
-    place
-        A folder of `autosparse prune`, or the name of a run.
-    arm
-        Of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10.
     out
         A file: .onnx, .safetensors or .pt2 (torch.export).
     """

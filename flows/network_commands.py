@@ -1,8 +1,10 @@
 """`autosparse inspect`, `compact` and `export`: what a mask keeps, and the smaller network it leaves."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -63,12 +65,15 @@ def write_compacted(place: Path, arm: str | None, out: Path) -> None:
     network.eval()
     small = compact(network, example, mask)
     table = compaction_table(network, small, example)
-    out.mkdir(parents=True, exist_ok=True)
-    onnx, tensors, architecture, sizes = (out / name for name in COMPACTED)
-    architecture.write_text(f"{small}\n")
-    sizes.write_text(json.dumps(table, indent=2))
-    export(small, example, tensors)
-    export(small, example, onnx)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".compact-", dir=out.parent) as parent:  # all of it or nothing
+        (folder := Path(parent) / out.name).mkdir()
+        onnx, tensors, architecture, sizes = (folder / name for name in COMPACTED)
+        export(small, example, onnx)
+        export(small, example, tensors)
+        architecture.write_text(f"{small}\n")
+        sizes.write_text(json.dumps(table, indent=2))
+        os.replace(folder, out)
     before, after, ratio = table
     for what, unit in (("parameters", ""), ("multiply_adds", ""), ("megabytes", " MB")):
         amounts = f"{before[what]:,.4g} -> {after[what]:,.4g}" if unit else f"{before[what]:,} -> {after[what]:,}"

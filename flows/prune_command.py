@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,11 +13,11 @@ from autosparse.library.mask import Mask
 from autosparse.library.pruning import prune
 from autosparse.library.scorer import Scorer, scorer_of_files
 from autosparse.library.scorer import scorer as read_scorer
-from autosparse.models import seeding
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import SpecError, not_allowed
-from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH
+from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, ScoringSpec
 from autosparse.models.training.images import channel_statistics, normalise
+from autosparse.models.training.scoring_rows import scoring_rows
 from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind
 from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
 from autosparse.tasks import settings as settings_module
@@ -50,13 +49,13 @@ def prune_network(
         raise not_allowed("--out", str(out), "a file in a folder that exists")
     settings = settings_module.load()
     settings_module.export(settings)
-    chosen = _method(method, scorer, settings)
+    chosen, scoring = _method(method, scorer, settings), ScoringSpec(batches=batches, batch_size=batch_size)
     if out.suffix != FILE:
         check_out(out)
     arrays = _images(data, settings.cache)
     built = Built(network=network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
     module = built.build()
-    images = list(_batches(arrays, batches, batch_size, seed))
+    images = list(_batches(arrays, scoring, seed))
     mask: Mask = prune(module, images, density=density, method=chosen, seed=seed, ignore=ignore, min_per_layer=min_per_layer, warn=False)
     mask.about = replace(mask.about, network=network)
     if out.suffix == FILE:
@@ -95,11 +94,8 @@ def _images(data: str, cache: Path) -> ImageArrays:
     return load_images(name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache)
 
 
-def _batches(arrays: ImageArrays, count: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(arrays: ImageArrays, scoring: ScoringSpec, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     mean, std = channel_statistics(torch.tensor(arrays.train_images))  # a copy: the cache is read-only
-    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(seed, "scoring")).numpy()
-    for start in range(0, min(count * size, len(order)), size):
-        rows: Any = order[start : start + size]
-        if len(rows) > 1 or start == 0:  # one image alone has no statistics for BatchNorm
-            images = normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True)
-            yield images, torch.from_numpy(arrays.train_labels[rows])
+    for rows in (chosen.numpy() for chosen in scoring_rows(len(arrays.train_labels), scoring, seed)):
+        images = normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True)
+        yield images, torch.from_numpy(arrays.train_labels[rows])

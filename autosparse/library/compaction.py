@@ -1,7 +1,6 @@
 """A network that is really smaller: without the channels that a mask cut off, and still a plain module of the same kind."""
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import CollapseError, SpecError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import call, mapped
 from autosparse.models.networks.wrappers import plain
 from autosparse.models.seeding import generator
@@ -80,7 +80,7 @@ def compact_to_train(model: nn.Module, example: Any, mask: Mask) -> tuple[nn.Mod
     network under its mask is that of the big one with these entries held at zero, at every step (`hold` with an example). Errors as
     `compact`; `model` stays as it is.
     """
-    big = deepcopy(plain(model))
+    big = copied(plain(model))
     for name, entries in dead_channel_parameters(big, mask, example).items():
         big.get_parameter(name).masked_fill_(entries, 0)
     return compact_with_mask(big, example, mask)
@@ -131,7 +131,7 @@ class _Count(TorchDispatchMode):
 @torch.no_grad()
 def _outputs(network: nn.Module, example: Any) -> list[Tensor]:
     if any(param.dtype in LOW for param in network.parameters()):
-        network, example = deepcopy(network).float(), mapped(lambda tensor: tensor.float() if tensor.dtype in LOW else tensor, example)
+        network, example = copied(network).float(), mapped(lambda tensor: tensor.float() if tensor.dtype in LOW else tensor, example)
     return [tensor.detach().clone() for tensor in tensors(call(network, example))]
 
 

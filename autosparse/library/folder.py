@@ -6,15 +6,16 @@ network.json                the factory, the shape of an image, the classes, the
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from autosparse.library.mask import Mask
 from autosparse.library.mask_file import initial_weights
+from autosparse.models.channels.examples import image
 from autosparse.models.errors import DataError, SpecError, not_allowed
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import NetworkSpec
@@ -39,26 +40,24 @@ class Built:
 
     def example(self) -> Tensor:
         """One image of noise, (1, channels, height, width), always the same."""
-        return torch.randn(1, *self.image_shape, generator=torch.Generator().manual_seed(0))
+        return image(self.image_shape)
 
 
 def check_out(out: Path) -> None:
     """Raise SpecError, before any work, for a folder that cannot be written or holds something else than a pruned network."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MASK).is_file()):
         raise not_allowed("--out", str(out), "a new or empty folder, or one of an earlier prune; a file ends in .safetensors")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".probe").touch()
-        (out / ".probe").unlink()
-    except OSError as error:
-        raise not_allowed("--out", str(out), f"a folder that can be written ({error.strerror})") from None
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise not_allowed("--out", str(out), "a folder that can be written")
 
 
 def write_folder(out: Path, mask: Mask, network: nn.Module, built: Built) -> None:
     """Write the three files. Raises DataError where that fails."""
-    mask.save(out / MASK, weights=network)
     text = json.dumps(asdict(built), indent=2)
     try:
+        out.mkdir(parents=True, exist_ok=True)
+        mask.save(out / MASK, weights=network)
         (out / NETWORK).write_text(text)
     except OSError as error:
         raise disk_error(out / NETWORK, error, len(text)) from error

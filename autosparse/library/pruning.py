@@ -28,7 +28,7 @@ from autosparse.models.masks.awake import asleep
 from autosparse.models.masks.mask import Scores
 from autosparse.models.masks.prunable import CHOICE, Choice, choose
 from autosparse.models.networks.calls import Inputs, fitted, has_labels, inputs_of, one_of, tensors_in
-from autosparse.models.networks.trial import check_finite, try_forward, try_out
+from autosparse.models.networks.trial import check_finite, guarded, try_forward, try_out
 from autosparse.models.networks.wrappers import plain
 from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from autosparse.models.training.short import short_training
@@ -103,7 +103,8 @@ def prune(
         parts.loss = loss
         if name in LOOKING_AHEAD:
             parts.look_ahead = partial(short_training, given, steps=look_ahead_steps, lr=look_ahead_lr, loss=loss)
-        scores = criterion.score(network, parts, seeding.generator(seed, "criterion", name), head=head, density=cuts.least)
+        stream = seeding.generator(seed, "criterion", name)
+        scores = guarded(f"{name}: scoring", lambda: criterion.score(network, parts, stream, head=head, density=cuts.least))
         notes = tuple(_notes(network, method, parts, head))
         found = []
         for one, cut in cuts.made(criterion, scores):
@@ -224,8 +225,8 @@ def _notes(network: nn.Module, method: Any, batches: ScoringBatches, head: bool)
     """What a person should know before they use the mask."""
     if zero := asleep(network):
         yield (
-            f"{some(zero)} {'is' if len(zero) == 1 else 'are'} zero at initialization, so no gradient passes; scored as if "
-            "drawn anew, the network itself keeps its zeros"
+            f"{some(zero)} {'is' if len(zero) == 1 else 'are'} zero at initialization, or nearly, so hardly any gradient passes; "
+            "scored as if open, the network itself stays as it is"
         )
     if isinstance(method, Scorer) and (drift := method.drift(network, batches, head=head)) and drift.sentence:
         yield drift.sentence

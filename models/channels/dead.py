@@ -1,6 +1,5 @@
 """Which channels a mask cut off from the input or the output of a network, and can be removed without a trace."""
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from autosparse.models.channels.plain import plain_copy
 from autosparse.models.channels.trace import Trace
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
+from autosparse.models.masks.reparametrized import copied
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def dead_channels(network: nn.Module, example: Any, mask: Mask, *, care: int = 0
     `example` is one input: a tensor, or a tuple or dict of tensors. A masked copy of the network runs in eval mode and then, where
     that is possible, in training mode; `care` as in `Trace`.
     """
-    copy = deepcopy(network)
+    copy = copied(network)
     masks.apply_(copy, mask)
     ledger = Ledger()
     devices = {param.device for param in copy.parameters() if param.is_cuda}

@@ -1,13 +1,13 @@
 """A plain copy of a network: without wrappers, and with weights instead of what makes weights."""
 
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
 from autosparse.models.masks.prunable import CHOICE, Choice
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.wrappers import plain
 
 
@@ -17,9 +17,7 @@ def plain_copy(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     Parametrizations (weight_norm old and new, spectral_norm, torch.nn.utils.prune) become the weights that they make; the other name is
     that of the parameter of the same shape that it is made of.
     """
-    network = plain(network)
-    made = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
-    copy = deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in made})  # torch copies no tensor that was computed
+    copy = copied(plain(network))
     renamed: dict[str, str] = {}
     for name, module in copy.named_modules():
         before = dict(module.named_parameters())

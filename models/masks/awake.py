@@ -1,7 +1,8 @@
-"""Networks that start with zeros where signals should pass: what is zero, and how they are scored all the same.
+"""Networks that start closed where signals should pass: what is closed, and how they are scored all the same.
 
-A head, a layer scale or a norm's scale that is zero at initialization (torchvision's ViT, zero-init residual blocks) lets no gradient
-through: every weight behind it would score 0, and the order of the weights alone would decide.
+A head, a norm's scale or a layer scale that is zero, or as good as zero, at initialization (torchvision's ViT, zero-init residual blocks,
+1e-6 in ConvNeXt) lets hardly any gradient through: the weights behind it would score next to nothing, and where it is exactly zero the
+order of the weights alone would decide.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,17 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.masks.prunable import prunable
 
+FAINT = 1e-3  # a scale that starts from here down is as good as closed
+
 
 def asleep(network: nn.Module) -> list[str]:
-    """The names of prunable weights, norm scales and layer scales that are zero everywhere; biases and tokens may be."""
+    """Names of prunable weights that are all zero, and of scales of norms and layers of at most FAINT; biases and tokens may be."""
     weights = prunable(network)
     found = []
     for name, param in network.named_parameters():
         scale = param.dim() and param.shape[0] == param.numel() and "bias" not in name.rsplit(".", 1)[-1]
-        if (name in weights or scale) and param.numel() and not bool(param.detach().any()):
+        closed = (name in weights and not param.detach().any()) or (scale and bool((param.detach().abs() <= FAINT).all()))
+        if closed and param.numel():
             found.append(name)
     return found
 
@@ -29,10 +33,11 @@ def asleep(network: nn.Module) -> list[str]:
 def awake(network: nn.Module) -> Iterator[list[str]]:
     """Inside, what is `asleep` is not: weights are drawn as torch draws those of linear layers (always the same ones), scales are 1.
 
-    Gives the names. The zeros are back afterwards.
+    Gives the names. The network's own values are back afterwards.
     """
     names, weights = asleep(network), prunable(network)
     params = dict(network.named_parameters())
+    before = {name: params[name].detach().clone() for name in names}
     try:
         with torch.no_grad():
             for name in names:
@@ -45,5 +50,5 @@ def awake(network: nn.Module) -> Iterator[list[str]]:
         yield names
     finally:
         with torch.no_grad():
-            for name in names:
-                params[name].zero_()
+            for name, value in before.items():
+                params[name].copy_(value)

@@ -9,11 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from autosparse.models.masks.arithmetic import CLOSED
 from autosparse.models.masks.flowing import Flow
 from autosparse.models.masks.mask import prunable
-from autosparse.models.masks.reparametrized import copied, plain_, weights
+from autosparse.models.masks.reparametrized import copied, plain_
 from autosparse.models.masks.rules import Rules
 from autosparse.models.networks.calls import Inputs, call, mapped, one_of, tensors_in
-
-FAINT = 1e-3  # a layer scale that starts from here down is nearly closed
 
 
 def linearised(network: nn.Module) -> nn.Module:
@@ -81,27 +79,6 @@ def settled(linear: nn.Module, inputs: Inputs) -> Flow:
     for module in holders:
         module.training = woken
     return Flow(recurrent=rules.recurrent)
-
-
-def vanishing(network: nn.Module, inputs: Inputs) -> list[str]:
-    """Names of the parameters that let nothing through at initialization: zero prunable weights, zero scales of norms, layer scales of
-    at most 1e-3. `inputs` as the network takes them.
-
-    Paths are measured as if they were open (see `linearised` and `Rules`). A training starts with no gradient, or hardly any, before them.
-    """
-    rules = Flow()
-    linear = linearised(network)
-    pass_through(linear, ones_for(inputs), rules)
-    opened = {name for name, param in linear.named_parameters() if id(param) in rules.scales}
-    norms = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
-    competing = weights(network, prunable(network))
-    return [
-        name
-        for name, param in network.named_parameters()
-        if (name in opened and param.abs().max() <= FAINT)
-        or (name in norms and not param.any())
-        or (name in competing and not competing[name].any())
-    ]
 
 
 def _idle(params: dict[str, nn.Parameter], total: Tensor) -> list[str]:

@@ -58,7 +58,6 @@ class Rules(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scales: set[int] = set()  # ids of parameters met as layer scales
         sums, differences = ("add", "radd", "iadd"), ("sub", "subtract", "rsub", "isub")
         self._rules: dict[str, Callable[..., Any]] = {
             **dict.fromkeys(WEIGHTED, self._weighted),
@@ -148,7 +147,6 @@ class Rules(TorchFunctionMode):
             return func(input, other, **kwargs)
         if not arithmetic.is_parameter(other):
             return torch.mul(input, abs(other))
-        self.scales.add(id(arithmetic.base_of(other)))
         return torch.mul(input, torch.ones_like(other))
 
     def _matrix_product(self, func: Callable[..., Tensor], input: Tensor, other: Tensor, **kwargs: Any) -> Tensor:

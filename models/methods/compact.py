@@ -1,11 +1,11 @@
 """A smaller network out of one with dead channels: the same outputs in eval mode, fewer weights."""
 
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.methods.channel_groups import ChannelGroup, channel_groups
 
 SIZES = {"row": ("out_channels", "out_features", "num_features"), "column": ("in_channels", "in_features")}
@@ -20,7 +20,7 @@ def purge(network: nn.Module) -> nn.Module:
     before, into the BatchNorm (or layer) that writes a channel: into the next convolution would be the same where everything
     between is positively homogeneous, and wrong where it is not. Raises SpecError when no channel of the network can be removed.
     """
-    small = deepcopy(network)
+    small = copied(network)
     for group in channel_groups(small):
         keep = torch.stack([_written(small, site.norm or site.layer) for site in group.sites]).any(0)
         if not keep.any():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from autosparse.models.errors import SHOWN, SpecError, not_allowed
+from autosparse.models.errors import SHOWN, AutosparseError, SpecError, not_allowed
 from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import Inputs, call, labels_of, loss_of, mapped
 
@@ -85,7 +85,7 @@ def guarded(what: str, act: Callable[[], Any]) -> Any:
     """What `act` returns; an error of somebody's own code in it becomes a ForeignError, our own errors pass."""
     try:
         return act()
-    except SpecError:
+    except AutosparseError:
         raise
     except Exception as error:
         raise ForeignError(what, error) from error

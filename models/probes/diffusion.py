@@ -7,7 +7,6 @@ against the paper.
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -18,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.contract import NETWORK, Record
 from autosparse.models.probes.hessian import HessianOperator, Spectrum, lanczos
@@ -84,7 +84,7 @@ def gradient_variances(network: nn.Module, batches: Batches, vectors: Tensor, *,
     """
     if sum(len(images) for images, _ in batches) < 2:
         raise not_allowed("batches", sum(len(images) for images, _ in batches), "at least 2 images")
-    runner = deepcopy(network).eval()
+    runner = copied(network).eval()
     params = {name: param.detach() for name, param in runner.named_parameters()}
     buffers = dict(runner.named_buffers())
     sizes = [param.numel() for param in params.values()]

@@ -1,7 +1,6 @@
 """The largest eigenvalues of the Hessian of the loss, their directions, and how much of a displacement lies in them."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
 from autosparse.models.probes.vectors import displacement, flatten, unflatten
@@ -82,7 +82,7 @@ class HessianOperator:
     def __init__(self, network: nn.Module, batches: Batches, *, loss: Loss = cross_entropy) -> None:
         if not batches:
             raise not_allowed("batches", 0, ">= 1")
-        self._network, self._batches, self._loss = deepcopy(network).eval(), batches, loss
+        self._network, self._batches, self._loss = copied(network).eval(), batches, loss
         self._images = sum(len(images) for images, _ in batches)
         point = flatten(network)
         self.dim, self.dtype, self.device = point.numel(), point.dtype, point.device

@@ -1,7 +1,6 @@
 """Loss and error of a network at any point of its parameter space."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from itertools import cycle
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.gradients import Batches, Loss, batch_statistics
+from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.batchnorm import reestimated
 from autosparse.models.probes.vectors import unflatten
@@ -30,7 +30,7 @@ class Surface:
         self._batches, self._statistics = batches, batches if statistics is None else statistics
         if not self._batches or not self._statistics:
             raise not_allowed("batches", 0, ">= 1")
-        self._network, self._loss = deepcopy(network).eval(), loss
+        self._network, self._loss = copied(network).eval(), loss
 
     @torch.no_grad()
     def measure(self, vector: Tensor) -> dict[str, float]:
