@@ -48,7 +48,7 @@ def dead_channels(network: nn.Module, example: Any, mask: Mask, *, care: int = 0
             except Exception:  # what may not be trained on one example is compacted as it runs in eval mode
                 continue
     needed, classes = ledger.needed(), ledger.classes()
-    return Dead(ledger, _allowed(ledger, ~(ledger.reached & needed), classes))
+    return Dead(ledger, allowed(ledger, ~(ledger.reached & needed), classes))
 
 
 def dead_channel_parameters(network: nn.Module, mask: Mask, example: Any) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def dead_channel_parameters(network: nn.Module, mask: Mask, example: Any) -> dic
     shapes = dict(network.named_parameters())
     found = {}
     for name, param in copy.named_parameters():
-        entries = _entries(dead, name, param)
+        entries = entries_of(dead, name, param)
         here = names.get(name, name)
         if entries.any() and here in shapes and shapes[here].shape == entries.shape:
             found[here] = entries.to(param.device)
@@ -75,7 +75,7 @@ def renamed_mask(mask: Mask, renamed: dict[str, str]) -> Mask:
     return {renamed.get(name, name): keep for name, keep in mask.items()}
 
 
-def _entries(dead: Dead, name: str, param: Tensor) -> Tensor:
+def entries_of(dead: Dead, name: str, param: Tensor) -> Tensor:
     entries = torch.zeros(param.shape, dtype=torch.bool)
     if name in dead.ledger.elements:
         entries |= dead.removed[dead.ledger.elements[name]]
@@ -88,7 +88,7 @@ def _entries(dead: Dead, name: str, param: Tensor) -> Tensor:
     return entries
 
 
-def _allowed(ledger: Ledger, dead: Tensor, classes: Tensor) -> Tensor:
+def allowed(ledger: Ledger, dead: Tensor, classes: Tensor) -> Tensor:
     """Those of the `dead` ids (ids,) that can leave: with all that they are tied to, and so that every tensor stays a whole one."""
     gone = torch.ones_like(dead)
     gone[classes[~dead]] = False

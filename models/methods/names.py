@@ -1,5 +1,7 @@
 """What `fanout.methods` may name: criteria at initialization, learned scorers, methods of `models/methods`; each has one spelling.
 
+A criterion or scorer takes a grain in brackets, `snip(grain=channels)`; `narrow` is the dense baseline (models/specs/grain.py).
+
 A criterion or method of one's own is named `package.module:object`. Its spelling says which of the two it is: a method always has its
 settings in brackets, `package.module:object()`, a criterion never.
 
@@ -11,6 +13,7 @@ from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
 from autosparse.models.imported import NAME, import_object, is_outside
+from autosparse.models.specs.grain import GRAINED, NARROW, names_grain, spelled_grain
 
 SYNONYMS = {"autos": "scorer"}  # the published name of the learned scorer
 LEVEL = rf"^([a-z][a-z0-9_]*\(.*\)|{NAME}(\(.*\))?)$"  # a name with settings, or from outside
@@ -23,7 +26,7 @@ def known() -> tuple[str, ...]:
     from autosparse.models.methods.registry import METHODS
     from autosparse.models.specs.run_specs import LEARNED
 
-    return (*CRITERIA, *LEARNED, *METHODS, *SYNONYMS)
+    return (*CRITERIA, *LEARNED, NARROW, *METHODS, *SYNONYMS)
 
 
 def is_open(text: str) -> bool:
@@ -41,6 +44,8 @@ def spelled(field: str, text: str) -> tuple[str, ...]:
     from autosparse.models.methods.registry import METHODS, level_name, parse
 
     name = family(text)
+    if names_grain(text):
+        return (_grained(field, text, name),)
     if name not in METHODS and not is_outside(name):
         if text not in known():
             raise unknown_name(field, text, known())
@@ -58,6 +63,17 @@ def spelled(field: str, text: str) -> tuple[str, ...]:
         if not WRITTEN.fullmatch(one):
             raise not_allowed(field, one, "settings that are numbers and words")
     return found
+
+
+def _grained(field: str, text: str, name: str) -> str:
+    from autosparse.models.methods.registry import METHODS
+
+    if name in METHODS or (name != NARROW and not is_outside(name) and name not in known()):
+        raise unknown_name(field, text, [one for one in known() if one not in METHODS])
+    try:
+        return spelled_grain(SYNONYMS.get(name, name) + text.removeprefix(name))
+    except SpecError as error:
+        raise SpecError(f"{field}.{error}") from None
 
 
 def _stays(text: str) -> bool:
@@ -82,11 +98,25 @@ def trains(name: str) -> bool:
     """Whether a method, as `spelled`, changes the training, or the network after it, and is no mask at step 0."""
     from autosparse.models.methods.registry import METHODS
 
-    return name in METHODS or "(" in name
+    return name in METHODS or ("(" in name and GRAINED not in name and family(name) != NARROW)
+
+
+def is_learned(name: str) -> bool:
+    """Whether a method, as `spelled`, asks a learned scorer, at whatever grain."""
+    from autosparse.models.specs.run_specs import LEARNED
+
+    return family(name) in LEARNED
+
+
+def looks_ahead(name: str) -> bool:
+    """Whether a method, as `spelled`, trains a probe first, at whatever grain."""
+    from autosparse.models.specs.run_specs import LOOKING_AHEAD
+
+    return family(name) in LOOKING_AHEAD
 
 
 def is_criterion(name: str) -> bool:
-    """Whether a method, as `spelled`, is a fixed formula at initialization; dense, ticket, scorers and controls are none."""
+    """Whether a method, as `spelled`, is a formula for single weights at initialization: no end of the scale, scorer or grain."""
     from autosparse.models.criteria.registry import CRITERIA
 
     return name in CRITERIA or is_outside(name)

@@ -4,12 +4,8 @@ A method of the fan-out is written `grda` (its usual levels) or `grda(c=0.005,mu
 default).
 """
 
-import json
-import re
-from typing import Any
-
-from autosparse.models.errors import SpecError, not_allowed, unknown_name
-from autosparse.models.imported import NAME, import_object, is_outside, refused
+from autosparse.models.errors import unknown_name
+from autosparse.models.imported import import_object, is_outside, refused
 from autosparse.models.methods import constrained_l0, dep_l0, dst_ee, ga_threshold, gdp
 from autosparse.models.methods.contract import Method, Settings
 from autosparse.models.methods.forward_gradient import FWDGRAD
@@ -17,7 +13,9 @@ from autosparse.models.methods.fw_rnn import FW_RNN
 from autosparse.models.methods.grda import GRDA
 from autosparse.models.methods.haste import HASTE
 from autosparse.models.methods.sdp import SDP
-from autosparse.models.specs.fields import from_plain, to_plain
+from autosparse.models.specs.levels import level_name, settings_in, split
+
+__all__ = ["METHODS", "find_method", "level_name", "parse"]
 
 METHODS: dict[str, Method] = {
     "grda": GRDA,
@@ -36,7 +34,6 @@ METHODS: dict[str, Method] = {
     "fw_rnn": FW_RNN,
 }
 
-_TEXT = re.compile(rf"([a-z][a-z0-9_]*|{NAME})(?:\((.*)\))?")
 ENTRY = "package.module:object, a Method of autosparse.models.methods.contract"
 
 
@@ -54,41 +51,6 @@ def find_method(name: str, field: str = "method") -> Method:
 
 def parse(text: str) -> tuple[str, tuple[Settings, ...]]:
     """`name` or `name(field=value,...)` -> the name and its settings, one per level. Raises SpecError: names, fields, values."""
-    found = _TEXT.fullmatch(text)
-    if not found:
-        raise not_allowed("method", text, "name or name(field=value,...)")
-    name, inside = found.groups()
+    name, inside = split(text)
     method = find_method(name)
-    if inside is None:
-        return name, method.levels
-    values: dict[str, Any] = {}
-    for entry in filter(None, (part.strip() for part in inside.split(","))):
-        key, sign, value = entry.partition("=")
-        if not sign or key in values:
-            raise not_allowed("method", text, "field=value, each field once, with commas between")
-        values[key.strip()] = _plain(value.strip())
-    try:
-        return name, (from_plain(method.settings, values),)
-    except SpecError as error:
-        raise SpecError(f"{name}.{error}") from None
-
-
-def level_name(name: str, settings: Settings) -> str:
-    """The text that `parse` takes to exactly these settings; only fields that are not at their default are named."""
-    default = to_plain(type(settings)())
-    changed = {key: value for key, value in to_plain(settings).items() if value != default[key]}
-    return f"{name}({','.join(f'{key}={_text(value)}' for key, value in changed.items())})"
-
-
-def _plain(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        try:
-            return float(text)  # .05, which JSON does not know
-        except ValueError:
-            return text
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value).replace("e+", "e")  # + is the sign of controls
+    return name, method.levels if inside is None else (settings_in(name, inside, method.settings),)
