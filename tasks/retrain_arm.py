@@ -16,6 +16,7 @@ from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.results.arm_reports import step_of
+from autosparse.tasks.results.costs import deployed_costs
 from autosparse.tasks.worker import retrain_arm as worker
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
@@ -83,7 +84,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
         if report["collapsed"]:
             return {**known, **report, "status": COLLAPSED, "accuracy": None}
         figures = {name: report[name] for name in (*COUNTS, *COSTS) if report[name] is not None}
-        run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures})
+        run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures, **deployed_costs(report)})
         if origin.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(origin.mask))
         return {**known, "status": OK, **report}

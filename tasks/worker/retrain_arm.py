@@ -29,6 +29,7 @@ from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.tasks.worker.compacted import compacted
+from autosparse.tasks.worker.deployed import deployed
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
 
@@ -100,7 +101,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     plain = outcome.bake(network, parts)
     if job.rank.index == 0:
         job.store.write(paths.weights(inputs.step), dump_state(plain))
-    found = _evaluated(trainer, plain, whole, arrays, spec, own, inputs.seed)
+    found = _evaluated(trainer, plain, whole, arrays, spec, own, inputs.seed, measures=job.rank.index == 0)
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
     effective = gates.effective_density(whole, kept, arrays.image_shape)
     return {
@@ -149,9 +150,20 @@ def _mask(job: Job, inputs: ArmInputs, network: nn.Module) -> Mask | None:
 
 
 def _evaluated(
-    trainer: Trainer, plain: nn.Module, whole: nn.Module, arrays: ImageArrays, spec: NetworkSpec, own: set[str], seed: int
+    trainer: Trainer,
+    plain: nn.Module,
+    whole: nn.Module,
+    arrays: ImageArrays,
+    spec: NetworkSpec,
+    own: set[str],
+    seed: int,
+    *,
+    measures: bool,
 ) -> dict[str, Any]:
-    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it; `whole` before compaction."""
+    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it; `whole` before compaction.
+
+    What it costs where it is deployed is there where it `measures`.
+    """
     parts = trainer.parts
     used = parts.rewrite(plain, seeding.generator(seed, "method", "rewrite")) if parts.rewrite else plain
     trainer.network = trainer.forward = used
@@ -165,6 +177,7 @@ def _evaluated(
         "inference_macs": outcome.inference_macs(used, forward_macs(used, arrays.image_shape), metered),
         "inference_seconds": seconds,
         "images_per_second": len(trainer.test.labels) / seconds,
+        **({"deployed": deployed(used, arrays.image_shape, metered)} if measures else {}),
     }
 
 

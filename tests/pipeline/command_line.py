@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"name": "resnet8", "width": 4}
 METHOD = "grda(c=0.05,mu=0.8)"  # an arm that is no mask at initialization
 OUTSIDE = ("examples.own_criterion:lamp", "tests.plugins.outside:DECAY(c=0.5)")  # a criterion and a method that nobody registered
-MEASURED = ("seconds", "images_per_second", "peak_memory_bytes")  # on this machine, at this hour
+MEASURED = ("seconds", "images_per_second", "peak_memory_bytes", "latency_ms")  # on this machine, at this hour
 VALLEY = {
     **{"pairs": [["dense", METHOD]], "images": 64, "batch_size": 32, "steps": 3, "points": 3, "size": 3},
     **{"curvature_images": 32, "k": 2, "iterations": 4},
@@ -57,8 +57,9 @@ def copy_of(home: Path, folder: Path) -> Path:
 
 
 def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as they must be equal between two runs."""
-    return [{key: value for key, value in row.items() if not key.endswith(MEASURED)} for row in rows]
+    """Rows, and what is nested in them, as they must be equal between two runs."""
+    same = [{key: value for key, value in row.items() if not key.endswith(MEASURED)} for row in rows]
+    return [{key: without_seconds([value])[0] if isinstance(value, dict) else value for key, value in row.items()} for row in same]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

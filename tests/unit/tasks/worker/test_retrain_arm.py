@@ -114,6 +114,9 @@ def test_the_dense_arm_counts_everything(run: Body) -> None:
     assert found["training_seconds"] == sum(record["seconds"] for record in found["epochs"])
     assert found["peak_memory_bytes"] > 2**27  # torch itself
     assert (found["accuracy"], found["replaces"], found["facts"]) == (found["epochs"][-1]["accuracy"], [], {})
+    costs = found["deployed"]
+    assert (costs["nonzeros"], costs["parameters"], costs["multiply_adds"]) == (WEIGHTS, WEIGHTS + 410, WEIGHTS)
+    assert costs["bytes"]["best"] == costs["bytes"]["dense"] == 2 * (WEIGHTS + 410)
 
 
 def test_a_masked_arm_counts_what_is_left(run: Body, tmp_path: Path) -> None:
@@ -154,6 +157,12 @@ def test_a_compacted_arm_trains_the_smaller_network_and_counts_against_the_whole
     assert (found["inference_macs"], found["training_macs"]) == (left, 3 * left * 256)
     assert found["data_digest"] == whole["data_digest"]
     assert "compacted" not in whole
+    costs = found["deployed"]
+    assert (costs["nonzeros"], costs["parameters"], costs["multiply_adds"]) == (left, left + 259, left)
+    # afterwards biases answer where weights are gone, and the layers after them can take that up: the same, dead weights gone too
+    assert {name: whole["deployed"][name] for name in ("nonzeros", "parameters", "multiply_adds")} == {
+        name: costs[name] for name in ("nonzeros", "parameters", "multiply_adds")
+    }
 
 
 def test_dense_arms_and_methods_are_never_compacted(run: Body) -> None:
@@ -236,6 +245,8 @@ def test_a_method_is_measured_on_the_network_that_would_be_used(run: Body, tmp_p
     assert found["inference_macs"] == pytest.approx(150 * 64 + 30_000 + 7)  # the rewrite counts the last layer for itself
     assert found["training_macs"] == 3 * WEIGHTS * 256
     assert found["expected_density"] == 0.25
+    assert found["deployed"]["multiply_adds"] == 150 * 64 + 150 * 100 + 7  # 150 units without a weight have left
+    assert found["deployed"]["nonzeros"] == 150 * 64 + 150 * 100 + 100
     assert found["replaces"] == ["transforms", "optimizer", "rewrite"]
     assert found["facts"] == {"expected_density": 0.25, "steps": 2.0}
     assert found["told"][0]["facts"] == found["facts"]

@@ -1,0 +1,78 @@
+"""What the network of an arm costs where it is used: without the channels that are zero, on a CPU, in numbers that a person pays in."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autosparse.library.compaction import compact
+from autosparse.models.channels.examples import image
+from autosparse.models.channels.plain import plain_copy
+from autosparse.models.errors import AutosparseError
+from autosparse.models.masks import mask as masks
+from autosparse.models.networks.calls import call, fitted
+from autosparse.models.networks.flops import forward_macs
+from autosparse.models.networks.stored import stored_bytes
+
+BATCHES = (1, 32)  # images at a time, of which the latency is measured
+BUDGET_S, MOST = 0.1, 100  # of forward passes for one of them; the first one is not counted, one is measured whatever it takes
+
+
+def deployed(network: nn.Module, image_shape: tuple[int, int, int], metered: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Costs of a trained network, which stays as it is, as does everything that is random.
+
+    It is deployed without the channels that its zeros cut off, where `compact` can take them out; else as it is, and `reason` says why.
+    `nonzeros`: prunable weights, the classifier's among them, that are not exactly zero; kept weights that lie on no path are gone with
+    their channels. `parameters`: all of them, zeros too. `multiply_adds`: dense ones per image of `image_shape` (channels, height,
+    width); layers in `metered` cost what stands there. `bytes`: `stored_bytes` of parameters and running statistics. `latency_ms`: the
+    median of `n` forward passes on one thread, by images at a time.
+    """
+    with torch.random.fork_rng(devices=()):
+        small, why = _compacted(plain_copy(network)[0].cpu().eval(), image(image_shape))
+        macs, known = forward_macs(small, image_shape), metered or {}
+        return {
+            "nonzeros": sum(map(_nonzero, masks.prunable(small).values())),
+            "parameters": sum(param.numel() for param in small.parameters()),
+            "multiply_adds": sum(known.get(name, count) for name, count in macs.items()),
+            "bytes": stored_bytes([*small.parameters(), *small.buffers()]),
+            "latency_ms": _latencies(small, image_shape),
+            **({"reason": why} if why else {}),
+        }
+
+
+def _compacted(network: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
+    """The smaller network, or the whole one and why it stays whole."""
+    if all(_nonzero(weight) == weight.numel() for weight in masks.prunable(network).values()):
+        return network, ""
+    try:
+        return compact(network, fitted(network, example)), ""
+    except AutosparseError as error:
+        return network, str(error)
+
+
+def _nonzero(weight: Tensor) -> int:
+    return int(torch.count_nonzero(weight.detach()))
+
+
+@torch.inference_mode()
+def _latencies(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, dict[str, float]]:
+    """Number of images at a time -> median milliseconds of a forward pass and the number of passes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {str(batch): _latency(network, fitted(network, torch.zeros(batch, *image_shape))) for batch in BATCHES}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _latency(network: nn.Module, images: Tensor) -> dict[str, float]:
+    call(network, images)
+    seconds: list[float] = []
+    while not seconds or (sum(seconds) < BUDGET_S and len(seconds) < MOST):
+        start = time.perf_counter()
+        call(network, images)
+        seconds.append(time.perf_counter() - start)
+    return {"median": 1000 * statistics.median(seconds), "n": len(seconds)}
