@@ -55,11 +55,12 @@ def origin_of(run: Run, arm: Arm) -> Origin:
     The ticket keeps its own initialization: the state its IRP rewound to. What a method keeps is not known before its training.
     """
     if arm.method != TICKET:
-        return Origin(kept_density=None if trains(arm.method) else 1.0)
+        return Origin(kept_density=None if trains(arm.method) or arm.narrow else 1.0)
     assert arm.density is not None, "a ticket has a density"
     source = run.paths.source(target_of(run.spec, arm.target).network.label, arm.seed)
+    kept = arm.density if run.spec.irp.grain == "weights" else None
     mask, state = paths.ticket(source, arm.density), paths.rewind_state(source)
-    return Origin(mask=mask, state=state, start_step=run.spec.irp.rewind_step, kept_density=arm.density)
+    return Origin(mask=mask, state=state, start_step=run.spec.irp.rewind_step, kept_density=kept)
 
 
 def cut_of(run: Run, arm: Arm, scored: Report) -> Origin:

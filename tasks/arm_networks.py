@@ -7,9 +7,11 @@ from autosparse.library.mask import Mask
 from autosparse.models.arms.names import find_arm
 from autosparse.models.arms.plan import target_of
 from autosparse.models.channels.examples import image
+from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.errors import DataError
 from autosparse.models.masks.prunable import prunable
 from autosparse.models.networks.build import build_network
+from autosparse.models.specs.grain import narrow_of
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.mask_files import load_mask
@@ -38,7 +40,11 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
         raise DataError(f"arm: {arm.text} of {run} cannot be read: the report of its data set is missing")
     channels, height, width = map(int, data["shape"])
     shape = (channels, height, width)
-    network = build_network(target.network, image_shape=shape, num_classes=len(data["classes"]), seed=arm.seed)
+    classes, narrow = len(data["classes"]), narrow_of(arm.method)
+    if narrow and arm.density:
+        network = narrow_network(target.network, arm.density, narrow.cost, image_shape=shape, num_classes=classes, seed=arm.seed)
+    else:
+        network = build_network(target.network, image_shape=shape, num_classes=classes, seed=arm.seed)
     example, key = image(shape), paths.weights(step_of(RunPaths(run), arm))
     if mask_key := compacted_by(store, RunPaths(run), arm):
         network, _ = compact_to_train(network, example, load_mask(store.read(mask_key), source=store.uri(mask_key)))

@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import task
 
+from autosparse.models.arms.plan import ticket_densities
 from autosparse.models.schedules import density_before
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.run_specs import NetworkSpec
@@ -46,7 +47,7 @@ def round_inputs(spec: ExperimentSpec, run: RunPaths, network: NetworkSpec, seed
         source=run.source(network.label, seed),
         step=run.round(network.label, seed, index),
         step_before=run.round(network.label, seed, index - 1) if index else None,
-        ticket_densities=spec.fanout.densities if spec.fanout.ticket else (),
+        ticket_densities=ticket_densities(spec),
     )
 
 

@@ -8,11 +8,11 @@ from prefect import task
 from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.plan import target_of
 from autosparse.models.errors import DivergedError
-from autosparse.models.methods.names import trains
+from autosparse.models.methods.names import looks_ahead, trains
 from autosparse.models.methods.registry import parse
 from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.grain import Narrowed, narrow_of
 from autosparse.models.specs.protocol import Protocol
-from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.results.arm_reports import step_of
@@ -56,7 +56,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
     fanout, target = run.spec.fanout, target_of(run.spec, arm.target)
     key, data, settings = step_of(run.paths, arm), run.spec.data_of(target), settings_of(arm)
     protocol = Protocol(
-        data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=arm.method in LOOKING_AHEAD, compact=fanout.compact
+        data=data, train=fanout.train, scoring=run.spec.scoring, looks_ahead=looks_ahead(arm.method), compact=fanout.compact
     )
     identity = {"target": arm.target, "dataset": data.title, "method": arm.name, "density": arm.density, "seed": arm.seed}
     known = {**identity, "protocol": protocol.fields()} | ({"settings": settings} if settings is not None else {})
@@ -76,6 +76,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
             start_step=origin.start_step,
             step=key,
             compact=fanout.compact,
+            narrow=_narrowed(arm),
         )
         try:
             report = step.train_in(run.series, worker.retrain_arm, run.config(inputs), arm.target)
@@ -90,6 +91,11 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
         return {**known, "status": OK, **report}
 
     return run_step(run, key, title, work, parameters=identity)
+
+
+def _narrowed(arm: Arm) -> Narrowed | None:
+    settings = narrow_of(arm.method)
+    return Narrowed(cost=settings.cost, share=arm.density) if settings and arm.density else None
 
 
 def settings_of(arm: Arm) -> dict[str, Any] | None:

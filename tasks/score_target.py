@@ -2,8 +2,9 @@
 
 from prefect import task
 
+from autosparse.models.arms.plan import densities_of
+from autosparse.models.methods.names import is_learned
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.run_specs import LEARNED
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.worker import score_target as worker
@@ -21,12 +22,12 @@ def score_target(run: Run, target: TargetSpec, seed: int, method: str, title: st
             data=run.spec.data_of(target),
             seed=seed,
             method=method,
-            densities=fanout.densities,
+            densities=tuple(density for density in densities_of(fanout, method) if density),
             min_per_layer=fanout.min_per_layer,
             controls=fanout.controls,
             repair=fanout.repair,
             train=fanout.train,
-            scorer=run.paths.scorer if method in LEARNED else None,
+            scorer=run.paths.scorer if is_learned(method) else None,
             step=key,
         )
         report = step.train_in(run.series, worker.score_target, run.config(inputs), target.label, alone=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from autosparse.models.arms.controls import CONTROLS, Control
-from autosparse.models.methods.names import trains
+from autosparse.models.methods.names import family, trains
+from autosparse.models.specs.grain import NARROW
 from autosparse.models.specs.run_specs import DENSE, TICKET
 
 _SIGN = "+"  # settings of a method have none: models/methods spells 1e+20 as 1e20
@@ -56,18 +57,24 @@ class Arm:
 
     @property
     def scored(self) -> bool:
-        """Whether its mask is cut from scores at initialization; the others are dense, tickets, or methods that train otherwise."""
-        return self.method not in (DENSE, TICKET) and not trains(self.method)
+        """Whether its mask is cut from scores at initialization; the others are dense, narrow, tickets, or methods that train otherwise."""
+        return self.method not in (DENSE, TICKET) and not self.narrow and not trains(self.method)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is a dense network that is uniformly narrower."""
+        return family(self.method) == NARROW
 
     @property
     def start(self) -> tuple[int, bool, str]:
         """Arms of one target with the same start drew the same initial weights and see the same batches in the same order.
 
-        A ticket starts from a state of its IRP, the control `reinit` draws its weights anew, `rescale` scales what a mask keeps.
+        A ticket starts from a state of its IRP, a narrow network draws its own weights, the control `reinit` draws them anew, `rescale`
+        scales what a mask keeps.
         """
         control = CONTROLS[self.control] if self.control else Control()
         drawn = self.short if control.weights else "anew" if control.init_seed else ""
-        return self.seed, self.method == TICKET, drawn
+        return self.seed, self.method == TICKET, self.short if self.narrow else drawn
 
     def _density(self, sign: str) -> str:
         return "" if self.density is None or self.method == DENSE else f"{sign}{self.density:g}"

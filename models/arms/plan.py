@@ -4,6 +4,7 @@ from autosparse.models.arms.arm import Arm
 from autosparse.models.methods.names import family, trains
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec
+from autosparse.models.specs.grain import NARROW, WEIGHTS, cost_of
 from autosparse.models.specs.run_specs import DENSE, TICKET, NetworkSpec
 
 
@@ -44,15 +45,17 @@ def methods_of(fanout: FanoutSpec, target: TargetSpec) -> tuple[str, ...]:
 
 
 def densities_of(fanout: FanoutSpec, method: str) -> tuple[float | None, ...]:
-    """One arm each: the densities of the fan-out, or one arm without a density target for a method that lands where it lands."""
+    """One arm each: the densities of the fan-out, its shares of another cost, or one arm without a target where a method has none."""
     from autosparse.models.methods.registry import find_method
 
-    return fanout.densities if not trains(method) or find_method(family(method)).by_density else (None,)
+    if trains(method):
+        return fanout.densities if find_method(family(method)).by_density else (None,)
+    return fanout.densities if cost_of(method) == WEIGHTS else fanout.shares or fanout.densities
 
 
 def controls_of(fanout: FanoutSpec, method: str) -> tuple[str, ...]:
-    """Controls spoil masks at initialization; other methods have none."""
-    return () if trains(method) else fanout.controls
+    """Controls spoil masks at initialization; other methods and narrow networks have none."""
+    return () if trains(method) or family(method) == NARROW else fanout.controls
 
 
 def ticket_targets(spec: ExperimentSpec, network: NetworkSpec) -> tuple[TargetSpec, ...]:
@@ -67,5 +70,7 @@ def ticket_targets(spec: ExperimentSpec, network: NetworkSpec) -> tuple[TargetSp
 
 
 def ticket_densities(spec: ExperimentSpec) -> tuple[float, ...]:
-    """The densities that a whole IRP passes; none where no tickets are asked for."""
-    return tuple(density for density in spec.fanout.densities if spec.irp.final_density <= density < 1) if spec.fanout.ticket else ()
+    """The densities that a whole IRP passes, of one over channels the shares; none where no tickets are asked for."""
+    fanout = spec.fanout
+    asked = fanout.densities if spec.irp.grain == "weights" else fanout.shares or fanout.densities
+    return tuple(density for density in asked if spec.irp.final_density <= density < 1) if fanout.ticket else ()

@@ -16,7 +16,7 @@ from autosparse.models.masks.allocation import keep_count, shares_from_top
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.flops import macs
-from autosparse.models.specs.grain import Cost, Grain
+from autosparse.models.specs.grain import WEIGHTS, Grain
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,25 @@ class Grained:
         if self.grain.grain == "kernels":
             return best_kernels(scores, share, floor=floor)
         if self.grain.grain == "channels":
-            return self.channels(scores, share, self.grain.cost, allocate)
-        wide = self.channels(scores, min(1.0, share / self.grain.inside), "weights", allocate)
+            return self.channels(scores, share, allocate=allocate)
+        wide = self.channels(scores, min(1.0, share / self.grain.inside), allocate=allocate)
         smaller = copied(self.network)
         masks.apply_(smaller, wide)
         return allocate(again(smaller), share, floor=floor, alive=wide)
 
-    def channels(self, scores: Scores, share: float, cost: Cost, allocate: Allocate) -> Mask:
-        """The mask of whole channels that costs at most the share."""
+    def channels(self, scores: Scores, share: float, *, allocate: Allocate, alive: Mask | None = None) -> Mask:
+        """The mask of whole channels, out of those of `alive`, that costs at most the share; of mixed masks, its weights are the cost."""
         units, means = self.units, unit_means(self.units, survival(scores))
+        if alive:
+            means[unit_means(units, alive) == 0] = -torch.inf
         if self.grain.widths == "scores":
             order = means.argsort(descending=True, stable=True).tolist()
         else:
             even = [1.0] * len(units.layers)
-            widths = even if self.grain.widths == "uniform" else widths_by_density(units, allocate(scores, share))
+            widths = even if self.grain.widths == "uniform" else widths_by_density(units, allocate(scores, share, alive=alive))
             order = order_within(units, means, widths)
+        order = [unit for unit in order if means[unit] > -torch.inf]
+        cost = self.grain.cost if self.grain.grain == "channels" else WEIGHTS
         whole = costs_by_weight(macs(self.network, self.example), self.network, cost, head=self.head)
         stays = affordable(units, order, lambda some: price(units, whole, some), share)
         return units.mask(self.network, stays, head=self.head)

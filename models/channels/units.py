@@ -42,9 +42,12 @@ class Units:
 
     def mask(self, network: nn.Module, stays: Tensor, *, head: bool = True) -> Mask:
         """The mask (of all prunable weights) that keeps what lies between units that stay; `stays` is (units,)."""
-        gone = torch.cat([~stays, torch.zeros(1, dtype=torch.bool)])[self.unit_of_class]
-        dead = Dead(self.ledger, gone[self.classes])
+        dead = Dead(self.ledger, self.removed(stays))
         return {name: (~entries_of(dead, name, weight)).to(weight.device) for name, weight in masks.prunable(network, head=head).items()}
+
+    def removed(self, stays: Tensor) -> Tensor:
+        """The channel ids (ids,) of the units that do not stay (units,)."""
+        return torch.cat([~stays, torch.zeros(1, dtype=torch.bool)])[self.unit_of_class][self.classes]
 
     def left(self, name: str, stays: Tensor) -> float:
         """The share of a parameter that is left when these units (units,) stay."""

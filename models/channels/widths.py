@@ -69,9 +69,9 @@ def order_within(units: Units, scores: Tensor, widths: Sequence[float]) -> list[
 def affordable(units: Units, order: Sequence[int], price: Price, share: float) -> Tensor:
     """The units (units,) that stay for at most `share` of the price of all: a first part of `order`, then whatever still fits, in order.
 
-    The first unit of each group in `order` stays in any case. Raises CollapseError where these alone cost more.
+    Units that `order` does not name are gone; the first of each group stays in any case. Raises CollapseError where these alone cost more.
     """
-    stays, first, seen = torch.zeros(len(order), dtype=torch.bool), [], set()
+    stays, first, seen = torch.zeros(len(units.group), dtype=torch.bool), [], set()
     most = share * price(torch.ones_like(stays)) * (1 + 1e-9)
     for unit in order:
         if (group := int(units.group[unit])) not in seen:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.methods.names import family, is_learned, looks_ahead
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.fields import Spec, check_fields, from_plain
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec
+from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec
 from autosparse.models.specs.scorer_heads import GlobalHead
 
 
@@ -35,7 +36,7 @@ class ExperimentSpec(Spec):
             if not items or len(set(items)) != len(items):
                 raise not_allowed(name, list(items), "at least one entry, no two the same")
         optional = {f"fanout.targets.{index}.methods": target.methods for index, target in enumerate(self.fanout.targets)}
-        for name, items in {"fanout.controls": self.fanout.controls, **optional}.items():
+        for name, items in {"fanout.controls": self.fanout.controls, "fanout.shares": self.fanout.shares, **optional}.items():
             if len(set(items)) != len(items):
                 raise not_allowed(name, list(items), "no two the same")
         self._check_seeds()
@@ -56,10 +57,10 @@ class ExperimentSpec(Spec):
         return target.data
 
     def _check_lookahead(self) -> None:
-        ahead = sorted(set(LOOKING_AHEAD) & set(self.fanout.all_methods))
+        ahead = sorted(method for method in self.fanout.all_methods if looks_ahead(method))
         if ahead and not self.scoring.lookahead_steps:
             raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
-        if SCORER_GROWTH in ahead and isinstance(self.scorer.head, GlobalHead):
+        if SCORER_GROWTH in map(family, ahead) and isinstance(self.scorer.head, GlobalHead):
             raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
         spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
         if ahead and spoiled:
@@ -74,7 +75,7 @@ class ExperimentSpec(Spec):
         if not self.scorer.holdout_seeds and not self.scorer.holdout_layers:
             raise SpecError("scorer.holdout_layers: 0.0 is not allowed; allowed: > 0 where scorer.holdout_seeds is empty")
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
-        if shared and set(LEARNED) & set(self.fanout.all_methods):
+        if shared and any(map(is_learned, self.fanout.all_methods)):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")
 
 

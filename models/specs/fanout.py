@@ -51,7 +51,8 @@ class FanoutSpec(Spec):
     `package.module:object`. Each arm of a mask at initialization comes once more for every one of `controls`. `repair` gives the
     places of dead weights to weights on a path (models/masks/repair.py), in all masks that are cut from scores. `compact` trains each arm
     of a mask, tickets and controls among them, as the smaller network without the channels that its mask cut off; dense arms and methods
-    that train otherwise stay as they are.
+    that train otherwise stay as they are. `shares` are those of other costs than weights, at which `narrow` arms and methods with a grain
+    are cut (models/specs/grain.py); none means the densities.
     """
 
     targets: tuple[TargetSpec, ...]
@@ -66,6 +67,7 @@ class FanoutSpec(Spec):
     controls: tuple[Annotated[str, Known(_controls)], ...] = ()
     repair: bool = False
     compact: bool = False
+    shares: tuple[Density, ...] = ()
 
     def __post_init__(self) -> None:
         method_names.spell(self)

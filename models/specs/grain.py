@@ -39,6 +39,13 @@ class Narrow(Spec):
     cost: Cost = "multiply_adds"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Narrowed(Narrow):
+    """One `narrow` arm: the share of the cost that is left."""
+
+    share: Annotated[float, Range(above=0, most=1)]
+
+
 def names_grain(text: str) -> bool:
     """Whether a text, spelled or not, gives a method a grain, or is `narrow`."""
     name, _, inside = text.partition("(")

@@ -129,7 +129,9 @@ class JobSpec(Spec):
 class IrpSpec(Spec):
     """Iterative rewind pruning: per network and seed, `rounds` times train, cut, rewind.
 
-    Round r trains at density `final_density ** (r / rounds)` and then cuts to `final_density ** ((r + 1) / rounds)`.
+    Round r trains at density `final_density ** (r / rounds)` and then cuts to `final_density ** ((r + 1) / rounds)`. With the grain
+    `channels` whole channels leave, and all of these are shares of the multiply-adds: a layer is as wide as the density in the criterion's
+    cut of single weights has it (models/specs/grain.py). Each weight then outlives as many rounds as its channels.
     """
 
     networks: tuple[NetworkSpec, ...]
@@ -141,6 +143,7 @@ class IrpSpec(Spec):
     rewind_step: Natural = 0  # survivors return to their value after this many steps of round 0
     min_per_layer: Natural = 0  # floor of kept weights in each layer
     job: JobSpec = JobSpec()
+    grain: Literal["weights", "channels"] = "weights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from autosparse.models.arms.plan import planned
 from autosparse.models.errors import LeakError
+from autosparse.models.methods.names import is_learned
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.run_specs import LEARNED
 from autosparse.storage import paths, reports
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
@@ -48,8 +48,8 @@ def check_leaks(card: Card, test_seeds: Iterable[int]) -> None:
 
 def seeds_of_arms(store: Store, run: RunPaths, spec: ExperimentSpec) -> set[int]:
     """Seeds on which arms of the scorer are tested: those that the spec asks for, and those of arms that are there already."""
-    steps = [step for step in reports.steps(store, run.fanout) if paths.method_of(step) in LEARNED]
-    return {arm.seed for arm in planned(spec) if arm.method in LEARNED} | {store.read_json(paths.report(step))["seed"] for step in steps}
+    steps = [step for step in reports.steps(store, run.fanout) if is_learned(paths.method_of(step).partition("-")[0])]
+    return {arm.seed for arm in planned(spec) if is_learned(arm.method)} | {store.read_json(paths.report(step))["seed"] for step in steps}
 
 
 def _places(names: Iterable[str]) -> set[tuple[str, int, str]]:

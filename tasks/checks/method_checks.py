@@ -5,14 +5,18 @@ from collections.abc import Callable
 from torch import nn
 
 from autosparse.models.arms.plan import densities_of, methods_of
+from autosparse.models.channels.examples import image
+from autosparse.models.channels.units import costs_by_weight, price, units_of
+from autosparse.models.channels.widths import affordable
 from autosparse.models.criteria.registry import find_criterion
-from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.errors import CollapseError, SpecError, not_allowed
 from autosparse.models.methods.contract import Parts, Setup
-from autosparse.models.methods.names import family, trains
+from autosparse.models.methods.names import family, is_learned, trains
 from autosparse.models.methods.registry import find_method, parse
+from autosparse.models.networks.flops import forward_macs
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.run_specs import LEARNED
+from autosparse.models.specs.grain import NARROW, cost_of, grain_of
 from autosparse.tasks.checks.networks import build, images_of
 
 FIELD = "fanout.methods"
@@ -29,13 +33,32 @@ def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Mo
     for text in fanout.all_methods:
         if trains(text):
             find_method(family(text), FIELD)
-        elif text not in LEARNED:
-            find_criterion(text, FIELD)
+        elif not is_learned(text) and family(text) != NARROW:
+            find_criterion(family(text), FIELD)
     for target in fanout.targets:
         network = network_of(target)
+        _check_shares(spec, target, network)
         for text in filter(trains, methods_of(fanout, target)):
             for density in densities_of(fanout, text):
                 _check(spec, target, text, density, network)
+
+
+def _check_shares(spec: ExperimentSpec, target: TargetSpec, network: nn.Module) -> None:
+    """Raise SpecError where a target has no channels that could leave, or one channel per layer costs more than a share."""
+    shape = images_of(spec.data_of(target)).shape
+    for text in methods_of(spec.fanout, target):
+        grain = grain_of(text)
+        if grain is None or grain.grain == "kernels":
+            continue
+        try:
+            units = units_of(network, image(shape))
+            whole = costs_by_weight(forward_macs(network, shape), network, cost_of(text), head=target.network.prune_head)
+            order = range(len(units.group))
+            for share in densities_of(spec.fanout, text):
+                least = share if share is None or grain.grain == "channels" else min(1.0, share / grain.inside)
+                affordable(units, order, lambda some, whole=whole, units=units: price(units, whole, some), least or 1.0)
+        except (SpecError, CollapseError) as error:
+            raise SpecError(f"{FIELD}: {text!r} on {target.label} is not allowed; {error}") from None
 
 
 def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None, network: nn.Module) -> None:

@@ -73,4 +73,5 @@ def compacted_by(store: Store, run: RunPaths, arm: Arm) -> str:
 def incomparable(store: Store, run: RunPaths, arm: Arm) -> str:
     """Why an arm has no minimum to compare with another arm's, empty where it has."""
     small = "it was trained as a smaller network (fanout.compact)" if compacted_by(store, run, arm) else ""
+    small = "it is a narrower network" if arm.narrow else small
     return missing(store, run, arm) or small

@@ -4,12 +4,16 @@ The first cut follows the first training. Rewinding loads the whole state: weigh
 the order of the data is a function of seed and epoch, so it is rewound as well. Momentum starts at zero.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from autosparse.models import seeding
+from autosparse.models.channels.examples import image
+from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import CollapseError, not_allowed
 from autosparse.models.masks import mask as masks
@@ -17,6 +21,7 @@ from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.schedules import density_after, density_before
 from autosparse.models.specs.fields import Spec, check_fields
+from autosparse.models.specs.grain import Grain
 from autosparse.models.specs.run_specs import DataSpec, Density, IrpSpec, Natural, NetworkSpec, Seed
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
@@ -93,7 +98,8 @@ def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays,
     irp, index, step = inputs.irp, inputs.index, inputs.step
     scores = _scores(job, inputs, network, arrays)
     after = density_after(index, irp.rounds, irp.final_density)
-    mask = global_topk(scores, after, floor=irp.min_per_layer, alive=before)
+    cut = _cutter(inputs, network, arrays, scores, before)
+    mask = cut(after)
     if collapsed := masks.collapsed_layers(mask):
         raise CollapseError(
             f"irp.final_density: round {index} leaves no weight in {', '.join(collapsed)}; allowed: irp.min_per_layer >= 1 keeps some",
@@ -102,8 +108,7 @@ def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays,
     job.store.write(paths.weights(step), dump_state(network))
     for density in inputs.ticket_densities:
         if after <= density < density_before(index, irp.rounds, irp.final_density):
-            ticket = global_topk(scores, density, floor=irp.min_per_layer, alive=before)
-            job.store.write(paths.ticket(inputs.source, density), dump_mask(ticket))
+            job.store.write(paths.ticket(inputs.source, density), dump_mask(cut(density)))
     job.store.write(paths.mask(step), dump_mask(mask))
     return {
         "kept": masks.kept(mask),
@@ -112,6 +117,16 @@ def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays,
         "layer_densities": masks.layer_densities(mask),
         "mask_checksum": masks.checksum(mask),
     }
+
+
+def _cutter(inputs: RoundInputs, network: nn.Module, arrays: ImageArrays, scores: Scores, before: Mask) -> Callable[[float], Mask]:
+    """From a density, or a share of the multiply-adds where channels leave, to the mask."""
+    allocate = partial(global_topk, floor=inputs.irp.min_per_layer)
+    if inputs.irp.grain == "weights":
+        return lambda density: allocate(scores, density, alive=before)
+    example = image(arrays.image_shape).to(next(network.parameters()).device)
+    grained = Grained(network, example, Grain(grain="channels"), inputs.network.prune_head)
+    return lambda share: {name: keep.cpu() for name, keep in grained.channels(scores, share, allocate=allocate, alive=before).items()}
 
 
 def _scores(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays) -> Scores:

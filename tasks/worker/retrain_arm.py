@@ -14,6 +14,7 @@ from torch import nn
 
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
+from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.errors import not_allowed, unknown_name
 from autosparse.models.masks import gates
 from autosparse.models.masks import mask as masks
@@ -23,6 +24,7 @@ from autosparse.models.methods.contract import Parts, Setup
 from autosparse.models.methods.registry import find_method, parse
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.specs.fields import Spec, check_fields
+from autosparse.models.specs.grain import Narrowed
 from autosparse.models.specs.run_specs import DataSpec, Density, Natural, NetworkSpec, Seed, TrainSpec
 from autosparse.models.training.loop import evaluate
 from autosparse.models.training.trainer import Trainer
@@ -46,7 +48,7 @@ class Level(Spec):
 class ArmInputs(Spec):
     """What is trained, from the initial weights of `seed` or as `control` has them, or from `state` at `start_step`, under `mask` or by
     `method`; neither is the dense end of the scale. `mask` and `state` are keys in the store, `step` is the arm's. With `compact` a network
-    under a mask is trained without the channels that the mask cut off."""
+    under a mask is trained without the channels that the mask cut off. `narrow` is the dense network of that share."""
 
     network: NetworkSpec
     data: DataSpec
@@ -59,6 +61,7 @@ class ArmInputs(Spec):
     start_step: Natural
     step: str
     compact: bool
+    narrow: Narrowed | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,6 +78,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     """Train the arm's network and measure what came of it."""
     spec, arrays = inputs.network, images(inputs.data)
     whole = starting_network(job, inputs, arrays)
+    target = initial_network(spec, arrays, inputs.seed) if inputs.narrow else whole  # whose weights densities are shares of
     mask = _mask(job, inputs, whole)
     made = compacted(whole, mask, arrays.image_shape) if inputs.compact and inputs.mask and mask else None
     network, held = (made.network, made.mask) if made else (whole, mask)
@@ -101,18 +105,19 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     plain = outcome.bake(network, parts)
     if job.rank.index == 0:
         job.store.write(paths.weights(inputs.step), dump_state(plain))
-    found = _evaluated(trainer, plain, whole, arrays, spec, own, inputs.seed, measures=job.rank.index == 0)
+    found = _evaluated(trainer, plain, target, arrays, spec, own, inputs.seed, measures=job.rank.index == 0)
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
     effective = gates.effective_density(whole, kept, arrays.image_shape)
+    weights = sum(weight.numel() for weight in masks.prunable(target, head=spec.prune_head).values())
     return {
         **found,
         "collapsed": (masks.collapsed_layers(kept) or list(kept)) if effective == 0 else [],  # without a path, a network is none
         "loss": history[-1]["loss"],
         "epochs": history,
         "kept": masks.kept(kept),
-        "weights": masks.total(kept),
-        "kept_density": masks.density(mask) if mask else found["kept_density"],
-        "effective_density": effective,
+        "weights": weights,
+        "kept_density": masks.kept(mask) / weights if mask else found["kept_density"],
+        "effective_density": effective * masks.total(kept) / weights,
         "data_digest": arrays.digest,
         "training_macs": sum(record["training_macs"] for record in history),
         "training_seconds": sum(record["seconds"] for record in history),
@@ -194,6 +199,9 @@ def starting_network(job: Job, inputs: ArmInputs, arrays: ImageArrays) -> nn.Mod
     Whatever else is random in the arm belongs to its own seed.
     """
     seed, control = inputs.seed, CONTROLS[inputs.control] if inputs.control else Control()
+    if inputs.narrow:
+        to, shape, classes = inputs.narrow, arrays.image_shape, len(arrays.classes)
+        return narrow_network(inputs.network, to.share, to.cost, image_shape=shape, num_classes=classes, seed=seed)
     network = initial_network(inputs.network, arrays, control.init_seed(seed) if control.init_seed else seed)
     if inputs.state:
         load_state(network, read_state(job, inputs.state))

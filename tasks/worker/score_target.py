@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 from autosparse.library.scorer_files import features_seen, load_scorer
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
+from autosparse.models.channels.examples import image
+from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.checked import checked
 from autosparse.models.criteria.registry import Criterion, find_criterion
 from autosparse.models.errors import not_allowed
@@ -16,11 +19,13 @@ from autosparse.models.gradients import Batches
 from autosparse.models.masks import gates
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.repair import repair
+from autosparse.models.methods.names import family, is_learned, looks_ahead
 from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
 from autosparse.models.scorers.drift import FirstLook, compare
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import Spec, check_fields
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER_GROWTH, DataSpec, Density, Natural, Seed, TrainSpec
+from autosparse.models.specs.grain import grain_of
+from autosparse.models.specs.run_specs import LEARNED, SCORER_GROWTH, DataSpec, Density, Natural, Seed, TrainSpec
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
@@ -50,7 +55,7 @@ class ScoringInputs(Spec):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if (self.scorer is None) == (self.method in LEARNED):
+        if (self.scorer is None) == is_learned(self.method):
             raise not_allowed("scorer", self.scorer, f"a folder for {' and '.join(LEARNED)}, none for others such as {self.method!r}")
 
 
@@ -68,7 +73,7 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
     look = FirstLook(seeding.generator(seed, "drift"))
     method, card = _method(job, inputs, look)
     batches = scoring_batches(job, arrays, seed, data=inputs.data, training=inputs.train)
-    if inputs.method not in LOOKING_AHEAD:  # the strict track, which a criterion from outside is in too
+    if not looks_ahead(inputs.method):  # the strict track, which a criterion from outside is in too
         batches.look_ahead = None
     scoring = Scoring(job, inputs, network, checked(inputs.method, method), batches, arrays.image_shape)
     scores = scoring.scores(scoring.batches)
@@ -104,10 +109,16 @@ class Scoring:
         """Whether the classifier is prunable."""
         return self.inputs.target.network.prune_head
 
-    def scores(self, batches: Batches) -> Scores:
-        """The method's scores on the CPU; what it draws is the same whatever the batches are."""
+    @cached_property
+    def grained(self) -> Grained | None:
+        """How scores become masks where the method has a grain, None where it removes single weights."""
+        grain = grain_of(self.inputs.method)
+        return Grained(self.network, image(self.shape).to(self.job.device), grain, self.head) if grain else None
+
+    def scores(self, batches: Batches, network: nn.Module | None = None) -> Scores:
+        """The method's scores on the CPU, of the target or another network; what it draws is the same whatever the batches are."""
         stream = seeding.generator(self.inputs.seed, "criterion", self.inputs.method)
-        scores = self.method.score(self.network, batches, stream, head=self.head, density=min(self.inputs.densities))
+        scores = self.method.score(network or self.network, batches, stream, head=self.head, density=min(self.inputs.densities))
         return {layer: score.detach().cpu() for layer, score in scores.items()}
 
     def drift(self, card: dict[str, Any], look: FirstLook) -> dict[str, Any] | None:
@@ -134,15 +145,23 @@ class Scoring:
 
     def _cut(self, scores: Scores, density: float, name: str | None, control: Control | None) -> dict[str, Any]:
         inputs = self.inputs
-        mask, repaired = self._repaired(self.method.allocate(scores, density, floor=inputs.min_per_layer), scores)
+        mask, repaired = self._repaired(self._allocated(scores, density), scores)
         if control and control.mask:  # a repair afterwards would undo it
-            mask = control.mask(mask, seeding.generator(inputs.seed, "control", name, inputs.method, f"{density:g}"))
+            chance = seeding.generator(inputs.seed, "control", name, inputs.method, f"{density:g}")
+            mask = self.grained.shuffle(mask, chance) if self.grained else control.mask(mask, chance)
         key = paths.cut_mask(inputs.step, density, name)
         self.job.store.write(key, dump_mask(mask))
         return {"mask": key, **gates.facts(self.network, mask, self.shape, density=density), **repaired}
 
+    def _allocated(self, scores: Scores, density: float) -> Mask:
+        allocate, floor = self.method.allocate, self.inputs.min_per_layer
+        if self.grained is None:
+            return allocate(scores, density, floor=floor)
+        mask = self.grained.cut(scores, density, allocate=allocate, again=partial(self.scores, self.batches), floor=floor)
+        return {name: keep.cpu() for name, keep in mask.items()}
+
     def _repaired(self, mask: Mask, scores: Scores) -> tuple[Mask, dict[str, Any]]:
-        if not self.inputs.repair:
+        if not self.inputs.repair or self.grained:  # it knows single weights alone
             return mask, {}
         mask, record = repair(self.network, mask, scores, self.shape, floor=max(1, self.inputs.min_per_layer))
         return mask, {"repair": record._asdict()}
@@ -151,7 +170,7 @@ class Scoring:
 def _method(job: Job, inputs: ScoringInputs, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:
     """The method and, of a learned one, its scorer's card."""
     if inputs.scorer is None:
-        return find_criterion(inputs.method), None
+        return find_criterion(family(inputs.method)), None
     scorer, card = load_scorer(job.store, inputs.scorer)
-    score = looking_ahead if inputs.method == SCORER_GROWTH else as_criterion
+    score = looking_ahead if family(inputs.method) == SCORER_GROWTH else as_criterion
     return Criterion(score=score(scorer.to(job.device), watch=look)), card
