@@ -149,6 +149,35 @@ def small_cifar_long() -> ExperimentSpec:
     )
 
 
+def small_cifar_frontier() -> ExperimentSpec:
+    """What a mask is worth: masks, channels and mixtures of both beside uniformly narrower dense networks, at equal cost; three new seeds.
+
+    The IRP is one over channels, so that the scorer learns how wide each layer should be. Masks are trained without the channels that they
+    cut off.
+    """
+    base = small_cifar_scorer()
+    train = base.fanout.train
+    return replace(
+        base,
+        irp=replace(base.irp, grain="channels", rounds=6, final_density=0.0625),
+        scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=4096, lr=0.01, holdout_layers=0.2, job=JobSpec(cpus_per_worker=2)),
+        fanout=FanoutSpec(
+            targets=base.fanout.targets,
+            methods=(
+                *("narrow", "narrow(cost=weights)", "synflow", "smallest_paths", "smallest_paths(grain=mixed)"),
+                *(f"{name}(grain=channels)" for name in ("uniform", "erk", "snip", "scorer")),
+            ),
+            densities=(0.05, 0.02, 0.01),
+            shares=(0.25, 0.125, 0.0625),
+            seeds=(20, 21, 22),
+            train=train,
+            min_per_layer=1,
+            job=JobSpec(cpus_per_worker=1),
+            compact=True,
+        ),
+    )
+
+
 def small_cifar_transfer() -> ExperimentSpec:
     """The scale model's scorer as it is, on a VGG and on grey digits: MNIST as Parquet files in `fanout.targets.1.data.path`."""
     base = small_cifar_scorer()
@@ -234,6 +263,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_scorer": small_cifar_scorer,
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
+    "small_cifar_frontier": small_cifar_frontier,
     "small_cifar_transfer": small_cifar_transfer,
     "methods_small_cifar": methods_small_cifar,
     "cifar10_resnet18": cifar10_resnet18,

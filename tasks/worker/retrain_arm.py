@@ -61,7 +61,7 @@ class ArmInputs(Spec):
     start_step: Natural
     step: str
     compact: bool
-    narrow: Narrowed | None = None
+    narrow: Narrowed | None
 
     def __post_init__(self) -> None:
         check_fields(self)

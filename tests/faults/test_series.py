@@ -52,8 +52,9 @@ class Arms:
             "seed": 1,
             "start_step": 0,
             "compact": False,
+            "narrow": None,
         }
-        given |= {"control": None, "mask": None, "method": None, "state": None, "compact": False}
+        given |= {"control": None, "mask": None, "method": None, "state": None, "compact": False, "narrow": None}
         inputs = ArmInputs(**given | changes, step=name)
         told = self.told.setdefault(name, [])
         report = self.series.run(

@@ -30,6 +30,7 @@ SPEC = small_cifar_scorer()
 TARGET = SPEC.fanout.targets[0]
 NETWORK, TRAIN = TARGET.network, SPEC.fanout.train
 ARM = ArmInputs(
+    narrow=None,
     network=NETWORK,
     data=SPEC.data,
     train=TRAIN,
