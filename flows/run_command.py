@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.flows.recipes import recipe as recipe_spec
-from autosparse.flows.show_command import print_addresses, print_results, print_valley
+from autosparse.flows.show_command import print_addresses, print_frontier, print_results, print_valley
 from autosparse.models.arms.plan import planned
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, override
@@ -41,6 +41,7 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
         result = autosparse(spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
+    print_frontier(found["frontier"])
     print_valley(found["valley"])
     print_addresses(found)
 

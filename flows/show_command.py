@@ -19,6 +19,7 @@ def print_run(found: Found) -> None:
         )
     console.print(rounds)
     print_results(found)
+    print_frontier(found["frontier"])
     print_valley(found["valley"])
     print_addresses(found)
 
@@ -35,14 +36,14 @@ def print_results(found: Found) -> None:
     if not found["summary"]:
         return
     from autosparse.tasks.results.arm_reports import opened
-    from autosparse.tasks.results.rows import cell, compacted, landed, share, targeted
+    from autosparse.tasks.results.rows import cell, compacted, is_reference, landed, share, targeted
 
     rows = targeted(found["summary"])
-    densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
+    densities = sorted({row["density"] for row in rows if not is_reference(row["method"])}, reverse=True)
     table = Table("target", "dataset", "method", *(f"density {density:g}" for density in densities), title="test accuracy, last epoch")
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
         mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
-        shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]
+        shown = [mine[1.0]] * len(densities) if is_reference(method) else [mine.get(density, "") for density in densities]
         table.add_row(target, dataset, method, *shown)
     console.print(table)
     if others := landed(found["summary"]):
@@ -52,6 +53,19 @@ def print_results(found: Found) -> None:
         console.print(table)
     if said := compacted([opened(row) for row in found["summary"]]):
         console.print(said, highlight=False, markup=False)
+
+
+def print_frontier(found: list[Found]) -> None:
+    """By each cost: what is on the frontier, and where the points stand beside narrower dense networks. The figures are in frontier.md."""
+    from autosparse.tasks.results.frontier import from_plain
+    from autosparse.tasks.results.frontier_words import SUMMARY, frontier_summary, sentence
+
+    for frontier in map(from_plain, found):
+        table = Table(*SUMMARY, title=f"{frontier.target} on {frontier.dataset}: accuracy over cost", show_lines=True)
+        for line in frontier_summary(frontier):
+            table.add_row(*line)
+        console.print(table)
+        console.print(sentence(frontier), highlight=False, markup=False)
 
 
 def print_valley(found: list[Found]) -> None:

@@ -7,14 +7,17 @@ from prefect.artifacts import create_image_artifact, create_link_artifact
 
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
+from autosparse.tasks.report.frontier_plot import frontier_plot
 from autosparse.tasks.report.page import report_page
 from autosparse.tasks.report.plots import accuracy_density_plot
 from autosparse.tasks.results.arm_reports import closed, opened
 from autosparse.tasks.results.claims import claims, claims_table
 from autosparse.tasks.results.drift_rows import drift_rows
-from autosparse.tasks.results.ledger import ledger
+from autosparse.tasks.results.frontier import frontiers
+from autosparse.tasks.results.frontier_words import frontier_table, sentence
+from autosparse.tasks.results.ledger import ledger, ticket_seconds
 from autosparse.tasks.results.paired import control_rows, control_table
-from autosparse.tasks.results.record import load_record
+from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import Row, markdown_table, metric_name, summarize
 
 
@@ -34,7 +37,8 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
         if controls:
             _store(run, "controls.json", json.dumps(controls, indent=2).encode())
             _store(run, "controls.md", control_table(controls).encode())
-        told = _store_claims(run, found)
+        record = load_record(run.store, run.name)
+        told = {**_store_claims(run, found, record), **_store_frontiers(run, found, record)}
         for kind in ("png", "svg"):
             _store(run, f"accuracy_density.{kind}", accuracy_density_plot(rows, kind))
         for row in rows:
@@ -52,15 +56,27 @@ def _store(run: Run, name: str, content: bytes) -> None:
     run.tracker.file(run.mlflow_run, f"summary/{name}", content)
 
 
-def _store_claims(run: Run, arms: list[Report]) -> Report:
+def _store_claims(run: Run, arms: list[Report], record: RunRecord) -> Report:
     """Claims and what the drift guard said, in storage and for the report."""
-    record = load_record(run.store, run.name)
     found = claims(arms, record.scores, ledger(record))
     told = {"claims": [claim.to_plain() for claim in found], "drift": drift_rows(record.scores)}
     if found:
         _store(run, "claims.json", json.dumps(told["claims"], indent=2).encode())
         _store(run, "claims.md", claims_table(found).encode())
     return told
+
+
+def _store_frontiers(run: Run, arms: list[Report], record: RunRecord) -> Report:
+    """Accuracy over each cost, in storage and for the report."""
+    found = frontiers(arms, record.scores, ticket_seconds(record))
+    told = [{**one.to_plain(), "sentence": sentence(one)} for one in found]
+    if found:
+        _store(run, "frontier.json", json.dumps(told, indent=2).encode())
+        _store(run, "frontier.md", frontier_table(found).encode())
+    for number, one in enumerate(found):
+        for kind in ("png", "svg"):
+            _store(run, f"frontier{f'-{number}' if number else ''}.{kind}", frontier_plot(one, kind))
+    return {"frontier": told}
 
 
 def _store_page(run: Run, command: str | None) -> None:

@@ -13,7 +13,9 @@ from autosparse.tasks.report import parts
 from autosparse.tasks.report.valley import valleys
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims
 from autosparse.tasks.results.drift_rows import drift_rows
-from autosparse.tasks.results.ledger import Ledger, ledger
+from autosparse.tasks.results.frontier import frontiers
+from autosparse.tasks.results.frontier_words import LEGEND, amount
+from autosparse.tasks.results.ledger import Ledger, ledger, ticket_seconds
 from autosparse.tasks.results.paired import Paired
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import compacted
@@ -22,6 +24,7 @@ from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, pan
 SECTIONS = (
     ("accuracy", "Accuracy"),
     ("results", "Results"),
+    ("frontier", "Frontiers"),
     ("claims", "Claims"),
     ("gap", "Gap closure"),
     ("controls", "Controls"),
@@ -47,6 +50,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     survival, why_survival = parts.survival_pictures(store, record)
     compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
+    paid = frontiers(record.arms, record.scores, ticket_seconds(record))
     return (
         _environment()
         .get_template("page.html")
@@ -64,6 +68,9 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             compacted=compacted(record.rows),
             failed=parts.failed_arms(record),
             many=len(panels(record.rows)) > 1,
+            frontiers=parts.frontier_tables(paid),
+            frontier_curves=_pictures(parts.frontier_pictures(paid)),
+            frontier_legend=LEGEND,
             claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},
             gaps=found,
             controls=controls(record.arms),
@@ -118,6 +125,7 @@ def _environment() -> Environment:
     environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["mebibytes"] = lambda value: "-" if value is None else f"{value / 2**20:.0f} MiB"
+    environment.filters["amount"] = amount
     environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
     return environment
 

@@ -11,11 +11,14 @@ from autosparse.storage.feature_table import open_dataset
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.report.figures import accuracy_figure, layers_figure, overlap_figure, survival_figure
+from autosparse.tasks.report.frontier_plot import frontier_picture
 from autosparse.tasks.report.survival_map import FEWEST, survival_map
 from autosparse.tasks.results.arm_reports import Report, name_of
+from autosparse.tasks.results.frontier import Frontier
+from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sentence
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
-from autosparse.tasks.results.rows import Row, landed, targeted
+from autosparse.tasks.results.rows import Row, is_reference, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
 
 Picture = dict[str, str]
@@ -45,10 +48,34 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         lines = []
         ordered = sorted(rows, key=lambda row: record.place(row["method"], row["control"]))
         for method in dict.fromkeys(map(name_of, ordered)):
-            at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
+            at = [(column, cells.get((method, 1.0 if is_reference(method) else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
         tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
     return tables
+
+
+def frontier_pictures(found: list[Frontier]) -> list[Picture]:
+    """Accuracy over each cost, a figure per target and data set."""
+    return [
+        {
+            "title": title,
+            "svg": frontier_picture(one, f"Accuracy over cost of {title}"),
+            "caption": "A ring is a point on the frontier." + (" Black: dense and narrower dense networks." if one.baseline else ""),
+        }
+        for one in found
+        for title in (f"{one.target} on {one.dataset}",)
+    ]
+
+
+def frontier_tables(found: list[Frontier]) -> list[dict[str, Any]]:
+    """Per target and data set: the sentence, and a line per point with its place by every cost."""
+    return [
+        {
+            **{"title": f"{one.target} on {one.dataset}", "sentence": sentence(one), "head": frontier_head(one), "irp": has_irp(one)},
+            **{"coins": one.coins, "points": one.points},
+        }
+        for one in found
+    ]
 
 
 def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
@@ -148,7 +175,7 @@ def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
 
 def _best(rows: list[Row], density: float) -> Row | None:
     rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
-    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and not row["control"]]
+    rivals = [row for row in rivals if row["method"] != TICKET and not is_reference(row["method"]) and not row["control"]]
     return max(rivals, key=lambda row: row["mean"], default=None)
 
 

@@ -1,6 +1,6 @@
 """What an arm costs, in every coin that a person pays in, from its report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autosparse.tasks.results.arm_reports import Report
@@ -10,11 +10,12 @@ Costs = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Coin:
-    """One kind of cost: its key, how a sentence and how a table call it."""
+    """One kind of cost: its key, how a sentence and how a table call it, and its unit where the words do not say it."""
 
     key: str
     words: str
     title: str
+    unit: str = ""
 
 
 SECONDS = "seconds"
@@ -24,8 +25,8 @@ COINS = (
     Coin("parameters", "parameters stored as dense", "parameters"),
     Coin("multiply_adds", "multiply-adds", "multiply-adds"),
     Coin(SECONDS, "training seconds", "seconds"),
-    Coin("latency_ms_1", "latency of one image", "ms, 1 image"),
-    Coin("latency_ms_32", "latency of 32 images", "ms, 32 images"),
+    Coin("latency_ms_1", "latency of one image", "ms, 1 image", "ms"),
+    Coin("latency_ms_32", "latency of 32 images", "ms, 32 images", "ms"),
 )
 
 
@@ -45,7 +46,7 @@ def costs_of(report: Report, scoring: float | None) -> Costs:
     return {coin.key: seconds if coin.key == SECONDS else known.get(coin.key) for coin in COINS}
 
 
-def scoring_seconds(scores: list[Report]) -> Mapping[tuple[str, int, str], float | None]:
+def scoring_seconds(scores: Sequence[Report]) -> Mapping[tuple[str, int, str], float | None]:
     """(target, seed, method) -> seconds of that scoring, None in reports that do not say; controls have none of their own."""
     return {
         (report["target"], report["seed"], report["method"]): report.get("scoring_seconds") for report in scores if not report["control"]

@@ -5,9 +5,11 @@ import statistics
 from dataclasses import dataclass
 
 from autosparse.models.arms.arm import arm_name
+from autosparse.models.arms.plan import ticket_targets
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.flops import BACKWARD, forward_macs, training_macs
-from autosparse.models.specs.run_specs import SCORER, DataSpec, NetworkSpec
+from autosparse.models.schedules import density_before
+from autosparse.models.specs.run_specs import SCORER, TICKET, DataSpec, NetworkSpec
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.record import RunRecord
 
@@ -111,6 +113,23 @@ def ledger(record: RunRecord) -> Ledger:
         methods=[_cost(record, *name) for name in sorted(methods, key=lambda name: record.place(*name))],
         whole=len(record.rounds) == len(irp.networks) * len(irp.seeds) * irp.rounds,
     )
+
+
+def ticket_seconds(record: RunRecord) -> dict[tuple[str, int, float], float]:
+    """(target, seed, density) of a ticket's arm -> wall seconds of the rounds that its IRP needed until it was cut."""
+    irp, found = record.spec.irp, {}
+    sources = {target.label: network.label for network in irp.networks for target in ticket_targets(record.spec, network)}
+    for arm in record.arms:
+        if arm["method"] == TICKET:
+            needed = [
+                report["seconds"]
+                for report in record.rounds
+                if (report["source"], report["seed"]) == (sources.get(arm["target"]), arm["seed"])
+                and density_before(report["round"], irp.rounds, irp.final_density) > arm["density"]
+            ]
+            if needed:
+                found[arm["target"], arm["seed"], arm["density"]] = sum(needed)
+    return found
 
 
 def _cost(record: RunRecord, method: str, control: str | None) -> MethodCost:

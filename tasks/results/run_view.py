@@ -39,6 +39,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
         "valley": _valley(store, run),
         "summary": summary["rows"] if summary else [],
         "controls": summary.get("controls", []) if summary else [],
+        "frontier": summary.get("frontier", []) if summary else [],
         "ids": ids,
         "addresses": {
             "results": store.uri(run.summary),
@@ -93,7 +94,8 @@ def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
 def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     found = [store.read_json(paths.report(step)) for step in reports.steps(store, run.fanout) if paths.is_arm(step)]
     arms = [
-        {field: report.get(field) for field in ARM_FIELDS} | {field: report[field] for field in ("compacted",) if field in report}
+        {field: report.get(field) for field in ARM_FIELDS}
+        | {field: report[field] for field in ("compacted", "deployed") if field in report}
         for report in found
     ]
     ends = {DENSE: 0, TICKET: 1}

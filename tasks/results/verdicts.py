@@ -164,17 +164,22 @@ def _mean(seeds: Mapping[int, float], other: Collection[int] = ()) -> float | No
 
 
 def standing(gap: Gap) -> str:
-    """The scorer beside the best criterion, seed by seed: `ahead`, `behind`, `level`, `unclear` or `open`.
+    """The scorer beside the best criterion, seed by seed, in the words of `standing_of`."""
+    return standing_of(gap.over)
+
+
+def standing_of(over: Paired) -> str:
+    """Where a method stands by its differences: `ahead`, `behind`, `level`, `unclear` or `open`.
 
     `level` is a mean difference of less than a point; a larger one is `unclear` from a single seed, or where the paired test does not
-    exclude 0 at CONFIDENCE.
+    exclude 0 at CONFIDENCE; `open` is none at all.
     """
-    if gap.lead is None:
+    if over.mean is None:
         return "open"
-    lead = round(gap.lead, 9)
+    lead = round(over.mean, 9)
     if abs(lead) < POINT:
         return "level"
-    if gap.over.n < 2 or (gap.over.p_value is not None and gap.over.p_value >= 1 - CONFIDENCE):
+    if over.n < 2 or (over.p_value is not None and over.p_value >= 1 - CONFIDENCE):
         return "unclear"
     return "ahead" if lead > 0 else "behind"
 

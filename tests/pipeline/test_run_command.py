@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import method_key
+from autosparse.tasks.results.costs import COINS, deployed_costs
 from autosparse.tasks.results.run_view import ARM_FIELDS
 from tests.pipeline.command_line import CHANGES, METHOD, OUTSIDE, cli
 
@@ -34,7 +35,7 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict], typed: Typed) 
     assert found["scorer"]["metrics"]["layers"]["rows"] > 0
     arms = {(arm["method"], arm["density"]): arm for arm in found["arms"]}
     assert set(arms) == {("dense", 1.0), ("scorer", 0.1), ("scorer_growth", 0.1), (METHOD, None), (OUTSIDE[0], 0.1), (OUTSIDE[1], None)}
-    assert all(set(arm) == set(ARM_FIELDS) and arm["status"] == "ok" for arm in found["arms"])
+    assert all(set(arm) == {*ARM_FIELDS, "deployed"} and arm["status"] == "ok" for arm in found["arms"])
     assert arms["dense", 1.0]["kept_density"] == 1.0
     assert arms["scorer", 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
     assert arms[OUTSIDE[0], 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
@@ -57,17 +58,34 @@ def test_every_arm_says_how_dense_it_is_and_what_it_costs(whole: tuple[Path, dic
     assert (row["density"], row["kept_density"], row["mean"]) == (None, arms[METHOD]["kept_density"], arms[METHOD]["accuracy"])
 
 
+def test_every_arm_has_its_place_on_each_frontier(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    (frontier,) = found["frontier"]
+    names = {"dense", "scorer@0.1", "scorer_growth@0.1", METHOD, f"{OUTSIDE[0]}@0.1", OUTSIDE[1]}
+    points = {point["method"] if point["density"] in (None, 1.0) else f"{point['method']}@0.1": point for point in frontier["points"]}
+    assert set(points) == names and all(set(point["places"]) == {coin.key for coin in COINS} for point in points.values())
+    assert "there is no baseline at equal cost" in frontier["sentence"]
+    arms = {arm["method"]: arm for arm in found["arms"]}
+    assert points["dense"]["places"]["nonzeros"]["cost"] == WEIGHTS
+    assert points["scorer@0.1"]["places"]["nonzeros"]["cost"] <= round(0.1 * WEIGHTS)
+    assert points["dense"]["places"]["seconds"]["cost"] == arms["dense"]["training_seconds"]
+    assert points["scorer_growth@0.1"]["places"]["seconds"]["cost"] > arms["scorer_growth"]["training_seconds"]
+    folder = home / "storage/runs" / found["name"] / "summary"
+    assert {"frontier.json", "frontier.md", "frontier.png", "frontier.svg"} <= {path.name for path in folder.iterdir()}
+
+
 def test_mlflow_has_what_a_method_tells_of_itself(whole: tuple[Path, dict]) -> None:
     home, found = whole
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
     experiment = client.get_experiment_by_name("autosparse")
     assert experiment
     runs = client.search_runs([experiment.experiment_id], max_results=100)
+    arms = {arm["method"]: arm for arm in found["arms"]}
     arm = next(run for run in runs if run.info.run_name == f"resnet8-w4 {METHOD} seed 10")
     told = {name for name in arm.data.metrics if name.startswith("method/")}
     assert told
     assert all(len(client.get_metric_history(arm.info.run_id, name)) == 1 for name in told)  # one epoch
-    assert {"final_accuracy", "kept_density", "density_all", "training_macs"} <= set(arm.data.metrics)
+    assert {"final_accuracy", "kept_density", "density_all", "training_macs", *deployed_costs(arms[METHOD])} <= set(arm.data.metrics)
     parent = client.get_run(found["ids"]["mlflow_run_id"])
     assert {f"accuracy/resnet8-w4/{method_key(METHOD)}", f"accuracy/resnet8-w4/{method_key(OUTSIDE[1])}"} <= set(parent.data.metrics)
     assert f"accuracy/resnet8-w4/{method_key(OUTSIDE[0])}/density-0.1" in parent.data.metrics

@@ -180,7 +180,7 @@ def test_nothing_is_loaded_and_nothing_runs(page: str) -> None:
 
 
 def test_names_from_a_spec_are_escaped_everywhere(made: SimpleNamespace, tmp_path: Path) -> None:
-    store = made.run(tmp_path, made.spec(name=NASTY), target=f"net{NASTY}", reason=NASTY)
+    store = made.run(tmp_path, made.spec(name=NASTY), target=f"net{NASTY}", reason=NASTY, training_seconds=1.0)
     step = RunPaths(made.name).scores(made.target, 10, "nasty")
     made.report(store, step, method=NASTY, seed=10, target=made.target, cuts={}, seconds=1.0)
     for number, accuracy in enumerate((0.5, None)):

@@ -13,6 +13,7 @@ from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims, claims_table
 from autosparse.tasks.results.ledger import Ledger, MethodCost
+from autosparse.tasks.results.record import load_record
 from autosparse.tasks.summarize_arms import _store_claims
 
 PAIR = math.sqrt(2)
@@ -124,7 +125,7 @@ def test_the_summary_stores_claims_and_what_the_guard_said(made: SimpleNamespace
     tracker = SimpleNamespace(file=lambda run, name, content: kept.append(name))
     run: Any = SimpleNamespace(store=store, name=made.name, paths=RunPaths(made.name), tracker=tracker, mlflow_run="1")
     records = [store.read_json(key) for key in store.list(f"{run.paths.root}/fanout") if key.endswith("report.json")]
-    told = _store_claims(run, [opened(record) for record in records if "accuracy" in record])
+    told = _store_claims(run, [opened(record) for record in records if "accuracy" in record], load_record(store, made.name))
     assert kept == ["summary/claims.json", "summary/claims.md"]
     assert [(claim["density"], claim["best"]["rival"]) for claim in told["claims"]] == [(0.1, "snip"), (0.02, "snip")]
     assert store.read_json(f"{run.paths.summary}/claims.json") == told["claims"]
