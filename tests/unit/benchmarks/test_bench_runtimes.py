@@ -90,9 +90,9 @@ def test_candidates_run_convolutions_and_a_wrong_one_is_named(tmp_path: Path) ->
 
 def test_outputs_that_are_not_numbers_are_another_function() -> None:
     images = torch.ones(1, 2)
-    check("own", np.ones((1, 2), np.float32), nn.Identity(), images)
-    with pytest.raises(ValueError, match="own is another function"):
-        check("own", np.full((1, 2), np.nan, np.float32), nn.Identity(), images)
+    check("torch dense", np.ones((1, 2), np.float32), nn.Identity(), images)
+    with pytest.raises(ValueError, match="^torch dense is another function"):
+        check("torch dense", np.full((1, 2), np.nan, np.float32), nn.Identity(), images)
 
 
 def test_what_cannot_be_built_has_its_error_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
