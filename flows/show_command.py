@@ -36,14 +36,14 @@ def print_results(found: Found) -> None:
     if not found["summary"]:
         return
     from autosparse.tasks.results.arm_reports import opened
-    from autosparse.tasks.results.rows import cell, compacted, is_reference, landed, share, targeted
+    from autosparse.tasks.results.rows import cell, compacted, landed, share, targeted
 
     rows = targeted(found["summary"])
-    densities = sorted({row["density"] for row in rows if not is_reference(row["method"])}, reverse=True)
+    densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
     table = Table("target", "dataset", "method", *(f"density {density:g}" for density in densities), title="test accuracy, last epoch")
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
         mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
-        shown = [mine[1.0]] * len(densities) if is_reference(method) else [mine.get(density, "") for density in densities]
+        shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]
         table.add_row(target, dataset, method, *shown)
     console.print(table)
     if others := landed(found["summary"]):

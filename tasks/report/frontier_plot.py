@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from autosparse.models.methods.names import family
+from autosparse.models.specs.grain import NARROW
 from autosparse.models.specs.run_specs import DENSE
 from autosparse.tasks.report.plots import MARKS
 from autosparse.tasks.report.style import INK, figure_bytes, figure_element, plain, series_styles, sheet, styled
 from autosparse.tasks.results.costs import COINS
 from autosparse.tasks.results.frontier import Frontier, Point
 from autosparse.tasks.results.frontier_words import amount
-from autosparse.tasks.results.rows import NARROW
 
 Lines = dict[str, list[Point]]
 ROW, PANELS = 2.35, 2  # inches of height of a row of panels, and panels in a row

@@ -18,7 +18,7 @@ from autosparse.tasks.results.frontier import Frontier
 from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sentence
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
-from autosparse.tasks.results.rows import Row, is_reference, landed, targeted
+from autosparse.tasks.results.rows import Row, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
 
 Picture = dict[str, str]
@@ -48,7 +48,7 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         lines = []
         ordered = sorted(rows, key=lambda row: record.place(row["method"], row["control"]))
         for method in dict.fromkeys(map(name_of, ordered)):
-            at = [(column, cells.get((method, 1.0 if is_reference(method) else column))) for column in columns]
+            at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
         tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
     return tables
@@ -175,7 +175,7 @@ def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
 
 def _best(rows: list[Row], density: float) -> Row | None:
     rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
-    rivals = [row for row in rivals if row["method"] != TICKET and not is_reference(row["method"]) and not row["control"]]
+    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and not row["control"]]
     return max(rivals, key=lambda row: row["mean"], default=None)
 
 

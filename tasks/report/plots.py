@@ -8,7 +8,7 @@ from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, plain, series_styles, sheet, styled
-from autosparse.tasks.results.rows import Row, curves, is_reference
+from autosparse.tasks.results.rows import Row, curves
 
 # the two ends of the scale and the scorer keep their own marks everywhere
 MARKS = {SCORER: (RED, "*", "-", 2.4), SCORER_GROWTH: (RED, "P", "-.", 2.0), TICKET: (INK, "s", "--", 1.6)}
@@ -69,7 +69,7 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
 
 def density_ticks(rows: list[Row]) -> list[float]:
     """Densities that were asked for; round ones too, where methods landed anywhere up to 1."""
-    asked = {row["density"] for row in rows if row["density"] is not None and not is_reference(row["method"])}
+    asked = {row["density"] for row in rows if row["density"] is not None and row["method"] != DENSE}
     reached = [row["kept_density"] for row in rows if row["density"] is None and row["kept_density"]]
     return sorted(asked | {tick for tick in (0.01, 0.1, 0.3, 1.0) if reached and min(reached) <= tick <= 1})
 

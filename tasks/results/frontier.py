@@ -12,17 +12,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autosparse.models.methods.names import family
+from autosparse.models.specs.grain import NARROW
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.tasks.results.arm_reports import Report, arm_of
 from autosparse.tasks.results.costs import COINS, Costs, costs_of, scoring_seconds
 from autosparse.tasks.results.paired import Paired, paired
-from autosparse.tasks.results.rows import NARROW, is_reference
 from autosparse.tasks.results.verdicts import standing_of
 
 OUTSIDE, UNPAIRED = "outside", "other seeds"
 VERDICTS = {"ahead": "above", "level": "level", "behind": "below", "unclear": "unclear", "open": OUTSIDE}
 Curve = list[tuple[float, float]]  # cost and accuracy
 Irp = Mapping[tuple[str, int, float], float]  # (target, seed, density) of a ticket -> wall seconds of its IRP
+
+
+def is_reference(method: str) -> bool:
+    """Whether it is dense or a narrower dense network, of which the baseline is made."""
+    return method == DENSE or family(method) == NARROW
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from autosparse.tasks.results.markdown import markdown
 
 Row = dict[str, Any]
 Curve = list[tuple[float, float, float]]
-NARROW = "narrow"  # the method, or the family of levels, of arms that train the target's network made uniformly narrower
 FIGURES = (  # of an arm's report; a row has the mean of those that are there
     *("effective_density", "density_all", "density_own", "expected_density", "inference_macs", "training_macs"),
     *("training_seconds", "inference_seconds", "images_per_second", "peak_memory_bytes"),
@@ -58,11 +57,6 @@ def _place(row: Row) -> tuple[Any, ...]:
     return row["target"], row["dataset"], 1, 0.0, family(row["method"]), "", -(row["kept_density"] or 0.0)
 
 
-def is_reference(method: str) -> bool:
-    """Whether it is dense or a narrower dense network, which has no mask and stands beside every density."""
-    return method == DENSE or family(method) == NARROW
-
-
 def targeted(rows: list[Row]) -> list[Row]:
     """Rows of a density that was asked for, dense among them."""
     return [row for row in rows if row["density"] is not None]
@@ -81,7 +75,7 @@ def curves(rows: list[Row], control: str | None = None) -> dict[str, Curve]:
     """
     found: dict[str, Curve] = {}
     for row in rows:
-        if row["control"] == control and not is_reference(row["method"]) and row["mean"] is not None and row["kept_density"]:
+        if row["control"] == control and row["method"] != DENSE and row["mean"] is not None and row["kept_density"]:
             method = row["method"] if row["density"] is not None else family(row["method"])
             found.setdefault(method, []).append((row["kept_density"], row["mean"], row["std"] or 0.0))
     return {method: sorted(points) for method, points in found.items()}
@@ -109,11 +103,11 @@ def _density_table(rows: list[Row]) -> str:
     """One line per target and method, one column per density, mean +- std (n)."""
     if not rows:
         return ""
-    densities = sorted({row["density"] for row in rows if not is_reference(row["method"])}, reverse=True)
+    densities = sorted({row["density"] for row in rows if row["method"] != DENSE}, reverse=True)
     lines = []
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], name_of(row)) for row in rows):
         cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], name_of(row)) == (target, dataset, method)}
-        shown = [cells.get(1.0, "")] * len(densities) if is_reference(method) else [cells.get(density, "") for density in densities]
+        shown = [cells.get(1.0, "")] * len(densities) if method == DENSE else [cells.get(density, "") for density in densities]
         lines.append([target, dataset, method, *shown])
     return markdown(["target", "dataset", "method", *(f"{density:g}" for density in densities)], lines)
 

@@ -93,7 +93,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
             "network": NetworkSpec(name="lenet300-100"),
             "data": DataSpec(name="digits", train_limit=256, test_limit=64),
             "train": smoke().fanout.train,
-            **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm", "compact": False, "narrow": None},
+            **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
+            **{"compact": False, "narrow": None},
         }
         inputs: Any = ArmInputs(**given | changes)
         config = config_of(RunInputs(storage=str(tmp_path), name="test", scoring=SCORING), inputs)

@@ -163,7 +163,8 @@ def test_a_scoring_of_another_spec_is_named_with_what_it_lacks(store: Store, cha
 def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:
     pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
     arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
-    given = {"network": NETWORK, "data": DATA, "train": smoke().fanout.train, "seed": 3, "start_step": 0, "step": "s", "compact": False, "narrow": None}
+    given = {"network": NETWORK, "data": DATA, "train": smoke().fanout.train, "seed": 3, "start_step": 0, "step": "s"}
+    given |= {"compact": False, "narrow": None}
     given |= {"control": None, "mask": None, "method": None, "state": None}
 
     def start(**changes: Any) -> dict[str, torch.Tensor]:
