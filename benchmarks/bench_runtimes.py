@@ -15,6 +15,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from math import exp, log
 from pathlib import Path
 from random import Random
@@ -202,8 +203,7 @@ def _onnx_bytes(folder: Path) -> dict[str, int]:
 
 def versions() -> dict[str, str]:
     """Versions of the runtimes that took part."""
-    found = {name: import_module(name) for name in ("torch", *{each.needs for each in CANDIDATES.values() if each.there})}
-    return {name: str(getattr(module, "__version__", "")) for name, module in sorted(found.items())}
+    return {name: version(name) for name in sorted({each.needs for each in CANDIDATES.values() if each.there})}
 
 
 def report(times: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> str:
