@@ -15,6 +15,8 @@ from autosparse.library.scorer import Scorer, scorer_of_files
 from autosparse.library.scorer import scorer as read_scorer
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.methods.names import family, spelled
+from autosparse.models.specs.grain import WEIGHTS, grain_of, names_grain
 from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, ScoringSpec
 from autosparse.models.training.images import channel_statistics, normalise
 from autosparse.models.training.scoring_rows import scoring_rows
@@ -49,14 +51,20 @@ def prune_network(
         raise not_allowed("--out", str(out), "a file in a folder that exists")
     settings = settings_module.load()
     settings_module.export(settings)
-    chosen, scoring = _method(method, scorer, settings), ScoringSpec(batches=batches, batch_size=batch_size)
+    spelled_method = spelled("--method", method)[0] if method and names_grain(method) else method
+    grain = grain_of(spelled_method or "")
+    chosen, scoring = (
+        _method(family(spelled_method) if spelled_method else None, scorer, settings),
+        ScoringSpec(batches=batches, batch_size=batch_size),
+    )
     if out.suffix != FILE:
         check_out(out)
     arrays = _images(data, settings.cache)
     built = Built(network=network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
     module = built.build()
     images = list(_batches(arrays, scoring, seed))
-    mask: Mask = prune(module, images, density=density, method=chosen, seed=seed, ignore=ignore, min_per_layer=min_per_layer, warn=False)
+    asked = {"density": density, "method": chosen, "grain": grain or WEIGHTS, "ignore": ignore, "min_per_layer": min_per_layer}
+    mask: Mask = prune(module, images, seed=seed, warn=False, **asked)
     mask.about = replace(mask.about, network=network)
     if out.suffix == FILE:
         mask.save(out)

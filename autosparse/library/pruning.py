@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,25 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autosparse.library.cuts import Cuts, grain_of_call
 from autosparse.library.mask import Mask
 from autosparse.library.mask_checks import MaskWarning
 from autosparse.library.mask_file import some
 from autosparse.library.scorer import Scorer
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.checked import checked
 from autosparse.models.criteria.contract import Criterion
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import not_allowed, unknown_name
 from autosparse.models.gradients import OwnLoss, ScoringBatches
-from autosparse.models.masks import mask as masks
-from autosparse.models.masks.allocation import by_layer
 from autosparse.models.masks.awake import asleep
 from autosparse.models.masks.mask import Scores
 from autosparse.models.masks.prunable import CHOICE, Choice, choose
+from autosparse.models.methods.names import family
 from autosparse.models.networks.calls import Inputs, fitted, has_labels, inputs_of, one_of, tensors_in
 from autosparse.models.networks.trial import check_finite, guarded, try_forward, try_out
 from autosparse.models.networks.wrappers import plain
+from autosparse.models.specs.grain import WEIGHTS, Grain
+from autosparse.models.specs.levels import level_name
 from autosparse.models.specs.run_specs import LOOKING_AHEAD
 from autosparse.models.training.short import short_training
 
@@ -56,6 +59,8 @@ def prune(
     unused: bool = False,
     min_per_layer: int = 0,
     control: str | None = None,
+    grain: str | Grain = WEIGHTS,
+    cost: str = "multiply_adds",
     look_ahead_steps: int = 100,
     look_ahead_lr: float = 0.1,
     warn: bool = True,
@@ -80,6 +85,10 @@ def prune(
         gradient and weights that evaluation does not use are.
     min_per_layer
         At least so many weights stay in each layer.
+    grain, cost
+        `channels` removes whole channels that belong together, and `density` is the share that is left of the `cost`: `multiply_adds`,
+        `weights` or `parameters`; `mixed` removes channels first and weights inside what is left, `kernels` whole kernels, and the density
+        is that of weights. A method's name may say it all: `synflow(grain=channels,widths=uniform)` (docs/frontier.md).
     control
         A control in the place of the mask: `shuffle` keeps the layers' counts and permutes what they keep.
     look_ahead_steps, look_ahead_lr
@@ -90,12 +99,14 @@ def prune(
     Raises SpecError, one line, for what network, batches or a value do wrong, before anything is scored; DivergedError for numbers that
     are not finite.
     """
-    cuts, name = _Cuts.of(density, min_per_layer), _name(method)
+    at = grain_of_call(method, grain, cost)
+    cuts, name = Cuts.of(density, min_per_layer, at), family(_name(method))
     if control is not None and (control not in CONTROLS or not CONTROLS[control].mask):
         raise unknown_name("control", control, [known for known, one in CONTROLS.items() if one.mask])
+    title = level_name(name, at) if at else name
     network, given = plain(model), _batches(batches)
     criterion = checked(name, _criterion(method, network, seed))
-    seen = _example(network, given, example, name)
+    seen = _example(network, given, example, name, needed=at is not None or name not in WITHOUT_INPUTS)
     given = [fitted(network, batch) for batch in given]
     which = {"ignore": ignore, "embeddings": embeddings, "frozen": frozen, "unused": unused}
     with _tried_and_chosen(network, given, seen, loss, name not in WITHOUT_INPUTS | BY_EXAMPLE, **which) as left_out:
@@ -103,64 +114,24 @@ def prune(
         parts.loss = loss
         if name in LOOKING_AHEAD:
             parts.look_ahead = partial(short_training, given, steps=look_ahead_steps, lr=look_ahead_lr, loss=loss)
-        stream = seeding.generator(seed, "criterion", name)
-        scores = guarded(f"{name}: scoring", lambda: criterion.score(network, parts, stream, head=head, density=cuts.least))
+
+        def scored(of: nn.Module) -> Scores:
+            stream = seeding.generator(seed, "criterion", title)
+            return guarded(f"{name}: scoring", lambda: criterion.score(of, parts, stream, head=head, density=cuts.least))
+
+        scores, grained = scored(network), Grained(network, seen, at, head) if at else None
         notes = tuple(_notes(network, method, parts, head))
         found = []
-        for one, cut in cuts.made(criterion, scores):
+        for one, cut in cuts.made(criterion, scores, grained, scored):
             if control and (change := CONTROLS[control].mask):
-                cut = change(cut, seeding.generator(seed, "control", control, name, f"{one:g}"))
-            mask = Mask.of(cut, network, method=f"{name}+{control}" if control else name, density=one, seed=seed)
+                chance = seeding.generator(seed, "control", control, title, f"{one:g}")
+                cut = grained.shuffle(cut, chance) if grained else change(cut, chance)
+            mask = Mask.of(cut, network, method=f"{title}+{control}" if control else title, density=one, seed=seed)
             mask.about = replace(mask.about, left_out=left_out, notes=(*notes, *_emptied(mask)))
             found.append(mask)
     for note in dict.fromkeys(note for mask in found for note in mask.about.notes if warn):
         warnings.warn(note, MaskWarning, stacklevel=2)
     return found if cuts.several else found[0]
-
-
-@dataclass(frozen=True)
-class _Cuts:
-    """Where scores are cut: at densities of the whole network, or at one for each layer."""
-
-    densities: tuple[float, ...]
-    layers: Mapping[str, float] | None
-    several: bool
-    floor: int
-
-    @classmethod
-    def of(cls, density: Any, floor: int) -> "_Cuts":
-        """Raises SpecError for a density outside (0, 1], of a layer outside [0, 1]."""
-        if isinstance(density, Mapping):
-            for name, share in density.items():
-                if not _is_number(share) or not 0 <= share <= 1:
-                    raise not_allowed(f"density of {name}", share, ">= 0 and <= 1")
-            return cls((), density, False, floor)
-        several = isinstance(density, list | tuple)
-        densities: tuple[Any, ...] = tuple(density) if several else (density,)
-        for one in densities:
-            if not _is_number(one) or not 0 < one <= 1:
-                raise not_allowed("density", one, "> 0 and <= 1")
-        if not densities:
-            raise not_allowed("density", density, "at least one number > 0 and <= 1")
-        return cls(tuple(map(float, densities)), None, several, floor)
-
-    @property
-    def least(self) -> float:
-        """The smallest density that is cut."""
-        shares = self.densities or [share for share in (self.layers or {}).values() if share > 0]
-        return min(shares, default=1.0)
-
-    def made(self, criterion: Criterion, scores: Scores) -> Iterator[tuple[float, masks.Mask]]:
-        """Each density with its mask."""
-        if self.layers is not None:
-            mask = by_layer(scores, self.layers)
-            yield masks.density(mask), mask
-        for density in self.densities:
-            yield density, criterion.allocate(scores, density, floor=self.floor)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _batches(batches: Any) -> list[Any]:
@@ -181,18 +152,18 @@ def _name(method: Any) -> str:
 
 def _criterion(method: Any, network: nn.Module, seed: int) -> Criterion:
     if isinstance(method, str):
-        return find_criterion(method, "method")
+        return find_criterion(family(method), "method")
     if isinstance(method, Scorer):
         device = next((param.device for param in network.parameters()), torch.device("cpu"))
         return method.criterion(seeding.generator(seed, "drift"), device)
     return method if isinstance(method, Criterion) else Criterion(method)
 
 
-def _example(network: nn.Module, batches: list[Any], example: Inputs | None, name: str) -> Inputs | None:
-    """One example of what goes into the network; None where there is none and the method needs none."""
+def _example(network: nn.Module, batches: list[Any], example: Inputs | None, name: str, *, needed: bool) -> Inputs | None:
+    """One example of what goes into the network; None where there is none and none is needed."""
     inputs = example if example is not None else inputs_of(batches[0]) if batches else None
     if inputs is None or not tensors_in(inputs):
-        if name in WITHOUT_INPUTS:
+        if not needed:
             return None
         raise not_allowed("batches", len(batches), f"an example, or at least one batch, for {name}")
     if not batches and name not in WITHOUT_INPUTS | BY_EXAMPLE:

@@ -49,19 +49,25 @@ class Grained:
         return allocate(again(smaller), share, floor=floor, alive=wide)
 
     def channels(self, scores: Scores, share: float, *, allocate: Allocate, alive: Mask | None = None) -> Mask:
-        """The mask of whole channels, out of those of `alive`, that costs at most the share; of mixed masks, its weights are the cost."""
+        """The mask of whole channels, out of those of `alive`, that costs at most the share; of mixed masks, its weights are the cost.
+
+        `alive` is a mask of whole channels itself. Where widths come from densities, weights are cut by as much as the cost.
+        """
         units, means = self.units, unit_means(self.units, survival(scores))
+        cost = self.grain.cost if self.grain.grain == "channels" else WEIGHTS
+        whole = costs_by_weight(macs(self.network, self.example), self.network, cost, head=self.head)
+        density = share
         if alive:
-            means[unit_means(units, alive) == 0] = -torch.inf
+            gone = unit_means(units, alive) == 0
+            means[gone] = -torch.inf
+            density *= masks.density(alive) * sum(whole.values()) / price(units, whole, ~gone)
         if self.grain.widths == "scores":
             order = means.argsort(descending=True, stable=True).tolist()
         else:
             even = [1.0] * len(units.layers)
-            widths = even if self.grain.widths == "uniform" else widths_by_density(units, allocate(scores, share, alive=alive))
+            widths = even if self.grain.widths == "uniform" else widths_by_density(units, allocate(scores, density, alive=alive))
             order = order_within(units, means, widths)
         order = [unit for unit in order if means[unit] > -torch.inf]
-        cost = self.grain.cost if self.grain.grain == "channels" else WEIGHTS
-        whole = costs_by_weight(macs(self.network, self.example), self.network, cost, head=self.head)
         stays = affordable(units, order, lambda some: price(units, whole, some), share)
         return units.mask(self.network, stays, head=self.head)
 
