@@ -60,7 +60,8 @@ def frontier_pictures(found: list[Frontier]) -> list[Picture]:
         {
             "title": title,
             "svg": frontier_picture(one, f"Accuracy over cost of {title}"),
-            "caption": "A ring is a point on the frontier." + (" Black: dense and narrower dense networks." if one.baseline else ""),
+            "caption": "A ring is a point on the frontier."
+            + (" The line without colour: dense and narrower dense networks." if one.baseline else ""),
         }
         for one in found
         for title in (f"{one.target} on {one.dataset}",)

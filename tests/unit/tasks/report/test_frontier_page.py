@@ -61,9 +61,9 @@ def test_the_verdict_stands_at_the_top_and_the_table_in_its_section(made: Simple
     # and magnitude .0903 below on the one seed it has; tickets have other seeds
     assert "At equal non-zero weights 1 of 6 sparse networks are above a narrower dense one (best: snip@0.02, +11.0 points;" in top
     found = section(page, "frontier")
-    assert "snip@0.02 0.6000 ± 0.0000 n=2 200* +11.0 above n=2" in found
-    assert "scorer@0.1 0.7700 ± 0.0141 n=2 1,000 +7.0 unclear p=0.09 n=2" in found  # t = .07 / .01: 1 - 2 atan(7) / pi
-    assert "magnitude@0.02 0.4000 n=1 1 failed 200 -9.0 unclear n=1" in found
+    assert "snip@0.02 0.6000 ± 0.0000 n=2 200* +11.0 above 400* +11.0 above" in found
+    assert "scorer@0.1 0.7700 ± 0.0141 n=2 1,000 +7.0 unclear p=0.09 2,000" in found  # t = .07 / .01: 1 - 2 atan(7) / pi
+    assert "magnitude@0.02 0.4000 n=1 1 failed 200 -9.0 unclear 400" in found
     assert "ticket@0.1 0.8100 ± 0.0141 n=2 1,000* other seeds" in found
     assert found.count("IRP seconds") == 1 and "shuffle" not in found
 
