@@ -84,14 +84,6 @@ def test_a_run_without_costs_says_so(made: SimpleNamespace, tmp_path: Path) -> N
     assert 'class="verdict"' not in page
 
 
-def test_narrow_networks_stand_beside_every_density_and_not_on_the_curves(made: SimpleNamespace, store: Store) -> None:
-    page = report_page(store, made.name)
-    results = section(page, "results")
-    assert "narrow(share=0.3) 0.7000 ± 0.0000 n=2 0.7000 ± 0.0000 n=2" in results
-    curves = page.split('<h2 id="accuracy">')[1].split("<h2 ")[0]
-    assert "snip" in curves and "narrow" not in curves
-
-
 def test_a_panel_for_each_cost_rings_on_the_frontier_and_the_same_bytes(made: SimpleNamespace, store: Store) -> None:
     (found,) = of(store, made.name)
     figure = frontier_figure(found)
