@@ -53,10 +53,8 @@ def prune_network(
     settings_module.export(settings)
     spelled_method = spelled("--method", method)[0] if method and names_grain(method) else method
     grain = grain_of(spelled_method or "")
-    chosen, scoring = (
-        _method(family(spelled_method) if spelled_method else None, scorer, settings),
-        ScoringSpec(batches=batches, batch_size=batch_size),
-    )
+    chosen = _method(family(spelled_method) if spelled_method else None, scorer, settings)
+    scoring = ScoringSpec(batches=batches, batch_size=batch_size)
     if out.suffix != FILE:
         check_out(out)
     arrays = _images(data, settings.cache)

@@ -48,19 +48,33 @@ class Grained:
         masks.apply_(smaller, wide)
         return allocate(again(smaller), share, floor=floor, alive=wide)
 
+    def check(self, share: float) -> None:
+        """Raise SpecError where no channel can leave, CollapseError where one channel per layer costs more than the share allows."""
+        if self.grain.grain != "kernels":
+            wide = share if self.grain.grain == "channels" else min(1.0, share / self.grain.inside)
+            affordable(self.units, range(len(self.units.group)), self.price, wide)
+
+    def price(self, stays: Tensor) -> float:
+        """What the network costs where these units (units,) stay."""
+        return price(self.units, self.costs, stays)
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """What each tensor costs as a whole; of mixed masks, weights are the cost."""
+        cost = self.grain.cost if self.grain.grain == "channels" else WEIGHTS
+        return costs_by_weight(macs(self.network, self.example), self.network, cost, head=self.head)
+
     def channels(self, scores: Scores, share: float, *, allocate: Allocate, alive: Mask | None = None) -> Mask:
         """The mask of whole channels, out of those of `alive`, that costs at most the share; of mixed masks, its weights are the cost.
 
         `alive` is a mask of whole channels itself. Where widths come from densities, weights are cut by as much as the cost.
         """
         units, means = self.units, unit_means(self.units, survival(scores))
-        cost = self.grain.cost if self.grain.grain == "channels" else WEIGHTS
-        whole = costs_by_weight(macs(self.network, self.example), self.network, cost, head=self.head)
         density = share
         if alive:
             gone = unit_means(units, alive) == 0
             means[gone] = -torch.inf
-            density *= masks.density(alive) * sum(whole.values()) / price(units, whole, ~gone)
+            density *= masks.density(alive) * sum(self.costs.values()) / self.price(~gone)
         if self.grain.widths == "scores":
             order = means.argsort(descending=True, stable=True).tolist()
         else:
@@ -68,7 +82,7 @@ class Grained:
             widths = even if self.grain.widths == "uniform" else widths_by_density(units, allocate(scores, density, alive=alive))
             order = order_within(units, means, widths)
         order = [unit for unit in order if means[unit] > -torch.inf]
-        stays = affordable(units, order, lambda some: price(units, whole, some), share)
+        stays = affordable(units, order, self.price, share)
         return units.mask(self.network, stays, head=self.head)
 
     def shuffle(self, mask: Mask, generator: torch.Generator) -> Mask:

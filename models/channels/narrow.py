@@ -13,6 +13,7 @@ from autosparse.models.channels.dead import Dead
 from autosparse.models.channels.examples import image
 from autosparse.models.channels.units import costs_by_weight, price, units_of
 from autosparse.models.channels.widths import affordable, order_within
+from autosparse.models.errors import CollapseError
 from autosparse.models.masks.mask import prunable
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.flops import forward_macs
@@ -22,6 +23,7 @@ from autosparse.models.specs.grain import Cost
 from autosparse.models.specs.run_specs import NetworkSpec
 
 WIDTH = "width"
+MOST_ABOVE = 1.5  # what the narrowest network may cost, in multiples of what is wanted
 
 
 def narrow_network(
@@ -32,7 +34,7 @@ def narrow_network(
     Where the builder takes a `width` it is the one whose cost is nearest, by ratio; elsewhere the first channels of each layer are left,
     all layers by one share (models/channels/widths.py). Weights are drawn anew for the narrower layers; where the definition draws its own
     they are those of the first channels times sqrt(inputs before / inputs now), so that the outputs of a layer keep their variance.
-    Raises CollapseError where the narrowest network costs more, but for one of a `width`.
+    Raises CollapseError where the narrowest network costs more (of a `width`, MOST_ABOVE times as much).
     """
 
     def built(width: int | None) -> nn.Module:
@@ -42,11 +44,16 @@ def narrow_network(
     widest = spec.width or _usual_width(spec)
     if widest is None:
         return _first_channels(whole, spec, share, cost, image_shape, seed)
-    wanted = share * _cost(whole, spec, cost, image_shape)
+    whole_cost = _cost(whole, spec, cost, image_shape)
+    wanted = share * whole_cost
     low, high = 1, widest  # the widest that costs at most what is wanted, if there is one
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if _cost(built(middle), spec, cost, image_shape) <= wanted else (low, middle - 1)
+    if (least := _cost(built(1), spec, cost, image_shape)) > MOST_ABOVE * wanted:
+        raise CollapseError(
+            f"density: {share:g} is not allowed; allowed: at least {least / whole_cost:.2g}, that of {spec.name} of width 1"
+        )
     nearest = min((low, min(low + 1, widest)), key=lambda width: abs(math.log(_cost(built(width), spec, cost, image_shape) / wanted)))
     return built(nearest)
 

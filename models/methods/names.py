@@ -69,7 +69,7 @@ def _grained(field: str, text: str, name: str) -> str:
     from autosparse.models.methods.registry import METHODS
 
     if name in METHODS or (name != NARROW and not is_outside(name) and name not in known()):
-        raise unknown_name(field, text, [one for one in known() if one not in METHODS])
+        raise unknown_name(field, name, [one for one in known() if one not in METHODS])
     try:
         return spelled_grain(SYNONYMS.get(name, name) + text.removeprefix(name))
     except SpecError as error:

@@ -6,17 +6,17 @@ from torch import nn
 
 from autosparse.models.arms.plan import densities_of, methods_of
 from autosparse.models.channels.examples import image
-from autosparse.models.channels.units import costs_by_weight, price, units_of
-from autosparse.models.channels.widths import affordable
+from autosparse.models.channels.grain import Grained
+from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import CollapseError, SpecError, not_allowed
 from autosparse.models.methods.contract import Parts, Setup
 from autosparse.models.methods.names import family, is_learned, trains
 from autosparse.models.methods.registry import find_method, parse
-from autosparse.models.networks.flops import forward_macs
+from autosparse.models.networks.registry import NETWORKS
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.grain import NARROW, cost_of, grain_of
+from autosparse.models.specs.grain import NARROW, grain_of, narrow_of
 from autosparse.tasks.checks.networks import build, images_of
 
 FIELD = "fanout.methods"
@@ -45,18 +45,17 @@ def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Mo
 
 def _check_shares(spec: ExperimentSpec, target: TargetSpec, network: nn.Module) -> None:
     """Raise SpecError where a target has no channels that could leave, or one channel per layer costs more than a share."""
-    shape = images_of(spec.data_of(target)).shape
+    seen = images_of(spec.data_of(target))
+    if not seen.known and target.network.name not in NETWORKS:  # nobody knows whether it runs on such images
+        return
     for text in methods_of(spec.fanout, target):
-        grain = grain_of(text)
-        if grain is None or grain.grain == "kernels":
-            continue
+        least = min((share for share in densities_of(spec.fanout, text) if share), default=1.0)
+        grain, narrow = grain_of(text), narrow_of(text)
         try:
-            units = units_of(network, image(shape))
-            whole = costs_by_weight(forward_macs(network, shape), network, cost_of(text), head=target.network.prune_head)
-            order = range(len(units.group))
-            for share in densities_of(spec.fanout, text):
-                least = share if share is None or grain.grain == "channels" else min(1.0, share / grain.inside)
-                affordable(units, order, lambda some, whole=whole, units=units: price(units, whole, some), least or 1.0)
+            if narrow:
+                narrow_network(target.network, least, narrow.cost, image_shape=seen.shape, num_classes=seen.classes, seed=0)
+            elif grain and grain.grain != "kernels":
+                Grained(network, image(seen.shape), grain, target.network.prune_head).check(least)
         except (SpecError, CollapseError) as error:
             raise SpecError(f"{FIELD}: {text!r} on {target.label} is not allowed; {error}") from None
 

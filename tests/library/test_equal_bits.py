@@ -14,6 +14,7 @@ from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import method_key
 from autosparse.tasks.worker.inputs import config_of, launched
 from autosparse.tasks.worker.job import images
 from autosparse.tasks.worker.score_target import ScoringInputs, score_target
@@ -28,9 +29,17 @@ pytestmark = [
 NETWORKS = (NetworkSpec(name="resnet8", width=4), NetworkSpec(name="tests.library.foreign_networks:packed_attention"))
 
 
-@pytest.mark.parametrize("method", ["random", "erk", "snip", "grasp", "synflow", "ntk_sap", "phew", "smallest_paths"])
-@pytest.mark.parametrize("network", NETWORKS, ids=["resnet8", "attention"])
+METHODS = ["random", "erk", "snip", "grasp", "synflow", "ntk_sap", "phew", "smallest_paths"]
+GRAINS = ["erk(grain=channels)", "snip(grain=channels,widths=scores)", "snip(grain=kernels)", "synflow(grain=mixed,inside=0.5)"]
+CASES = [
+    *(pytest.param(network, method, id=f"{method}-{network.label}") for method in METHODS for network in NETWORKS),
+    *(pytest.param(NETWORKS[0], method, id=method) for method in GRAINS),
+]
+
+
+@pytest.mark.parametrize(("network", "method"), CASES)
 def test_prune_and_the_pipeline_agree(network: NetworkSpec, method: str, tmp_path: Path) -> None:
+    densities = [0.2, 0.05] if method in METHODS else [0.5, 0.3]
     store, data, seed = open_store(str(tmp_path)), DataSpec(name="digits", train_limit=200, test_limit=50), 3
     job, train = job_on(store), smoke().fanout.train
     inputs = ScoringInputs(
@@ -38,20 +47,20 @@ def test_prune_and_the_pipeline_agree(network: NetworkSpec, method: str, tmp_pat
         data=data,
         seed=seed,
         method=method,
-        densities=(0.2, 0.05),
+        densities=tuple(densities),
         min_per_layer=0,
         controls=("shuffle",),
         repair=False,
         train=train,
         scorer=None,
-        step=f"s/{method}",
+        step=f"s/{method_key(method)}",
     )
     report = score_target(launched(config_of(job.run, inputs), job.launch, NOBODY))
     arrays = images(data)
     mine = build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
     batches = list(scoring_batches(job, arrays, seed, data=data, training=train))
     for found, control in ((report["cuts"], None), (report["controls"]["shuffle"], "shuffle")):
-        masks = autosparse.prune(mine, batches, method=method, density=[0.2, 0.05], seed=seed, control=control)
+        masks = autosparse.prune(mine, batches, method=method, density=densities, seed=seed, control=control)
         for mask, cut in zip(masks, found.values(), strict=True):
             assert mask.checksum == checksum(load_mask(store.read(cut["mask"]))) == cut["checksum"]
 

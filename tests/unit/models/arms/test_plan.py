@@ -102,3 +102,32 @@ def test_no_ticket_where_none_is_asked_for_or_no_round_passes() -> None:
 def test_the_long_recipe_trains_its_tickets_on_all_images() -> None:
     found = small_cifar_long()
     assert places(found) == [(found.fanout.targets[0].label, None)]
+
+
+def test_narrow_networks_and_grains_are_cut_at_the_shares_of_their_cost() -> None:
+    fanout = replace(
+        smoke().fanout,
+        methods=("narrow", "narrow(cost=weights)", "snip(grain=channels)", "snip(grain=mixed)", "snip"),
+        densities=(0.1,),
+        shares=(0.5, 0.25),
+        controls=("shuffle",),
+        dense=False,
+    )
+    arms = [(arm.method, arm.density, arm.control) for arm in planned(replace(smoke(), fanout=fanout))]
+    for method in ("narrow", "snip(grain=channels)"):
+        assert [density for name, density, control in arms if name == method and control is None] == [0.5, 0.25]
+    for method in ("narrow(cost=weights)", "snip(grain=mixed)", "snip"):
+        assert [density for name, density, control in arms if name == method and control is None] == [0.1]
+    assert {name for name, _, control in arms if control} == {"snip(grain=channels)", "snip(grain=mixed)", "snip"}
+
+
+def test_shares_that_are_not_said_are_the_densities() -> None:
+    fanout = replace(smoke().fanout, methods=("narrow",), densities=(0.1,), dense=False)
+    assert [arm.density for arm in planned(replace(smoke(), fanout=fanout)) if arm.narrow] == [0.1]
+
+
+def test_tickets_of_channels_are_cut_at_the_shares() -> None:
+    spec = smoke()
+    irp = replace(spec.irp, grain="channels", final_density=0.25)
+    fanout = replace(spec.fanout, ticket=True, shares=(0.5, 0.25, 0.1))
+    assert ticket_densities(replace(spec, irp=irp, fanout=fanout)) == (0.5, 0.25)

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import pytest
 
 from autosparse.models.errors import SpecError
-from autosparse.models.methods import registry
+from autosparse.models.methods import names, registry
 from autosparse.models.methods.contract import Method, Parts, Settings
 from autosparse.models.methods.registry import level_name, parse
 from autosparse.models.specs.fields import Range
+from autosparse.models.specs.grain import cost_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,3 +61,52 @@ def test_what_is_wrong_is_said_in_one_line(text: str, what: str) -> None:
         parse(text)
     assert what in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("snip(grain=channels)", "snip(grain=channels)"),
+        ("snip(widths=uniform, grain=channels)", "snip(grain=channels,widths=uniform)"),
+        ("synflow(grain=mixed,inside=.5,cost=weights)", "synflow(grain=mixed,cost=weights,inside=0.5)"),
+        ("autos(grain=channels)", "scorer(grain=channels)"),
+        ("package.module:score(grain=kernels)", "package.module:score(grain=kernels)"),
+        ("narrow", "narrow"),
+        ("narrow()", "narrow"),
+        ("narrow(cost=multiply_adds)", "narrow"),
+        ("narrow(cost=weights)", "narrow(cost=weights)"),
+    ],
+)
+def test_a_grain_and_narrow_networks_have_one_spelling(text: str, name: str) -> None:
+    assert names.spelled("methods", text) == (name,)
+    assert not names.trains(name), "it is no method that trains otherwise"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("snip(grain=chanels)", "methods.snip.grain: 'chanels' is not allowed; allowed: kernels | channels | mixed"),
+        ("snip(grain=mixed,inside=0)", "methods.snip.inside: 0"),
+        ("snip(grain=channels,cost=seconds)", "methods.snip.cost: 'seconds'"),
+        ("snap(grain=channels)", "did you mean"),
+        ("grda(grain=channels)", "not known"),
+        ("narrow(width=4)", "methods.narrow.width"),
+        ("narrow(grain=channels)", "methods.narrow.grain"),
+    ],
+)
+def test_what_is_wrong_with_a_grain_is_said_in_one_line(text: str, what: str) -> None:
+    with pytest.raises(SpecError) as error:
+        names.spelled("methods", text)
+    assert what in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_share_is_a_share_of() -> None:
+    assert cost_of("snip") == "weights"
+    assert cost_of("snip(grain=channels)") == cost_of("narrow") == "multiply_adds"
+    assert cost_of("snip(grain=channels,cost=parameters)") == "parameters"
+    assert cost_of("snip(grain=kernels)") == cost_of("snip(grain=mixed,cost=parameters)") == "weights"
+
+
+def test_a_learned_or_looking_method_is_one_at_every_grain() -> None:
+    assert names.is_learned("scorer(grain=channels)") and not names.is_learned("snip(grain=channels)")
+    assert names.looks_ahead("growth(grain=channels)") and not names.looks_ahead("scorer(grain=channels)")

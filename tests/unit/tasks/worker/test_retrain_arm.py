@@ -22,6 +22,7 @@ from autosparse.models.masks.allocation import global_topk
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.networks.build import build_network
+from autosparse.models.specs.grain import Narrowed
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
 from autosparse.models.training.images import ImageSet
 from autosparse.models.training.loop import fit
@@ -128,6 +129,16 @@ def test_a_masked_arm_counts_what_is_left(run: Body, tmp_path: Path) -> None:
     assert found["kept_density"] == masks.density(mask) == (WEIGHTS - 500) / WEIGHTS
     assert found["inference_macs"] == WEIGHTS - 500
     assert found["training_macs"] == pytest.approx(3 * (WEIGHTS - 500) * 256)
+
+
+def test_a_narrow_arm_is_a_dense_network_of_its_share(run: Body) -> None:
+    found = run(narrow=Narrowed(cost="weights", share=0.25))
+    assert 0.24 * WEIGHTS < found["kept"] <= 0.25 * WEIGHTS
+    assert found["weights"] == WEIGHTS and found["kept_density"] == found["effective_density"] == found["kept"] / WEIGHTS
+    assert found["deployed"]["nonzeros"] == found["kept"] == found["inference_macs"]
+    assert found["training_macs"] == 3 * found["kept"] * 256
+    assert found["density_all"] == pytest.approx(0.25, rel=0.02)
+    assert found["collapsed"] == []
 
 
 def half_cut() -> masks.Mask:

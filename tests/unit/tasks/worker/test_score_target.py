@@ -19,7 +19,9 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.gates import effective_density
 from autosparse.models.masks.mask import Mask
+from autosparse.models.methods.names import family
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.flops import forward_macs
 from autosparse.models.seeding import generator
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
@@ -28,7 +30,7 @@ from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.mask_files import dump_mask, load_mask
 from autosparse.storage.open_store import open_store
-from autosparse.storage.paths import RunPaths, is_arm
+from autosparse.storage.paths import RunPaths, is_arm, method_key
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.retrain_arm import Origin
@@ -44,7 +46,14 @@ NETWORK, DATA = NetworkSpec(name="resnet8", width=4), DataSpec(name="digits")
 
 def scored(store: Store, method: str, **changes: Any) -> tuple[Scoring, dict[str, Any]]:
     """A report as the worker makes it, of a tiny network on drawn images."""
-    given = {"seed": 3, "method": method, "densities": DENSITIES, "min_per_layer": 0, "repair": False, "step": f"s/{method}"} | changes
+    given = {
+        "seed": 3,
+        "method": method,
+        "densities": DENSITIES,
+        "min_per_layer": 0,
+        "repair": False,
+        "step": f"s/{method_key(method)}",
+    } | changes
     beside = {
         "target": TargetSpec(network=NETWORK),
         "data": DATA,
@@ -56,7 +65,7 @@ def scored(store: Store, method: str, **changes: Any) -> tuple[Scoring, dict[str
     network = build_network(NETWORK, image_shape=SHAPE, num_classes=4, seed=3)
     stream = generator(0, "test")
     batches = [(torch.rand(40, *SHAPE, generator=stream), torch.randint(4, (40,), generator=stream)) for _ in range(2)]
-    scoring = Scoring(job_on(store), inputs, network, CRITERIA[method], batches, SHAPE)
+    scoring = Scoring(job_on(store), inputs, network, CRITERIA[family(method)], batches, SHAPE)
     scores = scoring.scores(batches)
     cuts = scoring.cuts(scores)
     return scoring, {"cuts": cuts, "controls": {control: scoring.control_cuts(control, scores, cuts) for control in CONTROLS}}
@@ -184,3 +193,20 @@ def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) 
     for name in own:
         assert torch.equal(scaled[name], own[name]) == (name not in drawn)
     assert all(torch.equal(scaled[name][~keep], own[name][~keep]) for name, keep in mask.items())
+
+
+def test_channels_leave_whole_and_their_shuffle_is_as_wide(store: Store) -> None:
+    scoring, report = scored(store, "snip(grain=channels)", densities=(0.5,))
+    mask, shuffled = read(store, report["cuts"]["0.5"]), read(store, report["controls"]["shuffle"]["0.5"])
+    macs = forward_macs(scoring.network, SHAPE)
+    left = sum(count * masks.layer_densities(mask)[name] for name, count in macs.items())
+    assert 0.4 * sum(macs.values()) < left <= 0.5 * sum(macs.values())
+    assert masks.layer_densities(shuffled) == masks.layer_densities(mask)
+    assert masks.checksum(shuffled) != masks.checksum(mask)
+    rows = mask["stages.2.0.conv1.weight"].flatten(1)
+    assert torch.equal(rows.any(1), rows.any(1) & mask["stages.2.0.conv2.weight"].flatten(2).any(2).any(0)), "both sides of a channel"
+
+
+def test_a_mixed_mask_has_the_density_that_was_asked_for(store: Store) -> None:
+    _, report = scored(store, "synflow(grain=mixed)", densities=(0.1,))
+    assert report["cuts"]["0.1"]["density"] == pytest.approx(0.1, abs=5e-4)

@@ -1,0 +1,68 @@
+"""`prune` at a coarser grain than weights: the mask is what compaction makes small."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import autosparse
+from autosparse.library.compaction import size
+from autosparse.models.errors import SpecError
+from autosparse.models.networks.build import build_network
+from autosparse.models.specs.run_specs import NetworkSpec
+
+
+def network() -> nn.Module:
+    return build_network(NetworkSpec(name="resnet8"), image_shape=(3, 16, 16), num_classes=4, seed=0)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    return torch.randn(8, 3, 16, 16, generator=stream), torch.randint(4, (8,), generator=stream)
+
+
+def prune(**given: Any) -> Any:
+    return autosparse.prune(network(), [batch()], warn=False, **{"density": 0.25, "method": "snip"} | given)
+
+
+def test_channels_leave_a_network_of_the_share_that_was_asked_for() -> None:
+    mask, model, example = prune(grain="channels"), network(), batch()[0][:1]
+    small = autosparse.compact(model, example, mask)
+    before, after = (size(each, example) for each in (model, small))
+    assert 0.24 < after.multiply_adds / before.multiply_adds <= 0.25
+    assert mask.about.method == "snip(grain=channels)"
+
+
+def test_the_name_of_a_method_and_the_argument_are_one_thing() -> None:
+    named, given = prune(method="snip(grain=channels,cost=weights)"), prune(grain="channels", cost="weights")
+    assert named.checksum == given.checksum and named.density <= 0.25
+
+
+def test_several_shares_come_out_of_one_scoring() -> None:
+    first, second = prune(grain="channels", density=[0.5, 0.25])
+    assert second.checksum == prune(grain="channels").checksum and second.kept < first.kept
+
+
+def test_random_needs_an_example_at_the_grain_of_channels() -> None:
+    with pytest.raises(SpecError, match="an example, or at least one batch, for random"):
+        autosparse.prune(network(), density=0.5, method="random", grain="channels")
+    assert autosparse.prune(network(), density=0.5, method="random", grain="channels", example=batch()[0]).density < 0.6
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"grain": "channel"}, "grain: 'channel' is not allowed"),
+        ({"grain": "channels", "cost": "seconds"}, "cost: 'seconds' is not allowed"),
+        ({"grain": "channels", "method": "snip(grain=channels)"}, "grain: 'channels' is not allowed; allowed: none beside"),
+        ({"grain": "channels", "density": {"head.weight": 0.5}}, "density: 'one of each layer' is not allowed"),
+        ({"grain": "channels", "density": 1e-5}, "density: 1e-05 is not allowed; allowed: at least the price of one channel"),
+        ({"method": "snipp(grain=channels)"}, "method: 'snipp' is not known"),
+        ({"method": "snip(grain=channels,inner=1)"}, "inner"),
+    ],
+)
+def test_what_is_wrong_is_one_line(given: dict[str, Any], what: str) -> None:
+    with pytest.raises(autosparse.AutosparseError, match=r".*") as error:
+        prune(**given)
+    assert what in str(error.value) and "\n" not in str(error.value)
