@@ -166,6 +166,7 @@ def small_cifar_frontier() -> ExperimentSpec:
             methods=(
                 *("narrow", "narrow(cost=weights)", "synflow", "smallest_paths", "smallest_paths(grain=mixed)"),
                 *(f"{name}(grain=channels)" for name in ("uniform", "erk", "snip", "scorer")),
+                "scorer(grain=channels,widths=rates)",
             ),
             densities=(0.05, 0.02, 0.01),
             shares=(0.25, 0.125, 0.0625),

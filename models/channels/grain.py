@@ -9,14 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models.channels.units import Units, costs_by_weight, price, units_of
-from autosparse.models.channels.widths import affordable, order_within, shuffled, survival, unit_means, widths_by_density
+from autosparse.models.channels.widths import (
+    affordable,
+    order_by_rates,
+    order_within,
+    rates,
+    shuffled,
+    survival,
+    unit_means,
+    widths_by_density,
+)
 from autosparse.models.criteria.contract import Allocate
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import keep_count, shares_from_top
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.flops import macs
-from autosparse.models.specs.grain import WEIGHTS, Grain
+from autosparse.models.specs.grain import RATES, WEIGHTS, Grain
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,9 @@ class Grained:
             gone = unit_means(units, alive) == 0
             means[gone] = -torch.inf
             density *= masks.density(alive) * sum(self.costs.values()) / self.price(~gone)
-        if self.grain.widths == "scores":
+        if self.grain.widths == RATES:
+            order = order_by_rates(units, means, rates(units, scores))
+        elif self.grain.widths == "scores":
             order = means.argsort(descending=True, stable=True).tolist()
         else:
             even = [1.0] * len(units.layers)

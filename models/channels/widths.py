@@ -12,6 +12,7 @@ from autosparse.models.masks.allocation import shares_from_top
 from autosparse.models.masks.mask import Mask, Scores, layer_densities
 
 Price = Callable[[Tensor], float]  # of the units that stay (units,)
+FASTEST = 1e3  # no layer narrows faster
 TINY = 1e-6  # density of a layer that has none, so that its logarithm is a number
 
 
@@ -56,14 +57,42 @@ def widths_by_density(units: Units, mask: Mask) -> list[float]:
     return [math.exp(sum(values) / len(values) / 2) if values else 1.0 for values in found]
 
 
+def rates(units: Units, survived: Mapping[str, Tensor]) -> list[float]:
+    """How fast each group narrows, from what a learned scorer says of its weights: the share of an IRP's rounds that each survives.
+
+    Where a layer's density falls as exp(-rate t) and t goes from 0 to 1 over the rounds, its weights survive (1 - exp(-rate)) / rate of
+    them on average, which bisection solves for the rate, between 1 / FASTEST and FASTEST.
+    """
+    means = unit_means(units, survived)
+    found = []
+    for group in range(len(units.layers)):
+        wanted, low, high = float(means[units.group == group].mean()), 1 / FASTEST, FASTEST
+        for _ in range(60):
+            rate = math.sqrt(low * high)
+            low, high = (rate, high) if -math.expm1(-rate) / rate > wanted else (low, rate)
+        found.append(low)
+    return found
+
+
+def order_by_rates(units: Units, scores: Tensor, rates: Sequence[float]) -> list[int]:
+    """All units, the one that leaves last first, where the width of a group falls as exp(-rate t / 2): its best units leave last."""
+    leaves = -_places(units, scores).log() / torch.tensor(list(rates), dtype=torch.float64)[units.group]
+    return leaves.argsort(descending=True, stable=True).tolist()
+
+
 def order_within(units: Units, scores: Tensor, widths: Sequence[float]) -> list[int]:
     """All units, the one that leaves last first: the best of each group first, groups in proportion to `widths` at any length."""
+    wanted = torch.tensor(list(widths), dtype=torch.float64)[units.group]
+    return (_places(units, scores) / wanted).argsort(stable=True).tolist()
+
+
+def _places(units: Units, scores: Tensor) -> Tensor:
+    """The share of its group that scores at least as much as each unit (units,)."""
     place = torch.empty(len(units.group), dtype=torch.float64)
     for group in range(len(units.layers)):
         mine = units.group == group
         place[mine] = shares_from_top(scores[mine])
-    wanted = torch.tensor(list(widths), dtype=torch.float64)[units.group]
-    return (place / wanted).argsort(stable=True).tolist()
+    return place
 
 
 def affordable(units: Units, order: Sequence[int], price: Price, share: float) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed, unknown_name
 from autosparse.models.imported import NAME, import_object, is_outside
-from autosparse.models.specs.grain import GRAINED, NARROW, names_grain, spelled_grain
+from autosparse.models.specs.grain import GRAINED, NARROW, RATES, grain_of, names_grain, spelled_grain
 
 SYNONYMS = {"autos": "scorer"}  # the published name of the learned scorer
 LEVEL = rf"^([a-z][a-z0-9_]*\(.*\)|{NAME}(\(.*\))?)$"  # a name with settings, or from outside
@@ -71,9 +71,15 @@ def _grained(field: str, text: str, name: str) -> str:
     if name in METHODS or (name != NARROW and not is_outside(name) and name not in known()):
         raise unknown_name(field, name, [one for one in known() if one not in METHODS])
     try:
-        return spelled_grain(SYNONYMS.get(name, name) + text.removeprefix(name))
+        found = spelled_grain(SYNONYMS.get(name, name) + text.removeprefix(name))
     except SpecError as error:
         raise SpecError(f"{field}.{error}") from None
+    grain = grain_of(found)
+    if grain and grain.widths == RATES and not is_learned(found):
+        raise not_allowed(
+            f"{field}.{name}.widths", RATES, f"others for {name}: only a learned scorer says how many rounds a weight survives"
+        )
+    return found
 
 
 def _stays(text: str) -> bool:

@@ -8,6 +8,7 @@ from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.names import family, is_learned, looks_ahead
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.fields import Spec, check_fields, from_plain
+from autosparse.models.specs.grain import RATES
 from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec
 from autosparse.models.specs.scorer_heads import GlobalHead
 
@@ -62,6 +63,9 @@ class ExperimentSpec(Spec):
             raise not_allowed("scoring.lookahead_steps", 0, f">= 1 for {', '.join(ahead)}")
         if SCORER_GROWTH in map(family, ahead) and isinstance(self.scorer.head, GlobalHead):
             raise not_allowed("scorer.allocation", self.scorer.allocation, f"'learned' or 'paths' for {SCORER_GROWTH}")
+        rates = [method for method in self.fanout.all_methods if f"widths={RATES}" in method]
+        if rates and (self.scorer.label != "survival" or not isinstance(self.scorer.head, GlobalHead)):
+            raise not_allowed("fanout.methods", rates[0], "a scorer of label 'survival' and allocation 'global' for these widths")
         spoiled = sorted({"random_labels", "random_pixels"} & set(self.fanout.controls))
         if ahead and spoiled:
             raise not_allowed("fanout.controls", spoiled, f"none that spoils scoring batches beside {', '.join(ahead)}")

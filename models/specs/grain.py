@@ -14,6 +14,7 @@ Cost = Literal["multiply_adds", "weights", "parameters"]
 WEIGHTS: Cost = "weights"
 GRAINED = "(grain="  # how a spelled name goes on; no method that trains otherwise has a setting of this name
 NARROW = "narrow"
+RATES = "rates"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,12 +24,13 @@ class Grain(Spec):
 
     `widths`, of channels: `densities` = a layer is as wide as the density in the method's own mask of weights has it, its channels by
     their mean score; `uniform` = all layers by one share, the method chooses the channels; `scores` = all channels of the network in
-    one ranking. `inside`, of mixed masks: the share of weights that is kept inside the channels that stay.
+    one ranking; `rates`, of a learned scorer whose label is survival = each layer narrows at the rate that its weights' mean share of
+    survived rounds has. `inside`, of mixed masks: the share of weights that is kept inside the channels that stay.
     """
 
     grain: Literal["kernels", "channels", "mixed"]
     cost: Cost = "multiply_adds"
-    widths: Literal["densities", "uniform", "scores"] = "densities"
+    widths: Literal["densities", "uniform", "scores", "rates"] = "densities"
     inside: Annotated[float, Range(above=0, most=1)] = 0.25
 
 

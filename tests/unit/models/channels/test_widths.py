@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from autosparse.models.channels.units import Units, costs_by_weight, price, units_of
-from autosparse.models.channels.widths import affordable, order_within, shuffled, survival, unit_means, widths_by_density
+from autosparse.models.channels.widths import (
+    FASTEST,
+    affordable,
+    order_by_rates,
+    order_within,
+    rates,
+    shuffled,
+    survival,
+    unit_means,
+    widths_by_density,
+)
 from autosparse.models.errors import CollapseError
 from autosparse.models.masks import mask as masks
 
@@ -86,3 +96,18 @@ def test_the_structured_shuffle_permutes_units_with_what_lies_inside() -> None:
         assert alive == [2, 3] and torch.equal(other["0.weight"].any(1), other["2.weight"].any(0))
         assert torch.equal(other["2.weight"].any(1), other["4.weight"][0])
     assert len({masks.checksum(other) for other in moved}) > 1
+
+
+def test_rates_give_back_the_mean_share_of_survived_rounds() -> None:
+    found = units()
+    survived = {"0.weight": torch.full((4, 2), 0.5), "2.weight": torch.full((4, 4), 0.5), "4.weight": torch.full((1, 4), 0.1)}
+    fast, slow = rates(found, survived)[1], rates(found, survived)[0]
+    assert (1 - math.exp(-slow)) / slow == pytest.approx(0.5)
+    assert (1 - math.exp(-fast)) / fast == pytest.approx((16 * 0.5 + 4 * 0.1) / 20)
+    assert rates(found, {name: value * 0 for name, value in survived.items()}) == pytest.approx([FASTEST] * 2)
+
+
+def test_a_group_with_twice_the_rate_is_the_square_of_the_other() -> None:
+    order = order_by_rates(units(), torch.tensor([0.0, 1, 2, 3, 0, 1, 2, 3]), [1.0, 2.0])
+    # places 1/8, 3/8, 5/8, 7/8 leave at log(1/place) = 2.08, .98, .47, .13, in the second group at half of it
+    assert order == [3, 7, 2, 6, 1, 5, 0, 4]

@@ -88,6 +88,7 @@ def test_a_grain_and_narrow_networks_have_one_spelling(text: str, name: str) -> 
         ("snip(grain=chanels)", "methods.snip.grain: 'chanels' is not allowed; allowed: kernels | channels | mixed"),
         ("snip(grain=mixed,inside=0)", "methods.snip.inside: 0"),
         ("snip(grain=channels,cost=seconds)", "methods.snip.cost: 'seconds'"),
+        ("snip(grain=channels,widths=rates)", "methods.snip.widths: 'rates' is not allowed"),
         ("snap(grain=channels)", "did you mean"),
         ("grda(grain=channels)", "not known"),
         ("narrow(width=4)", "methods.narrow.width"),
