@@ -1,6 +1,6 @@
 """What an IRP round costs beyond its training: start of the Ray Train job, data, checkpoints, scores, cut, mask, report.
 
-Overhead = wall time of the round's job minus the seconds its epochs took. Target: median of 5 at most 7 s on two cores.
+Overhead = wall time of the round's job minus the seconds its epochs took. Target: median of 5 at most 5 s on two cores.
 """
 
 import argparse
