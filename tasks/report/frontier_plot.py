@@ -11,7 +11,7 @@ from autosparse.models.methods.names import family
 from autosparse.models.specs.grain import NARROW
 from autosparse.models.specs.run_specs import DENSE
 from autosparse.tasks.report.plots import MARKS
-from autosparse.tasks.report.style import INK, figure_bytes, figure_element, plain, series_styles, sheet, styled
+from autosparse.tasks.report.style import INK, figure_bytes, figure_element, legend_columns, plain, series_styles, sheet, styled
 from autosparse.tasks.results.costs import COINS
 from autosparse.tasks.results.frontier import Frontier, Point
 from autosparse.tasks.results.frontier_words import amount
@@ -39,7 +39,8 @@ def frontier_figure(found: Frontier) -> Figure:
     styles = series_styles(others) | MARKS | {NARROW: REFERENCE, DENSE: REFERENCE}
     coins = [coin for coin in COINS if coin.key in found.coins]
     rows = -(-len(coins) // PANELS)
-    figure = sheet(ROW * rows + 0.2 * (1 + len(lines) // 4), columns=1.3)
+    columns = legend_columns(map(plain, lines), 4)
+    figure = sheet(ROW * rows + 0.2 * (1 + len(lines) // columns), columns=1.3)
     panels = list(figure.subplots(rows, PANELS, sharey=True, squeeze=False).flat)
     for axes, coin in zip(panels, coins, strict=False):
         for name, points in lines.items():
@@ -55,7 +56,7 @@ def frontier_figure(found: Frontier) -> Figure:
     for axes in panels[::PANELS]:
         axes.set_ylabel("test accuracy")
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure
 
 

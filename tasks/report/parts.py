@@ -14,7 +14,7 @@ from autosparse.tasks.report.figures import accuracy_figure, layers_figure, over
 from autosparse.tasks.report.frontier_plot import frontier_picture
 from autosparse.tasks.report.survival_map import FEWEST, survival_map
 from autosparse.tasks.results.arm_reports import Report, name_of
-from autosparse.tasks.results.frontier import Frontier
+from autosparse.tasks.results.frontier import Frontier, is_reference
 from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sentence
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
@@ -176,7 +176,7 @@ def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
 
 def _best(rows: list[Row], density: float) -> Row | None:
     rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
-    rivals = [row for row in rivals if row["method"] not in (DENSE, TICKET) and not row["control"]]
+    rivals = [row for row in rivals if row["method"] != TICKET and not is_reference(row["method"]) and not row["control"]]
     return max(rivals, key=lambda row: row["mean"], default=None)
 
 

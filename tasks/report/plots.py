@@ -7,7 +7,7 @@ from matplotlib.figure import Figure, SubFigure
 from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
-from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, plain, series_styles, sheet, styled
+from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, legend_columns, plain, series_styles, sheet, styled
 from autosparse.tasks.results.rows import Row, curves
 
 # the two ends of the scale and the scorer keep their own marks everywhere
@@ -63,7 +63,8 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
     axes.set_xlabel("density")
     axes.set_ylabel("test accuracy")
     axes.grid()
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(labels, 3, wide=72))
     return axes
 
 

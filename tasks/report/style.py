@@ -7,7 +7,7 @@ fallback, so that a figure follows light and dark paper.
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from threading import RLock
@@ -43,6 +43,7 @@ LOOK: Any = {
 COLUMN = 4.9  # inches: on a narrow screen a figure of one column is printed at about the size it was drawn for
 DPI = 170
 MOST_ZOOM = 1.6  # pixels of the page per point of the figure, on a wide screen
+LEGEND_MARK = 6  # characters that the mark of a line takes beside its name
 _LOCK = RLock()  # matplotlib's settings are those of the process, and rounds end in several threads
 
 
@@ -109,3 +110,9 @@ def figure_element(figure: Figure, label: str) -> str:
         rest = re.sub(re.escape(color), f"var({variable}, {color})", rest, flags=re.IGNORECASE)
     width = float(box.group(1).split()[2]) * MOST_ZOOM
     return f'<svg viewBox="{box.group(1)}" role="img" aria-label="{escape(label)}" style="max-width: {width:.0f}px">{rest.strip()}'
+
+
+def legend_columns(labels: Iterable[str], most: int, *, wide: int = 96) -> int:
+    """How many columns of a legend fit beside each other into `wide` characters: at most `most`."""
+    longest = max(map(len, labels), default=1)
+    return max(1, min(most, wide // (longest + LEGEND_MARK)))

@@ -50,3 +50,10 @@ def test_a_dollar_in_a_name_starts_no_formula(kind: str) -> None:
     same = {"density": 0.1, "kept_density": 0.1, "seed": 1, "accuracy": 0.5}
     rows = summarize([{"target": "$x_{$", "dataset": "$y", "method": "$\\bad$", "control": None, **same}])
     assert len(accuracy_density_plot(rows, kind)) > 1000
+
+
+def test_a_legend_has_as_many_columns_as_its_longest_name_leaves_room_for() -> None:
+    assert style.legend_columns(["snip", "dense"], 4) == 4
+    assert style.legend_columns(["snip", "smallest_paths(grain=mixed)"], 4) == 2  # 27 and the mark: 33 of 96
+    assert style.legend_columns(["x" * 200], 4) == 1
+    assert style.legend_columns([], 3) == 3
