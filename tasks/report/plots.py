@@ -64,7 +64,7 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
     axes.set_ylabel("test accuracy")
     axes.grid()
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(labels, 3, wide=72))
+    figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(labels, 3, wide=84))
     return axes
 
 
