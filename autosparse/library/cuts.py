@@ -12,8 +12,9 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.masks.allocation import by_layer
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.mask import density as density_of
+from autosparse.models.methods.names import spelled
 from autosparse.models.specs.fields import from_plain
-from autosparse.models.specs.grain import WEIGHTS, Grain, grain_of
+from autosparse.models.specs.grain import WEIGHTS, Grain, grain_of, names_grain
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Cuts:
 
 def grain_of_call(method: Any, grain: str | Grain, cost: str) -> Grain | None:
     """The grain that `prune` is asked for: in the method's name, or beside it. Raises SpecError."""
-    if isinstance(method, str) and (found := grain_of(method)):
+    if isinstance(method, str) and names_grain(method) and (found := grain_of(spelled("method", method)[0])):
         if grain != WEIGHTS:
             raise not_allowed("grain", grain, f"none beside {method!r}, which names it")
         return found

@@ -58,6 +58,7 @@ def test_random_needs_an_example_at_the_grain_of_channels() -> None:
         ({"grain": "channels", "method": "snip(grain=channels)"}, "grain: 'channels' is not allowed; allowed: none beside"),
         ({"grain": "channels", "density": {"head.weight": 0.5}}, "density: 'one of each layer' is not allowed"),
         ({"grain": "channels", "density": 1e-5}, "density: 1e-05 is not allowed; allowed: at least the price of one channel"),
+        ({"method": "snip(grain=channels,widths=rates)"}, "method.snip.widths: 'rates' is not allowed"),
         ({"method": "snipp(grain=channels)"}, "method: 'snipp' is not known"),
         ({"method": "snip(grain=channels,inner=1)"}, "inner"),
     ],
