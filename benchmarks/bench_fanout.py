@@ -180,7 +180,7 @@ def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) 
             mask=load_mask(store.read(key), source=key),
         )
         fit(trainer, on_epoch=lambda epoch: None)
-        found[seed] = evaluate(trainer)
+        found[seed] = evaluate(trainer)["accuracy"]
     return found
 
 

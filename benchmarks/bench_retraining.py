@@ -79,8 +79,8 @@ def epoch_seconds(trainer: Trainer) -> float:
     """Seconds of one epoch with its evaluation."""
     start = time.perf_counter()
     trainer.forward.train()
-    for images, labels in batches(trainer, epoch=trainer.step // trainer.steps_per_epoch):
-        train_step(trainer, images, labels, (0.01, 0.9))
+    for batch in batches(trainer, epoch=trainer.step // trainer.steps_per_epoch):
+        train_step(trainer, batch, (0.01, 0.9))
         trainer.step += 1
     evaluate(trainer)
     return time.perf_counter() - start

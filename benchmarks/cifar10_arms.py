@@ -101,4 +101,4 @@ class Workbench:
         fit(trainer, on_epoch=history.append)
         seconds = time.monotonic() - start
         last, images = history[-1], trainer.step * trainer.spec.batch_size
-        return {"accuracy": last.accuracy, "loss": last.loss, "train_seconds": seconds, "images_per_s": images / seconds}
+        return {"accuracy": last.metrics["accuracy"], "loss": last.loss, "train_seconds": seconds, "images_per_s": images / seconds}

@@ -41,11 +41,9 @@ class RunProgress:
         if event.kind == "started":
             self.now[event.step] = (event.title, 0.0)
         elif event.kind == "epoch":
-            share = event.fields["epoch"] / event.fields["epochs"]
-            self.now[event.step] = (
-                f"{event.title}: epoch {event.fields['epoch']}/{event.fields['epochs']}, accuracy {event.fields['accuracy']:.3f}",
-                share,
-            )
+            found = event.fields
+            where = f"epoch {found['epoch']}/{found['epochs']}, {found['metric']} {found['value']:.3f}"
+            self.now[event.step] = (f"{event.title}: {where}", found["epoch"] / found["epochs"])
         elif event.kind in ("finished", "cached", "failed"):
             self.now.pop(event.step, None)
             if kind and event.kind != "failed":
@@ -67,7 +65,7 @@ def line(event: Event) -> str | None:
     figures = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in fields.items()
-        if name in ("accuracy", "density", "status") and value is not None
+        if name not in ("seconds", "message") and value is not None
     )
     match event.kind:
         case "started":

@@ -7,6 +7,7 @@ from autosparse.tasks.engine.progress_artifact import ProgressArtifact
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report, table_artifact
 from autosparse.tasks.prune_round import prune_round, round_title
+from autosparse.tasks.results.measured import metric_of, value_of
 
 
 @flow(name="iterative-pruning", flow_run_name="IRP {title}", validate_parameters=False)
@@ -17,7 +18,7 @@ def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> 
     for index in range(run.spec.irp.rounds):
         reports.append(prune_round.submit(run, network, seed, index, round_title(run, index)).result())
         artifact.update((index + 1) / run.spec.irp.rounds)
-    columns = ("round", "density", "accuracy", "kept", "seconds")
-    rows = [{name: report[name] for name in columns} for report in reports]
+    columns = ("round", "density", "kept", "seconds")
+    rows = [{metric_of(report).name: value_of(report)} | {name: report[name] for name in columns} for report in reports]
     table_artifact(f"{run.name}-irp-{network.label}-seed{seed}-rounds", rows, f"IRP {title}")
     return reports

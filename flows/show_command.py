@@ -12,11 +12,12 @@ console = Console(soft_wrap=True)
 def print_run(found: Found) -> None:
     """The whole run as tables."""
     console.print(f"[bold]{found['name']}[/]  spec {found['fingerprint']}")
-    rounds = Table("source", "seed", "round", "density", "accuracy", "seconds", title="IRP rounds")
+    from autosparse.tasks.results.measured import title_of, value_of
+
+    rounds = Table("source", "seed", "round", "density", title_of(found["rounds"]), "seconds", title="IRP rounds")
     for row in found["rounds"]:
-        rounds.add_row(
-            row["source"], str(row["seed"]), str(row["round"]), f"{row['density']:.4g}", f"{row['accuracy']:.4f}", f"{row['seconds']:.1f}"
-        )
+        figures = (f"{row['density']:.4g}", f"{value_of(row):.4f}", f"{row['seconds']:.1f}")
+        rounds.add_row(row["source"], str(row["seed"]), str(row["round"]), *figures)
     console.print(rounds)
     print_results(found)
     print_frontier(found["frontier"])
@@ -36,18 +37,23 @@ def print_results(found: Found) -> None:
     if not found["summary"]:
         return
     from autosparse.tasks.results.arm_reports import opened
+    from autosparse.tasks.results.measured import title_of
     from autosparse.tasks.results.rows import cell, compacted, landed, share, targeted
 
     rows = targeted(found["summary"])
     densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
-    table = Table("target", "dataset", "method", *(f"density {density:g}" for density in densities), title="test accuracy, last epoch")
+    table = Table(
+        "target", "dataset", "method", *(f"density {density:g}" for density in densities), title=f"test {title_of(rows)}, last epoch"
+    )
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
         mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
         shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]
         table.add_row(target, dataset, method, *shown)
     console.print(table)
     if others := landed(found["summary"]):
-        table = Table("target", "dataset", "method", "density", "accuracy", title="methods without a density target, where they landed")
+        table = Table(
+            "target", "dataset", "method", "density", title_of(others), title="methods without a density target, where they landed"
+        )
         for row in others:
             table.add_row(row["target"], row["dataset"], row["method"], share(row["kept_density"]), cell(row))
         console.print(table)
@@ -61,7 +67,7 @@ def print_frontier(found: list[Found]) -> None:
     from autosparse.tasks.results.frontier_words import SUMMARY, frontier_summary, sentence
 
     for frontier in map(from_plain, found):
-        table = Table(*SUMMARY, title=f"{frontier.target} on {frontier.dataset}: accuracy over cost", show_lines=True)
+        table = Table(*SUMMARY, title=f"{frontier.target} on {frontier.dataset}: {frontier.metric.title} over cost", show_lines=True)
         for line in frontier_summary(frontier):
             table.add_row(*line)
         console.print(table)

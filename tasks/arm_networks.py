@@ -6,7 +6,7 @@ from autosparse.library.compaction import compact_to_train
 from autosparse.library.mask import Mask
 from autosparse.models.arms.names import find_arm
 from autosparse.models.arms.plan import target_of
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.errors import DataError
 from autosparse.models.masks.prunable import prunable
@@ -45,7 +45,7 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
         network = narrow_network(target.network, arm.density, narrow.cost, image_shape=shape, num_classes=classes, seed=arm.seed)
     else:
         network = build_network(target.network, image_shape=shape, num_classes=classes, seed=arm.seed)
-    example, key = image(shape), paths.weights(step_of(RunPaths(run), arm))
+    example, key = example_of(shape), paths.weights(step_of(RunPaths(run), arm))
     if mask_key := compacted_by(store, RunPaths(run), arm):
         network, _ = compact_to_train(network, example, load_mask(store.read(mask_key), source=store.uri(mask_key)))
     try:

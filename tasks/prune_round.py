@@ -13,6 +13,7 @@ from autosparse.storage.paths import RunPaths
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.report.plots import layer_density_plot
+from autosparse.tasks.results.measured import final
 from autosparse.tasks.worker.irp_round import RoundInputs, run_round
 
 
@@ -53,9 +54,8 @@ def round_inputs(spec: ExperimentSpec, run: RunPaths, network: NetworkSpec, seed
 
 def _track(step: Step, report: dict[str, Any]) -> None:
     tracker = step.run.tracker
-    tracker.metrics(
-        step.mlflow_run, {"density": report["density"], "density_after": report["density_after"], "final_accuracy": report["accuracy"]}
-    )
+    densities = {name: report[name] for name in ("density", "density_after")}
+    tracker.metrics(step.mlflow_run, densities | final(report))
     tracker.file(step.mlflow_run, "mask.safetensors", step.run.store.read(paths.mask(step.key)))
     picture = layer_density_plot(report["layer_densities"], report["density_after"], step.title)
     tracker.file(step.mlflow_run, "layer_densities.png", picture)

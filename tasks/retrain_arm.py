@@ -1,4 +1,4 @@
-"""The task of one arm: a mask at initialization or a method of training, one Ray Train job, a test accuracy."""
+"""The task of one arm: a mask at initialization or a method of training, one Ray Train job, a test metric."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.results.costs import deployed_costs
+from autosparse.tasks.results.measured import final
 from autosparse.tasks.worker import retrain_arm as worker
 
 OK, COLLAPSED, DIVERGED = "ok", "collapsed", "diverged"
@@ -83,9 +84,9 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
         except DivergedError as error:
             return {**known, "status": DIVERGED, "reason": str(error), **origin.facts}
         if report["collapsed"]:
-            return {**known, **report, "status": COLLAPSED, "accuracy": None}
+            return {**known, **report, "status": COLLAPSED, **({"metrics": {}} if "metrics" in report else {"accuracy": None})}
         figures = {name: report[name] for name in (*COUNTS, *COSTS) if report[name] is not None}
-        run.tracker.metrics(step.mlflow_run, {"final_accuracy": report["accuracy"], **figures, **deployed_costs(report)})
+        run.tracker.metrics(step.mlflow_run, final(report) | figures | deployed_costs(report))
         if origin.mask:
             run.tracker.file(step.mlflow_run, "mask.safetensors", run.store.read(origin.mask))
         return {**known, "status": OK, **report}

@@ -16,6 +16,7 @@ from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.frontier import frontiers
 from autosparse.tasks.results.frontier_words import frontier_table, sentence
 from autosparse.tasks.results.ledger import ledger, ticket_seconds
+from autosparse.tasks.results.measured import title_of
 from autosparse.tasks.results.paired import control_rows, control_table
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import Row, markdown_table, metric_name, summarize
@@ -87,7 +88,7 @@ def _store_page(run: Run, command: str | None) -> None:
 
 
 def _show(run: Run, rows: list[Row]) -> None:
-    table_artifact(f"{run.name}-summary", rows, f"Test accuracy of the arms of {run.name}")
+    table_artifact(f"{run.name}-summary", rows, f"Test {title_of(rows)} of the arms of {run.name}")
     try:
         if run.tracker.uri.startswith("http"):
             create_link_artifact(run.tracker.address(run.mlflow_run), link_text="MLflow run", key=artifact_key(f"{run.name}-mlflow"))

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 import autosparse
 from autosparse.library.compaction import difference, line
-from autosparse.models.channels.examples import tensors, twice
+from autosparse.models.channels.examples import tensors
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import SpecError, not_allowed
-from autosparse.models.networks.calls import call, mapped
+from autosparse.models.networks.calls import call, mapped, twice
 from autosparse.storage.checkpoints import dump_tensors, load_tensors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autosparse.library.mask import Mask
 from autosparse.library.mask_file import initial_weights
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.errors import DataError, SpecError, not_allowed
 from autosparse.models.networks.build import build_network
 from autosparse.models.specs.run_specs import NetworkSpec
@@ -40,7 +40,7 @@ class Built:
 
     def example(self) -> Tensor:
         """One image of noise, (1, channels, height, width), always the same."""
-        return image(self.image_shape)
+        return example_of(self.image_shape)
 
 
 def check_out(out: Path) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autosparse.models.channels.examples import twice
 from autosparse.models.channels.ledger import Grouped, Ledger
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.channels.trace import Trace
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.masks.reparametrized import copied
+from autosparse.models.networks.calls import twice
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """What becomes of examples (one input of a network: a tensor, or a tuple or dict of tensors) and what is in outputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autosparse.models.networks.calls import mapped
+from autosparse.models.networks.calls import Inputs, Shape, is_shape, mapped
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -32,11 +32,6 @@ def noise(example: Any, generator: torch.Generator) -> Any:
     return mapped(drawn, example)
 
 
-def image(shape: Sequence[int]) -> Tensor:
-    """One image of noise (1, channels, height, width), the same each time; `shape` is without the batch dimension."""
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def twice(example: Any) -> Any:
-    """The same input two times in one batch: norms over a batch of one can have no variance."""
-    return mapped(lambda tensor: torch.cat([tensor, tensor]) if tensor.dim() else tensor, example)
+def example_of(shape: Shape) -> Inputs:
+    """One image of noise (1, channels, height, width), the same each time, for the sizes of an image; other inputs as they are."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)) if is_shape(shape) else shape

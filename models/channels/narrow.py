@@ -2,7 +2,9 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,12 +12,13 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.channels.cut import cut
 from autosparse.models.channels.dead import Dead
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.units import costs_by_weight, price, units_of
 from autosparse.models.channels.widths import affordable, order_within
 from autosparse.models.errors import CollapseError
 from autosparse.models.masks.mask import prunable
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.calls import Shape
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.networks.initialization import initialize
 from autosparse.models.networks.registry import find_builder
@@ -27,7 +30,14 @@ MOST_ABOVE = 1.5  # what the narrowest network may cost, in multiples of what is
 
 
 def narrow_network(
-    spec: NetworkSpec, share: float, cost: Cost, *, image_shape: tuple[int, int, int], num_classes: int, seed: int
+    spec: NetworkSpec,
+    share: float,
+    cost: Cost,
+    *,
+    image_shape: Shape,
+    num_classes: int | None,
+    seed: int,
+    given: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network of this architecture that costs `share` of that of `spec`, at step 0, as `build_network` makes it.
 
@@ -38,7 +48,7 @@ def narrow_network(
     """
 
     def built(width: int | None) -> nn.Module:
-        return build_network(replace(spec, width=width), image_shape=image_shape, num_classes=num_classes, seed=seed)
+        return build_network(replace(spec, width=width), image_shape=image_shape, num_classes=num_classes, seed=seed, given=given)
 
     whole = built(spec.width)
     widest = spec.width or _usual_width(spec)
@@ -64,14 +74,12 @@ def _usual_width(spec: NetworkSpec) -> int | None:
     return parameter.default if parameter and isinstance(parameter.default, int) else None
 
 
-def _cost(network: nn.Module, spec: NetworkSpec, cost: Cost, image_shape: tuple[int, int, int]) -> float:
+def _cost(network: nn.Module, spec: NetworkSpec, cost: Cost, image_shape: Shape) -> float:
     return sum(costs_by_weight(forward_macs(network, image_shape), network, cost, head=spec.prune_head).values())
 
 
-def _first_channels(
-    network: nn.Module, spec: NetworkSpec, share: float, cost: Cost, image_shape: tuple[int, int, int], seed: int
-) -> nn.Module:
-    units = units_of(network, image(image_shape))
+def _first_channels(network: nn.Module, spec: NetworkSpec, share: float, cost: Cost, image_shape: Shape, seed: int) -> nn.Module:
+    units = units_of(network, example_of(image_shape))
     order = order_within(units, -torch.arange(len(units.group), dtype=torch.float64), [1.0] * len(units.layers))
     whole = costs_by_weight(forward_macs(network, image_shape), network, cost, head=spec.prune_head)
     stays = affordable(units, order, lambda some: price(units, whole, some), share)

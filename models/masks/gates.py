@@ -5,7 +5,7 @@ The density without the dead weights is the effective density (Vysogorets and Ke
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from autosparse.models.masks.allocation import keep_count
 from autosparse.models.masks.linearised import linearised, ones_for, pass_through, settled
 from autosparse.models.masks.mask import Mask
 from autosparse.models.masks.rules import Rules
-from autosparse.models.networks.calls import Inputs
+from autosparse.models.networks.calls import Shape, is_shape
 
 MEANS = {
     "max_pool1d": functional.avg_pool1d,
@@ -27,7 +27,6 @@ MEANS = {
     "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
     "adaptive_max_pool3d": functional.adaptive_avg_pool3d,
 }
-Shape = Sequence[int] | Inputs  # of one input without the batch dimension; or inputs as the network takes them
 WEIGHT = "weight"  # in the names of parameters that are multiplied with what comes in; all others are added
 LEAST = 1e-9  # below it is rounding: what is connected is at least 1 / (pixels of an image)
 
@@ -85,8 +84,7 @@ class Reach:
     def __init__(self, network: nn.Module, shape: Shape) -> None:
         self._skeleton = linearised(network)
         device = next(self._skeleton.parameters()).device
-        is_shape = isinstance(shape, Sequence) and all(isinstance(size, int) for size in shape)
-        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=device) if is_shape else ones_for(shape)
+        self._ones = torch.ones((1, *shape), dtype=torch.float64, device=device) if is_shape(shape) else ones_for(shape)
         settled(self._skeleton, self._ones)
 
     def on_path(self, mask: Mask) -> Mask:

@@ -7,8 +7,9 @@ from torch import nn
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
-from autosparse.models.masks.gates import Reach, Shape, both
+from autosparse.models.masks.gates import Reach, both
 from autosparse.models.masks.mask import Mask, Scores
+from autosparse.models.networks.calls import Shape
 
 ROUNDS = 10
 

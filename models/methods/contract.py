@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import Spec, TrainSpec
 
 State = dict[str, Any]  # tensors, numbers, strings, lists and dicts of them
@@ -124,7 +125,7 @@ class Setup:
     train: TrainSpec
     density: float | None
     head: bool
-    image_shape: tuple[int, int, int]
+    image_shape: Shape
     steps_per_epoch: int
     seed: int
 

@@ -7,11 +7,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.dual_averaging import Family
+from autosparse.models.networks.calls import Shape
 from autosparse.models.networks.look_through import look_through
 
 
 def filter_groups(
-    network: nn.Module, image_shape: tuple[int, int, int], *, head: bool = True, by_size: bool = False
+    network: nn.Module, image_shape: Shape, *, head: bool = True, by_size: bool = False
 ) -> tuple[list[nn.Parameter], list[Family]]:
     """The parameters that are in a group, and their families, by places in that list.
 
@@ -53,7 +54,7 @@ def _classifier(network: nn.Module) -> nn.Module:
     return (linear or [module for module in network.modules() if isinstance(module, masks.CONVOLUTIONS)])[-1]
 
 
-def norms_behind(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[nn.Module, list[nn.Module]]:
+def norms_behind(network: nn.Module, image_shape: Shape) -> dict[nn.Module, list[nn.Module]]:
     """The BatchNorms with scale and shift that read the very output of a convolution, by convolution.
 
     Found by one look through the network. A BatchNorm behind an addition, a concatenation or an activation is behind no convolution;

@@ -1,6 +1,7 @@
 """From a spec to a network: the one way in which the product makes one."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.masks.prunable import choose
-from autosparse.models.networks.calls import logits_of
+from autosparse.models.networks.calls import Inputs, Shape, call, is_shape, logits_of, twice
 from autosparse.models.networks.initialization import initialize
 from autosparse.models.networks.layout import prefer_layout
 from autosparse.models.networks.registry import NETWORKS, Builder, find_builder
@@ -18,18 +19,28 @@ from autosparse.models.networks.wrappers import plain
 from autosparse.models.specs.run_specs import NetworkSpec
 
 
-def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_classes: int, seed: int, tried: bool = True) -> nn.Module:
+def build_network(
+    spec: NetworkSpec,
+    *,
+    image_shape: Shape,
+    num_classes: int | None,
+    seed: int,
+    tried: bool = True,
+    given: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """The network of a spec at step 0: float32, on the CPU, in training mode, with one output per class.
 
-    `image_shape` is (channels, height, width). The same arguments give the same bits, and the global generators are as they were
-    before. A network from outside is taken out of its wrappers, run once, and keeps what was found out by that: which weights are
-    prunable, in the order of execution, and whether it takes images in channels-last order. Not so where `tried` is False, because the
-    images are not known yet.
+    `image_shape` is (channels, height, width), or, for a task of one's own, the inputs of one example as a batch of one; `given` are
+    keywords that such a task has for builders. Without `num_classes` the outputs are the loss's matter alone. The same arguments give
+    the same bits, and the global generators are as they were before. A network from outside is taken out of its wrappers, run once, and
+    keeps what was found out by that: which weights are prunable, in the order of execution, and whether it takes images in channels-last
+    order. Not so where `tried` is False, because the images are not known yet.
     Raises SpecError: an unknown name, a field that the network does not have, a factory that gives no module, a network that does
     not take such images or has not one output per class.
     """
     builder = find_builder(spec.name)
-    keywords = _keywords(builder, spec, {"image_shape": image_shape, "num_classes": num_classes})
+    images = {"image_shape": image_shape, "num_classes": num_classes} if is_shape(image_shape) else {}
+    keywords = _keywords(builder, spec, images | dict(given or {}))
     with seeding.scoped(seed, "init"):
         network = builder(**keywords) if spec.name in NETWORKS else guarded(f"network.name: {spec.name}", lambda: builder(**keywords))
         if not isinstance(network, nn.Module):
@@ -38,24 +49,27 @@ def build_network(spec: NetworkSpec, *, image_shape: tuple[int, int, int], num_c
             initialize(network, spec.init)
             return network
         network = plain(network).float().train()
-        image = torch.zeros(2, *image_shape)
+        inputs = torch.zeros(2, *image_shape) if is_shape(image_shape) else twice(image_shape)
         if tried:
-            try_forward(network, image)  # lazy layers take their shapes from it
+            try_forward(network, inputs)  # lazy layers take their shapes from it
         initialize(network, spec.init)
     if tried:
-        _look_at(network, image, num_classes)
+        _look_at(network, inputs, num_classes)
     return network
 
 
-def _look_at(network: nn.Module, image: Tensor, num_classes: int) -> None:
-    with torch.no_grad():
-        shape = tuple(logits_of(network.eval()(image)).shape)
-        network.train()
-    if shape != (len(image), num_classes):
-        raise not_allowed("network", f"outputs of shape {shape} for {len(image)} images", f"({len(image)}, {num_classes}), one per class")
-    choose(network, image)
-    if image.dim() == 4:
-        prefer_layout(network, image)
+def _look_at(network: nn.Module, inputs: Inputs, num_classes: int | None) -> None:
+    if num_classes is not None:
+        with torch.no_grad():
+            shape = tuple(logits_of(call(network.eval(), inputs)).shape)
+            network.train()
+        if shape != (len(inputs), num_classes):
+            raise not_allowed(
+                "network", f"outputs of shape {shape} for {len(inputs)} images", f"({len(inputs)}, {num_classes}), one per class"
+            )
+    choose(network, inputs)
+    if isinstance(inputs, Tensor) and inputs.dim() == 4:
+        prefer_layout(network, inputs)
 
 
 def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +81,9 @@ def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dic
     takes = {name for name, parameter in signature.parameters.items() if parameter.kind in by_name}
     keywords = {name: value for name, value in given.items() if name in takes}
     if any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-        keywords["num_classes"] = given["num_classes"]  # what timm.create_model and its like pass on; a size of images they refuse
+        keywords |= {
+            name: value for name, value in given.items() if name != "image_shape"
+        }  # what timm.create_model and its like pass on; a size of images they refuse
     for field, default in (("width", None), ("stem_stride", 1)):
         value = getattr(spec, field)
         if value == default:
@@ -78,5 +94,5 @@ def _keywords(builder: Builder, spec: NetworkSpec, given: dict[str, Any]) -> dic
     try:
         signature.bind(**keywords)
     except TypeError as error:
-        raise not_allowed("network.name", spec.name, f"a factory that needs at most {' and '.join(given)} ({error})") from None
+        raise not_allowed("network.name", spec.name, f"a factory that needs at most {' and '.join(given) or 'nothing'} ({error})") from None
     return keywords

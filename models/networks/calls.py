@@ -5,7 +5,7 @@ holds labels too, as Hugging Face's collators make it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.func import functional_call
 from autosparse.models.errors import SpecError
 
 Inputs = Any  # a tensor, a tuple of positional arguments, or a mapping of keyword arguments
+Shape = Sequence[int] | Inputs  # (channels, height, width) of one image; or inputs as the network takes them
 LABELS = ("labels", "label", "targets", "target")
 LOGITS = ("logits", "out")  # Hugging Face, torchvision's segmentation
 
@@ -119,6 +120,11 @@ def one_of(inputs: Inputs) -> Inputs:
     return mapped(lambda tensor: tensor[:1] if tensor.dim() else tensor, inputs)
 
 
+def twice(inputs: Inputs) -> Inputs:
+    """The same input two times in one batch: norms over a batch of one can have no variance."""
+    return mapped(lambda tensor: torch.cat([tensor, tensor]) if tensor.dim() else tensor, inputs)
+
+
 def fitted(network: nn.Module, structure: Any) -> Any:
     """The structure on the network's device, its floating-point tensors in the network's precision."""
     like = next((param for param in network.parameters() if param.is_floating_point()), None)
@@ -131,6 +137,11 @@ def fitted(network: nn.Module, structure: Any) -> Any:
     return mapped(fit, structure)
 
 
-def zeros_like_image(image_shape: Sequence[int], network: nn.Module) -> Tensor:
-    """One black image (1, channels, height, width) for the network."""
-    return fitted(network, torch.zeros(1, *image_shape))
+def is_shape(shape: Shape) -> TypeGuard[Sequence[int]]:
+    """Whether these are the sizes of one image, not inputs."""
+    return isinstance(shape, Sequence) and all(isinstance(size, int) for size in shape)
+
+
+def blank(shape: Shape, network: nn.Module) -> Inputs:
+    """One black image (1, channels, height, width) for the network, or the inputs themselves."""
+    return fitted(network, torch.zeros(1, *shape) if is_shape(shape) else shape)

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from autosparse.models.masks.prunable import CONVOLUTIONS, PROJECTIONS, RECURRENT, TRANSPOSED
-from autosparse.models.networks.calls import Inputs, call, zeros_like_image
+from autosparse.models.networks.calls import Inputs, Shape, blank, call
 
 BACKWARD = 2  # a backward pass costs two forward passes: gradients of the inputs, gradients of the weights
 COUNTED = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 MADE = re.compile(r"parametrizations\.(\w+)\.original\d*$|(\w+?)_(?:v|orig)$")
 
 
-def forward_macs(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Dense multiply-adds per image of `image_shape` (channels, height, width), by the name of each weight: `macs` of a black image."""
-    return macs(network, zeros_like_image(image_shape, network))
+def forward_macs(network: nn.Module, shape: Shape) -> dict[str, int]:
+    """Dense multiply-adds per example of this shape, by the name of each weight: `macs` of a black image, or of the inputs themselves."""
+    return macs(network, blank(shape, network))
 
 
 def macs(network: nn.Module, inputs: Inputs) -> dict[str, int]:

@@ -4,7 +4,7 @@ Augmentation acts on normalised images and pads with zero, that is with the mean
 applied to a share of its rows, so that the ranks of a distributed training agree with a single process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
+from autosparse.models.specs.run_specs import DataSpec
+from autosparse.models.training.examples import Pass
 
 KINDS = ("none", "shift", "shift_flip", "crop_flip")
 FLIP_PROBABILITY = 0.5
@@ -25,9 +28,30 @@ class ImageSet:
 
     images: Tensor
     labels: Tensor
+    at_once: int | None = 500
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def epoch(self, order: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of a pass: images (n, C, H, W) float32, augmented, labels (n,) int64."""
+        data, drawn = order.data, self._drawn(order)
+        rows = order.rows(len(self), self.labels.device)
+        for index, (images, labels) in enumerate(self.batches(rows, data, channels_last=order.channels_last)):
+            yield drawn[index].apply(images, order.mine) if drawn else images, labels
+
+    def batches(self, rows: Sequence[Tensor], data: DataSpec, *, channels_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of each of the rows, normalised, with their labels."""
+        for some in rows:
+            yield normalise(self.images[some], data.mean, data.std, channels_last=channels_last), self.labels[some]
+
+    def _drawn(self, order: Pass) -> list["Augmentation"]:
+        """What is drawn for the batches of a pass, on the device: one copy for all, because a copy may wait for it."""
+        data = order.data
+        if data.augment == "none":
+            return []
+        streams = (seeding.generator(order.seed, "augment", step) for step in order.steps(len(self)))
+        return to_device([draw(data.augment, order.size, data.pad, stream) for stream in streams], self.labels.device)
 
 
 def to_images(images: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> ImageSet:

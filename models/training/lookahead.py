@@ -16,9 +16,9 @@ def look_ahead(trainer: Trainer, *, steps: int, lr: float) -> nn.Module:
     """
     trainer.forward.train()
     for epoch in count():
-        for images, labels in batches(trainer, epoch):
+        for batch in batches(trainer, epoch):
             if trainer.step == steps:
                 return trainer.network
-            train_step(trainer, images, labels, (lr * (trainer.step + 1) / steps, trainer.spec.momentum))
+            train_step(trainer, batch, (lr * (trainer.step + 1) / steps, trainer.spec.momentum))
             trainer.step += 1
     raise AssertionError("unreachable")

@@ -4,30 +4,33 @@ Everything random is a function of (seed, epoch or step), so a training that sta
 that was never interrupted, and every rank can draw the whole batch and take its share.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from autosparse.models import seeding
+from autosparse.models.errors import not_allowed
 from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
-from autosparse.models.networks.calls import logits_of
-from autosparse.models.training.images import Augmentation, draw, normalise, to_device
+from autosparse.models.training.examples import Pass
+from autosparse.models.training.objective import Objective, Sums, check_names
 from autosparse.models.training.step import autocast, finite, train_step
 from autosparse.models.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """Means over one epoch: `loss` per image, `accuracy` in [0, 1] on the test images after it, `step` steps done in all."""
+    """One epoch: the mean `loss` in it, the metrics on the test examples after it, `step` steps done in all."""
 
     epoch: int
     step: int
     loss: float
-    accuracy: float
+    metrics: dict[str, float]
     lr: float
     facts: dict[str, float] = field(default_factory=dict)  # what the parts of a method tell of themselves
 
@@ -49,8 +52,8 @@ def fit(
         total, seen = torch.zeros((), device=trainer.device), per_epoch - done
         trainer.forward.train()  # not in every step: each switch invalidates what torch.compile has checked of the modules
         with seeding.scoped(trainer.seed, "dropout", epoch, trainer.rank.index):
-            for images, labels in batches(trainer, epoch, start=done):
-                total += train_step(trainer, images, labels, rates[trainer.step])
+            for batch in batches(trainer, epoch, start=done):
+                total += train_step(trainer, batch, rates[trainer.step])
                 trainer.step += 1
                 if after_step:
                     after_step(trainer)
@@ -60,43 +63,53 @@ def fit(
         on_epoch(EpochReport(epoch, trainer.step, loss, evaluate(trainer), rates[trainer.step - 1][0], trainer.parts.report()))
 
 
-def batches(trainer: Trainer, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's share of each batch of an epoch from batch `start`: images (n, C, H, W) float32, labels (n,) int64."""
-    size, data = trainer.spec.batch_size, trainer.data
-    order = torch.randperm(len(trainer.train.labels), generator=seeding.generator(trainer.seed, "order", epoch)).to(trainer.device)
-    mine = trainer.rank.share(size)
-    drawn = _augmentations(trainer, epoch, start)
-    for index in range(start, trainer.steps_per_epoch):
-        rows = order[index * size : (index + 1) * size][mine]
-        images = normalise(trainer.train.images[rows], data.mean, data.std, channels_last=trainer.job.channels_last)
-        if data.augment != "none":
-            images = drawn[index - start].apply(images, mine)
-        yield images, trainer.train.labels[rows]
+def batches(trainer: Trainer, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    """This rank's share of each batch of an epoch from batch `start`."""
+    size, rank = trainer.spec.batch_size, trainer.rank
+    return trainer.train.epoch(
+        Pass(
+            seed=trainer.seed,
+            epoch=epoch,
+            start=start,
+            size=size,
+            mine=rank.share(size),
+            rank=rank.index,
+            data=trainer.data,
+            channels_last=trainer.job.channels_last,
+        )
+    )
 
 
-def _augmentations(trainer: Trainer, epoch: int, start: int) -> list[Augmentation]:
-    """What is drawn for the batches of an epoch from `start` on, on the device: one copy an epoch, because a copy may wait for it."""
-    size, data, first = trainer.spec.batch_size, trainer.data, epoch * trainer.steps_per_epoch
-    if data.augment == "none":
-        return []
-    steps = range(first + start, first + trainer.steps_per_epoch)
-    streams = (seeding.generator(trainer.seed, "augment", step) for step in steps)
-    return to_device([draw(data.augment, size, data.pad, stream) for stream in streams], trainer.device)
+def evaluate(trainer: Trainer, *, batch_size: int | None = None) -> dict[str, float]:
+    """The metrics on the test examples, over all ranks, the one that counts first.
 
-
-def evaluate(trainer: Trainer, *, batch_size: int = 500) -> float:
-    """Share of test images classified right, over all ranks."""
+    Raises SpecError for a metric that is missing or not finite.
+    """
     trainer.network.eval()
-    right = torch.zeros((), dtype=torch.int64, device=trainer.device)
-    count, rank, data = len(trainer.test.labels), trainer.rank, trainer.data
+    test, rank, objective = trainer.test, trainer.rank, trainer.objective
+    every = torch.arange(len(test), device=trainer.device).split(batch_size or test.at_once or trainer.spec.batch_size)
+    mine = every[rank.index :: rank.count]
+    sums: dict[str, Tensor] = {}
     with torch.inference_mode(), autocast(trainer.job, trainer.device):
-        for start in range(rank.index * batch_size, count, batch_size * rank.count):
-            rows = slice(start, start + batch_size)
-            images = normalise(trainer.test.images[rows], data.mean, data.std, channels_last=trainer.job.channels_last)
-            right += (logits_of(trainer.network(images)).argmax(1) == trainer.test.labels[rows]).sum()
+        for batch in test.batches(mine or every[:1], trainer.data, channels_last=trainer.job.channels_last):
+            for name, part in objective.measure(trainer.network, batch).items():
+                sums[name] = sums[name] + part if name in sums else part
     if rank.count > 1:
-        dist.all_reduce(right)
-    return int(right) / count
+        for name in sorted(sums):  # a rank without examples has looked at the first ones, which are another's
+            sums[name] = sums[name].clone() if mine else torch.zeros_like(sums[name])
+            dist.all_reduce(sums[name])
+    return checked_metrics(objective, sums)
+
+
+def checked_metrics(objective: Objective, sums: Sums) -> dict[str, float]:
+    """Name -> value, the metric that counts first. Raises SpecError where it is missing, or one is not finite or has a reserved name."""
+    made = objective.metrics(sums)
+    check_names(objective.metric, made)
+    found, first = {name: float(value) for name, value in made.items()}, objective.metric.name
+    if wrong := {name: value for name, value in found.items() if not math.isfinite(value)}:
+        name, value = next(iter(wrong.items()))
+        raise not_allowed(f"task.metrics: {name}", value, "finite")
+    return {first: found.pop(first), **found}
 
 
 def _sync_buffers(trainer: Trainer) -> None:

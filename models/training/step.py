@@ -1,23 +1,22 @@
 """One step of training, in the order of `autosparse.models.methods.contract`."""
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional
 
 from autosparse.models import seeding
 from autosparse.models.errors import DivergedError
 from autosparse.models.methods.contract import StepInfo
-from autosparse.models.networks.calls import logits_of
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.models.training.trainer import Trainer
 
 GPU_LOSS_CHECK_STEPS = 50  # reading the loss waits for the device
 
 
-def train_step(trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[float, float]) -> Tensor:
+def train_step(trainer: Trainer, batch: Any, rates: tuple[float, float]) -> Tensor:
     """One step at (learning rate, momentum) of a network in train mode, in the order of `autosparse.models.methods.contract`; the mean loss
     over all ranks."""
     parts, draws = trainer.parts, seeding.generator(trainer.seed, "method", trainer.step)
@@ -27,7 +26,7 @@ def train_step(trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[fl
             group["momentum"] = rates[1]
     for transform in parts.transforms:
         transform.sample(draws)
-    loss = _fill_gradients(trainer, images, labels, draws)
+    loss = _fill_gradients(trainer, batch, draws)
     if trainer.rank.count > 1:
         dist.all_reduce(loss)
         loss = loss / trainer.rank.count
@@ -50,13 +49,14 @@ def train_step(trainer: Trainer, images: Tensor, labels: Tensor, rates: tuple[fl
     return loss
 
 
-def _fill_gradients(trainer: Trainer, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+def _fill_gradients(trainer: Trainer, batch: Any, draws: torch.Generator) -> Tensor:
     for optimizer in (trainer.optimizer, *trainer.parts.own):
         optimizer.zero_grad(set_to_none=True)
     if trainer.parts.gradient:
+        images, labels = batch  # methods that replace the gradient know nothing else
         return trainer.parts.gradient.fill(trainer.network, images, labels, draws)
     with autocast(trainer.job, trainer.device):
-        loss = functional.cross_entropy(logits_of(trainer.forward(images)), labels)
+        loss = trainer.objective.loss(trainer.forward, batch)
         terms = [controller.loss_term() for controller in trainer.parts.controllers]
     sum((term for term in terms if term is not None), start=loss).backward()
     return loss.detach().float()

@@ -12,7 +12,8 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
-from autosparse.models.training.images import ImageSet
+from autosparse.models.training.examples import Examples
+from autosparse.models.training.objective import Classification, Objective
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,14 @@ class Trainer:
     spec: TrainSpec
     data: DataSpec  # with mean and std filled in
     job: JobSpec
-    train: ImageSet
-    test: ImageSet
+    train: Examples
+    test: Examples
     seed: int
     rank: Rank = Rank()
     mask: Mask | None = None
     step: int = 0
     parts: Parts = field(default_factory=Parts)
+    objective: Objective = field(default_factory=Classification)
     optimizer: torch.optim.Optimizer = field(init=False)
     held: list[tuple[nn.Parameter, Tensor]] = field(init=False)  # masked weights with their masks
 
@@ -53,7 +55,7 @@ class Trainer:
         if self.spec.batch_size % self.rank.count:
             raise not_allowed("train.batch_size", self.spec.batch_size, f"a multiple of the {self.rank.count} workers")
         if self.steps_per_epoch < 1:
-            raise not_allowed("train.batch_size", self.spec.batch_size, f"at most the {len(self.train.labels)} training images")
+            raise not_allowed("train.batch_size", self.spec.batch_size, f"at most the {len(self.train)} training examples")
         self.optimizer = self.parts.optimizer or self._sgd()
         self.hold(self.parts.schedule.mask if self.parts.schedule else self.mask)
 
@@ -98,13 +100,13 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in one pass over the training images."""
-        return len(self.train.labels) // self.spec.batch_size
+        """Full batches in one pass over the training examples."""
+        return len(self.train) // self.spec.batch_size
 
     @property
     def device(self) -> torch.device:
-        """Where images and parameters are."""
-        return self.train.labels.device
+        """Where examples and parameters are."""
+        return next(self.network.parameters()).device
 
 
 def _held_gradients(network: nn.Module, mask: Mask | None) -> list[tuple[nn.Parameter, Tensor]]:

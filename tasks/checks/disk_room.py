@@ -7,12 +7,12 @@ from autosparse.models.arms.plan import planned, target_of
 from autosparse.models.errors import DataError
 from autosparse.models.masks.mask import prunable
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.disk import free_bytes
 from autosparse.storage.feature_shards import ROW_BYTES
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
-from autosparse.tasks.checks.networks import Images, build, images_of
+from autosparse.tasks.checks.networks import build, seen_of
 
 FLOAT_BYTES = 4
 
@@ -37,18 +37,18 @@ def bytes_of(spec: ExperimentSpec) -> int:
     sizes = functools.cache(_sizes)
     total = 0
     for network in irp.networks:
-        rows, state = sizes(network, images_of(spec.data))
+        rows, state = sizes(network, spec.data)
         total += len(irp.seeds) * (irp.rounds * state + rows * ROW_BYTES)
     for label in dict.fromkeys(arm.target for arm in arms):
         target = target_of(spec, label)
-        rows, state = sizes(target.network, images_of(spec.data_of(target)))
+        rows, state = sizes(target.network, spec.data_of(target))
         mine = [arm for arm in arms if arm.target == label]
         total += len(mine) * state + len({(arm.seed, arm.method) for arm in mine if arm.scored}) * rows * FLOAT_BYTES
     return total
 
 
-def _sizes(network: NetworkSpec, images: Images) -> tuple[int, int]:
+def _sizes(network: NetworkSpec, data: DataSpec) -> tuple[int, int]:
     """Prunable weights, and bytes of all parameters."""
-    built = build(network, images)
+    built = build(network, seen_of(data))
     rows = sum(weight.numel() for weight in prunable(built, head=network.prune_head).values())
     return rows, FLOAT_BYTES * sum(parameter.numel() for parameter in built.parameters())

@@ -1,15 +1,16 @@
 """Methods beside their targets before anything starts: what a method cannot do is said in one line, not after hours of other arms."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from torch import nn
 
 from autosparse.models.arms.plan import densities_of, methods_of
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.grain import Grained
 from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import CollapseError, SpecError, not_allowed
+from autosparse.models.imported import is_outside
 from autosparse.models.methods.contract import Parts, Setup
 from autosparse.models.methods.names import family, is_learned, trains
 from autosparse.models.methods.registry import find_method, parse
@@ -17,17 +18,17 @@ from autosparse.models.networks.registry import NETWORKS
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.grain import NARROW, grain_of, narrow_of
-from autosparse.tasks.checks.networks import build, images_of
+from autosparse.tasks.checks.networks import Seen, build
 
 FIELD = "fanout.methods"
 TRAIN_IMAGES = 50_000  # of a data set that nobody has opened yet
 
 
-def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Module]) -> None:
+def check_methods(spec: ExperimentSpec, targets: Mapping[TargetSpec, tuple[nn.Module, Seen]]) -> None:
     """Raise SpecError for a criterion or method from outside that cannot be imported or is none, for a method on a network that it does
     not support, a density that it cannot meet, or more workers than it allows.
 
-    `network_of` gives a target's network, which stays as it is; data sets are not opened here.
+    `targets` has each target's network, which stays as it is, and what it sees.
     """
     fanout = spec.fanout
     for text in fanout.all_methods:
@@ -36,16 +37,15 @@ def check_methods(spec: ExperimentSpec, network_of: Callable[[TargetSpec], nn.Mo
         elif not is_learned(text) and family(text) != NARROW:
             find_criterion(family(text), FIELD)
     for target in fanout.targets:
-        network = network_of(target)
-        _check_shares(spec, target, network)
+        network, seen = targets[target]
+        _check_shares(spec, target, network, seen)
         for text in filter(trains, methods_of(fanout, target)):
             for density in densities_of(fanout, text):
-                _check(spec, target, text, density, network)
+                _check(spec, target, text, density, network, seen)
 
 
-def _check_shares(spec: ExperimentSpec, target: TargetSpec, network: nn.Module) -> None:
+def _check_shares(spec: ExperimentSpec, target: TargetSpec, network: nn.Module, seen: Seen) -> None:
     """Raise SpecError where a target has no channels that could leave, or one channel per layer costs more than a share."""
-    seen = images_of(spec.data_of(target))
     if not seen.known and target.network.name not in NETWORKS:  # nobody knows whether it runs on such images
         return
     for text in methods_of(spec.fanout, target):
@@ -53,26 +53,28 @@ def _check_shares(spec: ExperimentSpec, target: TargetSpec, network: nn.Module) 
         grain, narrow = grain_of(text), narrow_of(text)
         try:
             if narrow:
-                narrow_network(target.network, least, narrow.cost, image_shape=seen.shape, num_classes=seen.classes, seed=0)
+                narrow_network(target.network, least, narrow.cost, seed=0, **seen.fit)
             elif grain and grain.grain != "kernels":
-                Grained(network, image(seen.shape), grain, target.network.prune_head).check(least)
+                Grained(network, example_of(seen.image_shape), grain, target.network.prune_head).check(least)
         except (SpecError, CollapseError) as error:
             raise SpecError(f"{FIELD}: {text!r} on {target.label} is not allowed; {error}") from None
 
 
-def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None, network: nn.Module) -> None:
+def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float | None, network: nn.Module, seen: Seen) -> None:
     name, (settings,) = parse(text)
     method = find_method(name)
-    setup = _setup(spec, target, density, network)
+    setup = _setup(spec, target, density, network, seen)
     where = f"on {target.label}" + ("" if density is None else f" at density {density:g}")
     if reason := method.refuses(setup, settings):
         raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; {reason}")
-    workers = spec.fanout.job.workers
-    if workers == 1:
+    workers, own_task = spec.fanout.job.workers, is_outside(spec.data_of(target).name)
+    if workers == 1 and not own_task:
         return
-    own = build(target.network, images_of(spec.data_of(target)))  # which the parts change
-    attached = method.parts(_setup(spec, target, density, own), settings)
-    if parts := in_the_step(attached):
+    own = build(target.network, seen)  # which the parts change
+    attached = method.parts(_setup(spec, target, density, own, seen), settings)
+    if own_task and attached.gradient:
+        raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; it makes the gradient of images and labels, not of a task of your own")
+    if workers > 1 and (parts := in_the_step(attached)):
         raise not_allowed(
             "fanout.job.workers",
             workers,
@@ -93,14 +95,14 @@ def in_the_step(parts: Parts) -> list[str]:
     return [word for word, part in words.items() if part]
 
 
-def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None, network: nn.Module) -> Setup:
+def _setup(spec: ExperimentSpec, target: TargetSpec, density: float | None, network: nn.Module, seen: Seen) -> Setup:
     train, data = spec.fanout.train, spec.data_of(target)
     return Setup(
         network=network,
         train=train,
         density=density,
         head=target.network.prune_head,
-        image_shape=images_of(data).shape,
+        image_shape=seen.image_shape,
         steps_per_epoch=max(1, (data.train_limit or TRAIN_IMAGES) // train.batch_size),
         seed=0,
     )

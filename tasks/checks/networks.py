@@ -1,30 +1,43 @@
-"""Networks as checks look at them before anything starts: for the images they will see, where that is known without opening them."""
+"""Networks as checks look at them before anything starts: for what they will see, where that is known without opening images."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from autosparse.models.imported import is_outside
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.image_datasets import SIZES
+from autosparse.tasks.worker.problem import open_problem
 
 
-class Images(NamedTuple):
-    """What a network must know of a data set; `shape` is (channels, height, width)."""
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a network must know of a data set, as `build_network` takes it; not `known` where nobody has opened its images yet."""
 
-    shape: tuple[int, int, int]
-    classes: int
+    image_shape: Shape
+    num_classes: int | None
+    given: dict[str, Any] | None = None
     known: bool = True
 
-
-UNKNOWN = Images((3, 32, 32), 10, known=False)  # near enough for a data set that nobody has opened yet
-
-
-def images_of(data: DataSpec) -> Images:
-    """Those of a data set that is the same everywhere, else UNKNOWN."""
-    return Images(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+    @property
+    def fit(self) -> dict[str, Any]:
+        """The keywords of `build_network` and `narrow_network`."""
+        return {"image_shape": self.image_shape, "num_classes": self.num_classes, "given": self.given}
 
 
-def build(network: NetworkSpec, images: Images) -> nn.Module:
-    """The network as drawn from seed 0, tried on an image where those are known. Raises what `build_network` raises."""
-    return build_network(network, image_shape=images.shape, num_classes=images.classes, seed=0, tried=images.known)
+UNKNOWN = Seen((3, 32, 32), 10, known=False)  # near enough for a data set that nobody has opened yet
+
+
+def seen_of(data: DataSpec) -> Seen:
+    """That of a data set that is the same everywhere or of a task of one's own, else UNKNOWN. Raises SpecError for such a task."""
+    if is_outside(data.name):
+        return Seen(**open_problem(data, None).fit)
+    return Seen(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+
+
+def build(network: NetworkSpec, seen: Seen) -> nn.Module:
+    """The network as drawn from seed 0, tried where its inputs are known. Raises what `build_network` raises."""
+    return build_network(network, seed=0, tried=seen.known, **seen.fit)

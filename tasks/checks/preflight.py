@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 
 from autosparse.models.arms.names import spec_pairs
-from autosparse.models.errors import ConflictError, DataError, not_allowed, unknown_name
+from autosparse.models.errors import ConflictError, DataError, SpecError, not_allowed, unknown_name
 from autosparse.models.features import FEATURES_VERSION
+from autosparse.models.imported import is_outside
 from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.storage.addresses import is_local
@@ -20,7 +22,10 @@ from autosparse.storage.image_datasets import DATASETS
 from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
 from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
-from autosparse.tasks.checks.networks import Images, build, images_of
+from autosparse.tasks.checks.networks import Seen, build, seen_of
+from autosparse.tasks.checks.own_data import check_own_data
+from autosparse.tasks.worker.dry_run import dry_run
+from autosparse.tasks.worker.problem import open_problem
 
 
 @functools.lru_cache(maxsize=1)  # `autosparse run` asks before any service starts, and the flow asks again in the same process
@@ -28,24 +33,27 @@ def check_spec(spec: ExperimentSpec) -> None:
     """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
     on networks that they do not support, pairs of arms that there will not be."""
     for field, data in data_specs(spec):
-        if data.name not in DATASETS:
+        if is_outside(data.name):
+            check_own_data(spec, field, data)
+        elif data.name not in DATASETS:
             raise unknown_name(f"{field}.name", data.name, DATASETS)
         if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
     check_labels(spec)
-    built: dict[tuple[NetworkSpec, Images], nn.Module] = {}
-    for field, network, data in _networks(spec):
-        if (key := (network, images_of(data))) not in built:
-            built[key] = _built(field, *key)
+    seen = {data: seen_of(data) for _, data in data_specs(spec)}
+    built: dict[tuple[NetworkSpec, DataSpec], nn.Module] = {}
+    for field, network, data in networks_of(spec):
+        if (key := (network, data)) not in built:
+            built[key] = _built(field, network, seen[data])
     for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
         _check_train(f"{field}.train", train, workers)
-    check_methods(spec, lambda target: built[target.network, images_of(spec.data_of(target))])
+    check_methods(spec, {target: (built[target.network, data], seen[data]) for target, data in targets_of(spec)})
     spec_pairs(spec)
 
 
 def check_labels(spec: ExperimentSpec) -> None:
     """Raise SpecError for a network whose name leaves nothing, or too much, for the keys of its results."""
-    for field, network, _ in _networks(spec):
+    for field, network, _ in networks_of(spec):
         check_name(f"{field}.name", network.label, LONGEST_LABEL)
 
 
@@ -117,23 +125,29 @@ def data_specs(spec: ExperimentSpec) -> Iterator[tuple[str, DataSpec]]:
 
 
 def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
-    """Open every local data set of the spec here, which decodes it into the cache; raise DataError or SpecError when one cannot be read.
+    """Open every data set of the spec here, which decodes images into the cache, and try each network on two examples of it.
 
-    Without a cache nothing is written, and what would have to be downloaded is left out.
+    Without a cache nothing is written, and what would have to be downloaded is left out. Raises DataError or SpecError.
     """
-    from autosparse.storage.image_datasets import load_images
-
-    for _, data in data_specs(spec):
+    fields = dict(reversed([(data, field) for field, data in data_specs(spec)]))
+    for data, field in fields.items():
         if cache is None and data.download:
             continue
-        arrays = load_images(
-            name=data.name, path=data.path, download=data.download, train_limit=data.train_limit, test_limit=data.test_limit, cache=cache
-        )
-        if not len(arrays.train_labels) or not len(arrays.test_labels):
-            raise DataError(f"data: {data.title} has no images")
+        problem = open_problem(data, cache)
+        for split, count in problem.sizes.items():
+            if not count:
+                raise DataError(f"{field}: {data.title} has no {split} examples")
+        for place, network, other in networks_of(spec):
+            if other == data:
+                dry_run(problem, network, place)
 
 
-def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec, DataSpec]]:
+def targets_of(spec: ExperimentSpec) -> list[tuple[TargetSpec, DataSpec]]:
+    """Every target with its data."""
+    return [(target, spec.data_of(target)) for target in spec.fanout.targets]
+
+
+def networks_of(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec, DataSpec]]:
     """Every network with the path of its field and the data it sees."""
     for index, network in enumerate(spec.irp.networks):
         yield f"irp.networks.{index}", network, spec.data
@@ -141,11 +155,11 @@ def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec, DataSpec
         yield f"fanout.targets.{index}.network", target.network, spec.data_of(target)
 
 
-def _built(field: str, network: NetworkSpec, images: Images) -> nn.Module:
+def _built(field: str, network: NetworkSpec, seen: Seen) -> nn.Module:
     try:
-        return build(network, images)
-    except ValueError as error:
-        raise type(error)(f"{field}.{str(error).removeprefix('network.')}") from None
+        return build(network, seen)
+    except SpecError as error:
+        raise SpecError(f"{field}.{str(error).removeprefix('network.')}", error.details) from None
 
 
 def _check_train(field: str, train: TrainSpec, workers: int) -> None:

@@ -20,6 +20,7 @@ from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.results.measured import metric_of, value_of
 
 Report = dict[str, Any]
 Work = Callable[["Step"], Report]
@@ -121,9 +122,13 @@ class Step:
     def on_event(self, event: Event) -> None:
         """Pass on what a worker tells. Never raises: a lost line must not end a training."""
         if event["kind"] == "epoch":
-            line = f"{self.title}: epoch {event['epoch'] + 1}/{event['epochs']}, loss {event['loss']:.4f}, accuracy {event['accuracy']:.4f}"
-            progress.emit("epoch", self.key, self.title, epoch=event["epoch"] + 1, epochs=event["epochs"], accuracy=event["accuracy"])
-            values = {name: event[name] for name in ("loss", "accuracy", "lr", "seconds")}
+            measured = event["metrics"]  # the one that counts first
+            line = f"{self.title}: epoch {event['epoch'] + 1}/{event['epochs']}, loss {event['loss']:.4f}"
+            line += "".join(f", {name} {event[name]:.4f}" for name in measured[:1])
+            if measured:
+                where = {"epoch": event["epoch"] + 1, "epochs": event["epochs"]}
+                progress.emit("epoch", self.key, self.title, **where, metric=measured[0], value=event[measured[0]])
+            values = {name: event[name] for name in ("loss", *measured, "lr", "seconds")}
             values |= {f"method/{name}": value for name, value in event.get("facts", {}).items()}
             try:
                 self.run.tracker.metrics(self.mlflow_run, values, step=event["epoch"] + 1)
@@ -180,5 +185,6 @@ def table_artifact(key: str, rows: list[dict[str, Any]], description: str) -> No
 
 
 def _figures(report: Report) -> dict[str, Any]:
-    names = ("accuracy", "density", "seconds", "status")
-    return {name: report[name] for name in names if name in report}
+    """Of an arm or a round, for the console."""
+    measured = {metric_of(report).name: value_of(report)} if "accuracy" in report or "metrics" in report else {}
+    return measured | {name: report[name] for name in ("density", "seconds", "status") if name in report}

@@ -1,4 +1,4 @@
-"""Accuracy over each cost, a panel per cost: a line per method, narrower dense networks as the reference, the frontier marked."""
+"""The metric over each cost, a panel per cost: a line per method, narrower dense networks as the reference, the frontier marked."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ def frontier_picture(found: Frontier, label: str) -> str:
 
 @styled()
 def frontier_figure(found: Frontier) -> Figure:
-    """Mean accuracy over the logarithm of the mean cost; a ring is a point on the frontier."""
+    """The mean over the logarithm of the mean cost; a ring is a point on the frontier."""
     lines = _lines(found)
     others = sorted(set(lines) - set(MARKS) - {NARROW, DENSE})
     styles = series_styles(others) | MARKS | {NARROW: REFERENCE, DENSE: REFERENCE}
@@ -54,7 +54,7 @@ def frontier_figure(found: Frontier) -> Figure:
     for axes in panels[len(coins) :]:
         axes.set_axis_off()
     for axes in panels[::PANELS]:
-        axes.set_ylabel("test accuracy")
+        axes.set_ylabel(plain(f"test {found.metric.title}"))
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure
@@ -80,9 +80,9 @@ def _draw(axes: Axes, points: list[Point], key: str, style: tuple[str, str, Any,
     if not points:
         return
     color, marker, line, width = style
-    x, y = [point.places[key].cost for point in points], [point.accuracy for point in points]
+    x, y = [point.places[key].cost for point in points], [point.value for point in points]
     axes.plot(x, y, color=color, marker=marker, ms=4.5, linestyle=line, lw=width, label=label)
     best = [point for point in points if point.places[key].on_frontier]
     axes.scatter(
-        [point.places[key].cost for point in best], [point.accuracy for point in best], s=90, facecolors="none", edgecolors=color, lw=1
+        [point.places[key].cost for point in best], [point.value for point in best], s=90, facecolors="none", edgecolors=color, lw=1
     )

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from autosparse.models.specs.run_specs import SCORER
+from autosparse.models.training.objective import Metric
 from autosparse.storage.store import Store
 from autosparse.tasks.report import methods as report_methods
 from autosparse.tasks.report import parts
@@ -16,13 +17,14 @@ from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.frontier import frontiers
 from autosparse.tasks.results.frontier_words import LEGEND, amount
 from autosparse.tasks.results.ledger import Ledger, ledger, ticket_seconds
+from autosparse.tasks.results.measured import gain, scaled, title_of, value_of
 from autosparse.tasks.results.paired import Paired
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import compacted
 from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
 
 SECTIONS = (
-    ("accuracy", "Accuracy"),
+    ("accuracy", ""),  # called by what was measured
     ("results", "Results"),
     ("frontier", "Frontiers"),
     ("claims", "Claims"),
@@ -50,6 +52,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     survival, why_survival = parts.survival_pictures(store, record)
     compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
+    measured = title_of(record.rows).capitalize()
     paid = frontiers(record.arms, record.scores, ticket_seconds(record))
     return (
         _environment()
@@ -61,7 +64,8 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             notes=_notes(record),
             unfinished=bool(_open_steps(record)),
             tiles=_tiles(record, found, costs),
-            sections=[section for section in SECTIONS if compared or section[0] != "valley"],
+            measured=measured,
+            sections=[(key, title or measured) for key, title in SECTIONS if compared or key != "valley"],
             valleys=[{**one, "pictures": _pictures(one["pictures"])} for one in compared],
             curves=_pictures(parts.curves(record)),
             results=parts.result_tables(record),
@@ -91,14 +95,9 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     )
 
 
-def points(difference: float | None) -> str:
-    """A difference of accuracies in percentage points, signed."""
-    return "-" if difference is None else f"{100 * difference:+.2f} points"
-
-
-def tested(found: Paired) -> str:
+def tested(found: Paired, metric: Metric) -> str:
     """`± 0.50 points, p=0.2, n=2`: standard error and paired test, as far as n allows."""
-    error = [f"± {100 * found.error:.2f} points"] if found.error is not None else []
+    error = [f"± {gain(metric, found.error).lstrip('+')}"] if found.error is not None else []
     test = [f"p={found.p_value:.2g}"] if found.p_value is not None else []
     return ", ".join([*error, *test, f"n={found.n}"])
 
@@ -119,14 +118,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["points"] = points
+    environment.filters["gain"] = lambda difference, metric: gain(metric, difference)
+    environment.filters["scaled"] = lambda difference, metric: scaled(metric, difference)
     environment.filters["tested"] = tested
     environment.filters["seconds"] = duration
     environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["mebibytes"] = lambda value: "-" if value is None else f"{value / 2**20:.0f} MiB"
     environment.filters["amount"] = amount
-    environment.filters["accuracy"] = lambda value: "-" if value is None else f"{value:.4f}"
+    environment.filters["value"] = lambda value: "-" if value is None else f"{value:.4f}"
     return environment
 
 
@@ -167,7 +167,9 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
     if judged:
         last = judged[-1]
         where = f"{last.target}, density {last.density:g}"
-        tiles.append({"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{points(last.lead)} beside {last.best_name}; {where}"})
+        tiles.append(
+            {"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{gain(last.metric, last.lead)} beside {last.best_name}; {where}"}
+        )
         closed = f"{100 * last.closure:.0f} %" if last.closure is not None else "not defined"
         tiles.append({"what": "gap closure", "value": closed, "more": last.why or f"of the way to the ticket; {where}"})
     if record.scorer:
@@ -179,7 +181,7 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
     tiles.append(
         {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
     )
-    failed = sum(arm["accuracy"] is None for arm in record.arms)
+    failed = sum(value_of(arm) is None for arm in record.arms)
     beside = len(record.arms) - len(record.finished_arms)
     more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
     tiles.append({"what": "arms", "value": f"{len(record.finished_arms)} / {len(record.planned_arms)}", "more": more})

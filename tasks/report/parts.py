@@ -17,6 +17,7 @@ from autosparse.tasks.results.arm_reports import Report, name_of
 from autosparse.tasks.results.frontier import Frontier, is_reference
 from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sentence
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
+from autosparse.tasks.results.measured import metric_of, title_of, value_of
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
 from autosparse.tasks.results.rows import Row, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
@@ -32,7 +33,8 @@ def curves(record: RunRecord) -> list[Picture]:
         rows = [row for row in _of(record.rows, target, dataset) if not row["control"]]
         title = f"{target} on {dataset}"
         caption = "Dotted: dense. Dashed: the ticket of a whole IRP." if {DENSE, TICKET} <= {row["method"] for row in rows} else ""
-        found.append({"title": title, "svg": accuracy_figure(rows, f"Accuracy over density of {title}"), "caption": caption})
+        label = f"{title_of(rows).capitalize()} over density of {title}"
+        found.append({"title": title, "svg": accuracy_figure(rows, label), "caption": caption})
     return found
 
 
@@ -50,7 +52,8 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         for method in dict.fromkeys(map(name_of, ordered)):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
-        tables.append({"title": f"{target} on {dataset}", "densities": columns, "lines": lines, "landed": landed(everything)})
+        known = {"title": f"{target} on {dataset}", "metric": title_of(everything), "densities": columns}
+        tables.append({**known, "lines": lines, "landed": landed(everything)})
     return tables
 
 
@@ -59,7 +62,7 @@ def frontier_pictures(found: list[Frontier]) -> list[Picture]:
     return [
         {
             "title": title,
-            "svg": frontier_picture(one, f"Accuracy over cost of {title}"),
+            "svg": frontier_picture(one, f"{one.metric.title.capitalize()} over cost of {title}"),
             "caption": "A ring is a point on the frontier."
             + (" The line without colour: dense and narrower dense networks." if one.baseline else ""),
         }
@@ -73,17 +76,17 @@ def frontier_tables(found: list[Frontier]) -> list[dict[str, Any]]:
     return [
         {
             **{"title": f"{one.target} on {one.dataset}", "sentence": sentence(one), "head": frontier_head(one), "irp": has_irp(one)},
-            **{"coins": one.coins, "points": one.points},
+            **{"coins": one.coins, "points": one.points, "metric": one.metric},
         }
         for one in found
     ]
 
 
 def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
-    """Arms without an accuracy, and what happened to them."""
+    """Arms without a value, and what happened to them."""
     found = []
     for arm in record.arms:
-        if arm["accuracy"] is None:
+        if value_of(arm) is None:
             what = arm.get("reason") or f"{arm.get('status', 'failed')}: no weight left in {', '.join(arm.get('collapsed', []))}"
             found.append({**arm, "method": name_of(arm), "what": what})
     return found
@@ -166,8 +169,8 @@ def macs_tables(store: Store, record: RunRecord) -> Found:
 
 
 def digests(data: dict[str, Report]) -> str:
-    """The image data sets by label and digest."""
-    return ", ".join(f"{label} {report['digest']} ({report['train']:,} + {report['test']:,} images)" for label, report in data.items())
+    """The data sets by label and digest, with the sizes of train and test."""
+    return ", ".join(f"{label} {report['digest']} ({report['train']:,} + {report['test']:,})" for label, report in data.items())
 
 
 def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
@@ -177,7 +180,7 @@ def _of(rows: list[Row], target: str, dataset: str) -> list[Row]:
 def _best(rows: list[Row], density: float) -> Row | None:
     rivals = [row for row in rows if row["density"] == density and row["mean"] is not None]
     rivals = [row for row in rivals if row["method"] != TICKET and not is_reference(row["method"]) and not row["control"]]
-    return max(rivals, key=lambda row: row["mean"], default=None)
+    return max(rivals, key=lambda row: metric_of(row).sign * row["mean"], default=None)
 
 
 def _cuts(record: RunRecord) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Accuracy over density and densities of layers: the same drawings for storage, MLflow, the README and the report page."""
+"""The metric over density and densities of layers: the same drawings for storage, MLflow, the README and the report page."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,6 +8,7 @@ from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, legend_columns, plain, series_styles, sheet, styled
+from autosparse.tasks.results.measured import title_of
 from autosparse.tasks.results.rows import Row, curves
 
 # the two ends of the scale and the scorer keep their own marks everywhere
@@ -19,19 +20,19 @@ STRIP, ALONE = 0.72, 2.4  # inches of height of a layer's bars, of one method am
 
 @styled()
 def accuracy_density_plot(rows: list[Row], kind: str) -> bytes:
-    """Mean test accuracy over the density that was kept, a panel per target and data set, as a `png` or `svg` file."""
+    """The mean test metric over the density that was kept, a panel per target and data set, as a `png` or `svg` file."""
     panels = list(dict.fromkeys((row["target"], row["dataset"]) for row in rows))
     figure = sheet(4.0, columns=len(panels))
     for panel, part in zip(panels, figure.subfigures(1, len(panels), squeeze=False)[0], strict=True):
         axes = accuracy_panel(part, [row for row in rows if (row["target"], row["dataset"]) == panel])
         axes.set_title(plain(f"{panel[0]} on {panel[1]}"))
-        axes.set_ylabel("test accuracy, last epoch")
+        axes.set_ylabel(plain(f"test {title_of(rows)}, last epoch"))
         axes.set_xlabel("density (weights that are not zero / prunable weights)")
     return figure_bytes(figure, kind)
 
 
 def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
-    """Mean test accuracy of one target and data set in a figure or a part of one, error bars of one standard deviation.
+    """The mean test metric of one target and data set in a figure or a part of one, error bars of one standard deviation.
 
     A line per method; methods without a density target are a line through their levels, where they landed.
     """
@@ -61,7 +62,7 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
     if len(ticks) == 1:
         axes.set_xlim(ticks[0] / 2, ticks[0] * 2)
     axes.set_xlabel("density")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel(plain(f"test {title_of(rows)}"))
     axes.grid()
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(labels, 3, wide=84))

@@ -13,12 +13,12 @@ from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.ledger import Ledger
 from autosparse.tasks.results.markdown import markdown
-from autosparse.tasks.results.paired import Cell, Paired, Place, cells, paired
+from autosparse.tasks.results.paired import Cell, Paired, Place, cells, metrics_of, paired
 from autosparse.tasks.results.verdicts import best_of, criteria, gaps, verdict
 
 DASH = "-"
 GROWTH = "growth"
-HEAD = ("target", "dataset", "density", "track", "accuracy", "over the best criterion", "over the best at init", "over growth")
+HEAD = ("target", "dataset", "density", "track", "value", "over the best criterion", "over the best at init", "over growth")
 MORE = ("gap closure", "over its own shuffle", "what matters", "scoring / retraining", "pays after")
 
 
@@ -45,7 +45,7 @@ class Claim:
     density: float
     method: str
     track: str
-    accuracy: float
+    value: float
     n: int
     best: Against | None
     best_at_init: Against | None
@@ -73,9 +73,9 @@ class Claim:
 
 
 def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> list[Claim]:
-    """A claim for every target, data set, density below 1 and learned method with an accuracy; `scores` are scoring reports."""
+    """A claim for every target, data set, density below 1 and learned method with a value; `scores` are scoring reports."""
     closed = {(gap.target, gap.dataset, gap.density, gap.method): gap for gap in gaps(arms)}
-    shuffles = cells(arms, "shuffle")
+    shuffles, metrics = cells(arms, "shuffle"), metrics_of(arms)
     found = []
     for place, cell in cells(arms).items():
         for method in LEARNED:
@@ -84,7 +84,8 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
                 continue
             ahead = method in LOOKING_AHEAD
             control = shuffles[place].get(method)
-            shuffle = paired(mine, control) if control else None
+            metric = metrics[place[:2]]
+            shuffle = paired(mine, control, metric.sign) if control else None
             gap = closed[(*place, method)]
             found.append(
                 Claim(
@@ -93,15 +94,15 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
                     density=place[2],
                     method=method,
                     track="lookahead" if ahead else "strict",
-                    accuracy=statistics.fmean(mine.values()),
+                    value=statistics.fmean(mine.values()),
                     n=len(mine),
-                    best=_against(cell, method, criteria(cell, ahead=ahead)),
-                    best_at_init=_against(cell, method, criteria(cell)),
-                    growth=_against(cell, method, (GROWTH,)) if ahead else None,
+                    best=_against(cell, method, criteria(cell, ahead=ahead), metric.sign),
+                    best_at_init=_against(cell, method, criteria(cell), metric.sign),
+                    growth=_against(cell, method, (GROWTH,), metric.sign) if ahead else None,
                     ticket=gap.ticket,
                     closure=gap.closure,
                     shuffle=shuffle,
-                    weights=verdict("shuffle", shuffle.mean) if shuffle and shuffle.mean is not None else None,
+                    weights=verdict("shuffle", shuffle.mean, metric) if shuffle and shuffle.mean is not None else None,
                     scoring=_seconds(scores, place, method),
                     retraining=_seconds([arm for arm in arms if arm.get("status") == "ok"], place, method),
                     reuses=costs.reuses(method)[0],
@@ -111,7 +112,7 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
 
 
 def claims_table(found: Sequence[Claim]) -> str:
-    """The claims as people read them: differences of accuracy ± standard error, n and p of the paired test; a dash where one is missing."""
+    """The claims as people read them: differences ± standard error, n and p of the paired test; a dash where one is missing."""
     return markdown((*HEAD, *MORE), map(claim_cells, found))
 
 
@@ -122,7 +123,7 @@ def claim_cells(claim: Claim) -> list[str]:
         claim.dataset,
         f"{claim.density:g}",
         f"{claim.method} ({claim.track})",
-        f"{claim.accuracy:.4f} (n={claim.n})",
+        f"{claim.value:.4f} (n={claim.n})",
         *(_shown(against.over, against.rival) if against else DASH for against in (claim.best, claim.best_at_init, claim.growth)),
         DASH if claim.closure is None else f"{100 * claim.closure:.1f} %",
         _shown(claim.shuffle) if claim.shuffle else DASH,
@@ -132,10 +133,10 @@ def claim_cells(claim: Claim) -> list[str]:
     ]
 
 
-def _against(cell: Cell, method: str, rivals: Sequence[str]) -> Against | None:
+def _against(cell: Cell, method: str, rivals: Sequence[str], sign: int) -> Against | None:
     mine = cell[method]
-    rival = best_of(cell, rivals, mine.keys())
-    over = paired(mine, cell.get(rival, {}))
+    rival = best_of(cell, rivals, mine.keys(), sign)
+    over = paired(mine, cell.get(rival, {}), sign)
     return Against(rival=rival, over=over) if over.n else None
 
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 
+from autosparse.models.training.objective import ACCURACY, Metric
 from autosparse.tasks.results.costs import COINS
 from autosparse.tasks.results.frontier import OUTSIDE, UNPAIRED, VERDICTS, Frontier, Place, Point
 from autosparse.tasks.results.markdown import markdown
+from autosparse.tasks.results.measured import gain, scaled
 
 NO_BASELINE = (
     "No narrower dense network has been trained: there is no baseline at equal cost, and the frontier is among these methods alone."
 )
 LEGEND = (
-    "A * is on the frontier: nothing has lower or equal cost and a higher accuracy. Signed figures are points of accuracy above narrower "
-    "dense networks at equal cost, mean over seeds; outside: there is none of that cost; other seeds: none has the seed of this point."
+    "A * is on the frontier: nothing has lower or equal cost and is better. Signed figures are the gain over narrower dense networks at "
+    "equal cost (of accuracy in points), above 0 better, mean over seeds; outside: there is none of that cost; other seeds: none has the "
+    "seed of this point."
 )
 DASH = "-"
-SUMMARY = ("cost", "on the frontier, at which cost", "beside narrow networks, points at equal cost")
+SUMMARY = ("cost", "on the frontier, at which cost", "beside narrow networks, gain at equal cost")
 
 
 def sentence(found: Frontier) -> str:
@@ -29,7 +32,9 @@ def sentence(found: Frontier) -> str:
             what = "" if parts else " sparse networks are above a narrower dense one"
             lead, best = max(above)
             beyond = f"; {len(places) - len(compared)} not compared" if len(places) > len(compared) else ""
-            parts.append(f"at equal {coin.words} {len(above)} of {len(compared)}{what} (best: {best}, {100 * lead:+.1f} points{beyond})")
+            parts.append(
+                f"at equal {coin.words} {len(above)} of {len(compared)}{what} (best: {best}, {gain(found.metric, lead, 1)}{beyond})"
+            )
         elif places:
             (none if compared else unknown).append(coin.words)
     if none:
@@ -51,8 +56,8 @@ def frontier_summary(found: Frontier) -> list[list[str]]:
         verdicts: dict[str, list[str]] = {}
         for point, place in places:
             if place.verdict:
-                gain = f" {100 * place.over.mean:+.1f}" if place.over.mean is not None else ""
-                verdicts.setdefault(place.verdict, []).append(point.name + gain)
+                more = f" {scaled(found.metric, place.over.mean)}" if place.over.mean is not None else ""
+                verdicts.setdefault(place.verdict, []).append(point.name + more)
         lines.append(
             [
                 coin.title,
@@ -68,7 +73,7 @@ def frontier_summary(found: Frontier) -> list[list[str]]:
 def frontier_head(found: Frontier) -> list[str]:
     """The columns of the table, as `frontier_cells` fills them."""
     irp = ["IRP seconds"] if has_irp(found) else []
-    return ["method", "accuracy", *(coin.title for coin in COINS if coin.key in found.coins), *irp]
+    return ["method", found.metric.title, *(coin.title for coin in COINS if coin.key in found.coins), *irp]
 
 
 def frontier_cells(found: Frontier, point: Point) -> list[str]:
@@ -76,7 +81,12 @@ def frontier_cells(found: Frontier, point: Point) -> list[str]:
     failed = f", {point.failed} failed" if point.failed else ""
     irp = [amount(point.irp_seconds) if point.irp_seconds else DASH] if has_irp(found) else []
     places = [point.places.get(key) for key in found.coins]
-    return [point.name, f"{point.accuracy:.4f} (n={point.n}{failed})", *(shown(place) if place else DASH for place in places), *irp]
+    return [
+        point.name,
+        f"{point.value:.4f} (n={point.n}{failed})",
+        *(shown(place, found.metric) if place else DASH for place in places),
+        *irp,
+    ]
 
 
 def frontier_table(found: Iterable[Frontier]) -> str:
@@ -89,11 +99,11 @@ def frontier_table(found: Iterable[Frontier]) -> str:
     return "\n".join([*parts, f"{LEGEND}\n"])
 
 
-def shown(place: Place) -> str:
+def shown(place: Place, metric: Metric = ACCURACY) -> str:
     """`6,150* +7.6 above`: the cost, whether it is on the frontier, and what it gains over narrow networks."""
     cost = amount(place.cost) + ("*" if place.on_frontier else "")
-    gain = f" {100 * place.over.mean:+.1f}" if place.over.mean is not None else ""
-    return f"{cost}{gain}{f' {place.verdict}' if place.verdict else ''}"
+    more = f" {scaled(metric, place.over.mean)}" if place.over.mean is not None else ""
+    return f"{cost}{more}{f' {place.verdict}' if place.verdict else ''}"
 
 
 def amount(cost: float) -> str:

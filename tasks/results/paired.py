@@ -1,6 +1,7 @@
 """Two methods over the same seeds: whether their difference is more than the seeds make.
 
-A difference has one sign everywhere: the method minus what it is compared with, be that a rival or a control of its own.
+A difference has one sign everywhere: the method minus what it is compared with, be that a rival or a control of its own; the other way
+round where a lower value is better, so that above 0 is always a gain.
 """
 
 import itertools
@@ -13,8 +14,10 @@ from typing import Any
 from scipy import stats
 
 from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.training.objective import Metric
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.markdown import markdown
+from autosparse.tasks.results.measured import metric_among, value_of
 
 CONFIDENCE = 0.95
 Place = tuple[str, str, float]
@@ -44,28 +47,28 @@ class Paired:
         return None if self.std is None else self.std / math.sqrt(self.n)
 
 
-def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
-    """Compare seed -> accuracy of two methods over the seeds that both have.
+def paired(first: Mapping[int, float], second: Mapping[int, float], sign: int = 1) -> Paired:
+    """Compare seed -> value of two methods over the seeds that both have; `sign` is that of the metric.
 
     The t-test is that of the paired differences (Student 1908): t = mean / (std / sqrt(n)) with n - 1 degrees of freedom.
     """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return Paired(n=0)
-    differences = [first[seed] - second[seed] for seed in seeds]
+    differences = [sign * (first[seed] - second[seed]) for seed in seeds]
     mean = statistics.fmean(differences)
     if len(seeds) == 1:
         return Paired(n=1, mean=mean)
     std = statistics.stdev(differences)
     if std < SAME:
         return Paired(n=len(seeds), mean=mean, std=0.0)
-    test: Any = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+    test: Any = stats.ttest_rel([sign * first[seed] for seed in seeds], [sign * second[seed] for seed in seeds])
     low, high = test.confidence_interval(CONFIDENCE)
     return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=float(low), high=float(high))
 
 
 def cells(arms: Sequence[Report], control: str | None = None) -> dict[Place, Cell]:
-    """(target, data set, density) -> method -> seed -> accuracy, densities falling; of the methods themselves, or under one `control`.
+    """(target, data set, density) -> method -> seed -> value, densities falling; of the methods themselves, or under one `control`.
 
     Every place of any arm is there. A failed arm leaves its method without the seed.
     """
@@ -74,20 +77,28 @@ def cells(arms: Sequence[Report], control: str | None = None) -> dict[Place, Cel
         cell = found.setdefault((arm["target"], arm["dataset"], arm["density"]), {})
         if arm["control"] == control:
             seeds = cell.setdefault(arm["method"], {})
-            if arm["accuracy"] is not None:
-                seeds[arm["seed"]] = arm["accuracy"]
+            if (value := value_of(arm)) is not None:
+                seeds[arm["seed"]] = value
     return {place: found[place] for place in sorted(found, key=lambda place: (place[0], place[1], -(place[2] or 0)))}
+
+
+def metrics_of(arms: Sequence[Report]) -> dict[tuple[str, str], Metric]:
+    """(target, data set) -> the metric of its arms."""
+    groups: dict[tuple[str, str], list[Report]] = {}
+    for arm in arms:
+        groups.setdefault((arm["target"], arm["dataset"]), []).append(arm)
+    return {place: metric_among(group) for place, group in groups.items()}
 
 
 def control_rows(arms: Sequence[Report]) -> list[dict[str, Any]]:
     """Every control that was run against its own method, per target x dataset x density: the method minus the control."""
-    spoiled = {control: cells(arms, control) for control in CONTROLS}
+    spoiled, metrics = {control: cells(arms, control) for control in CONTROLS}, metrics_of(arms)
     rows = []
     for place, cell in cells(arms).items():
         for method, control in itertools.product(sorted(cell), CONTROLS):
             other = spoiled[control][place].get(method)
             if cell[method] and other and place[2] is not None:
-                found = paired(cell[method], other)
+                found = paired(cell[method], other, metrics[place[:2]].sign)
                 named = {**dict(zip(("target", "dataset", "density"), place, strict=True)), "method": method, "control": control}
                 rows.append({**named, "n": found.n, "difference": found.mean, **_spread(found)})
     return rows

@@ -62,7 +62,7 @@ def load_record(store: Store, name: str) -> RunRecord:
     fanned = [opened(report) for report in reports.under(store, run.fanout)]
     order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
     fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
-    arms = [report for report in fanned if "accuracy" in report]
+    arms = [report for report in fanned if "accuracy" in report or "metrics" in report]
     return RunRecord(
         name=name,
         spec=spec,

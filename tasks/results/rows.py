@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from autosparse.models.errors import DataError
@@ -10,6 +11,7 @@ from autosparse.models.specs.run_specs import DENSE
 from autosparse.storage.paths import density_part, method_key
 from autosparse.tasks.results.arm_reports import Report, name_of
 from autosparse.tasks.results.markdown import markdown
+from autosparse.tasks.results.measured import metric_among, metric_of, stored, title_of, value_of
 
 Row = dict[str, Any]
 Curve = list[tuple[float, float, float]]
@@ -20,16 +22,19 @@ FIGURES = (  # of an arm's report; a row has the mean of those that are there
 
 
 def summarize(arms: list[Report]) -> list[Row]:
-    """Mean, standard deviation (n - 1) and n over seeds of last-epoch test accuracy, per target x dataset x method x control x density.
+    """Mean, standard deviation (n - 1) and n over seeds of the last epoch's test metric, per target x dataset x method x control x density.
 
-    Arms without an accuracy (collapsed, diverged) are counted in `failed` and stay out of the mean. Raises DataError when arms
+    Arms without a value (collapsed, diverged) are counted in `failed` and stay out of the mean. Raises DataError when arms
     of one target and data set were not made under one protocol.
     """
     _check_protocols(arms)
     cells: dict[tuple[Any, ...], list[Report]] = {}
     for arm in arms:
         cells.setdefault((arm["target"], arm["dataset"], arm["method"], arm["control"], arm["density"]), []).append(arm)
-    return sorted((_row(cell, members) for cell, members in cells.items()), key=_place)
+    metrics = {
+        place: metric_among(arm for arm in arms if (arm["target"], arm["dataset"]) == place) for place in {cell[:2] for cell in cells}
+    }
+    return sorted(({**_row(cell, members), **stored(metrics[cell[:2]])} for cell, members in cells.items()), key=_place)
 
 
 def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
@@ -37,7 +42,7 @@ def _row(cell: tuple[Any, ...], members: list[Report]) -> Row:
 
     `kept_density` is the density that was achieved. Where arms were trained as smaller networks `compacted` says how many.
     """
-    found = [arm["accuracy"] for arm in members if arm["accuracy"] is not None]
+    found: list[float] = [value for arm in members if (value := value_of(arm)) is not None]
     return {
         **dict(zip(("target", "dataset", "method", "control", "density"), cell, strict=True)),
         "kept_density": _mean([arm["kept_density"] for arm in members]),
@@ -83,7 +88,7 @@ def curves(rows: list[Row], control: str | None = None) -> dict[str, Curve]:
 
 def metric_name(row: Row) -> str:
     """The name of a row's mean as a metric of MLflow, which refuses the `+` of controls and the brackets of settings."""
-    name = f"accuracy/{row['target']}/{method_key(row['method'])}" + (f"/{row['control']}" if row["control"] else "")
+    name = f"{metric_of(row).name}/{row['target']}/{method_key(row['method'])}" + (f"/{row['control']}" if row["control"] else "")
     return name if row["method"] == DENSE or row["density"] is None else f"{name}/{density_part(row['density'])}"
 
 
@@ -116,7 +121,7 @@ def _landed_table(rows: list[Row]) -> str:
     """One line per target and level, with the density where it landed."""
     if not rows:
         return ""
-    head = ["target", "dataset", "method without a density target", "density", "of all parameters", "accuracy"]
+    head = ["target", "dataset", "method without a density target", "density", "of all parameters", title_of(rows)]
     shares = ("kept_density", "density_all")
     shown = ([row["target"], row["dataset"], name_of(row), *(share(row[name]) for name in shares), cell(row)] for row in rows)
     return markdown(head, shown)
@@ -139,7 +144,7 @@ def _smaller(arm: Report) -> bool:
     return "parameters" in (arm.get("compacted") or {})
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     """The mean of what is there, None where there is nothing."""
     found = [value for value in values if value is not None]
     return statistics.fmean(found) if found else None

@@ -10,6 +10,7 @@ from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 
 ROUND_FIELDS = ("source", "seed", "round", "density", "accuracy", "seconds")
+MEASURED = ("metric", "metrics")  # of what is no image classification
 ARM_FIELDS = (
     *("target", "dataset", "method", "density", "kept_density", "effective_density", "seed", "accuracy", "seconds", "status"),
     *("density_all", "density_own", "expected_density", "inference_macs", "training_macs", "training_seconds", "inference_seconds"),
@@ -69,7 +70,7 @@ def _rounds(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[dict[str,
         for index in range(spec.irp.rounds)
     )
     found = (reports.find(store, key) for key in keys)
-    return [{field: report[field] for field in ROUND_FIELDS} for report in found if report]
+    return [{field: report.get(field) for field in ROUND_FIELDS} | _among(report, MEASURED) for report in found if report]
 
 
 def _scorer(store: Store, run: RunPaths) -> dict[str, Any] | None:
@@ -91,12 +92,12 @@ def _valley(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     return found
 
 
+def _among(report: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {field: report[field] for field in fields if field in report}
+
+
 def _arms(store: Store, run: RunPaths) -> list[dict[str, Any]]:
     found = [store.read_json(paths.report(step)) for step in reports.steps(store, run.fanout) if paths.is_arm(step)]
-    arms = [
-        {field: report.get(field) for field in ARM_FIELDS}
-        | {field: report[field] for field in ("compacted", "deployed") if field in report}
-        for report in found
-    ]
+    arms = [{field: report.get(field) for field in ARM_FIELDS} | _among(report, ("compacted", "deployed", *MEASURED)) for report in found]
     ends = {DENSE: 0, TICKET: 1}
     return sorted(arms, key=lambda arm: (arm["target"], ends.get(arm["method"], 2), arm["method"], -(arm["density"] or 1.0), arm["seed"]))

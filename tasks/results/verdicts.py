@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from autosparse.models.methods.names import is_criterion
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
+from autosparse.models.training.objective import ACCURACY, Metric
 from autosparse.tasks.results.arm_reports import Report
-from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, paired
+from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, metrics_of, paired
 from autosparse.tasks.results.rows import Row
 
-POINT = 0.01  # one percentage point of test accuracy: smaller differences decide nothing
-# control -> (what it says when accuracy falls by a point, and when it does not)
+SMALLEST = 1e-9  # a difference that is more than rounding
+WORSE = {"higher": "fall", "lower": "rise"}
+# control -> (what it says when the network is worse under it by a point of the metric, and when it is not)
 WORDS = {
     "shuffle": ("weights matter", "only layer densities matter"),
     "reinit": ("initial values matter", "initial values do not matter"),
@@ -40,10 +42,11 @@ class Gap:
     over: Paired
     closure: float | None
     why: str = ""
+    metric: Metric = ACCURACY
 
     @property
     def lead(self) -> float | None:
-        """Accuracy of the scorer above that of the best criterion, mean over shared seeds."""
+        """What the scorer gains over the best criterion, mean over shared seeds."""
         return self.over.mean
 
 
@@ -60,6 +63,7 @@ class Control:
     accuracy: float | None
     found: Paired
     verdict: str
+    metric: Metric = ACCURACY
 
 
 def panels(rows: list[Row]) -> list[tuple[str, str]]:
@@ -74,8 +78,9 @@ def densities(rows: list[Row]) -> list[float]:
 
 def gaps(arms: Sequence[Report]) -> list[Gap]:
     """(scorer - best criterion) / (ticket - best criterion), per target, data set, density below 1 and learned scorer."""
+    metrics = metrics_of(arms)
     return [
-        _gap(place, cell, method)
+        _gap(place, cell, method, metrics[place[:2]])
         for place, cell in cells(arms).items()
         for method in LEARNED
         if place[2] is not None and place[2] < 1 and (method == SCORER or method in cell)
@@ -87,29 +92,29 @@ def criteria(cell: Cell, *, ahead: bool = False) -> list[str]:
     return [name for name in cell if is_criterion(name) and (ahead or name not in LOOKING_AHEAD)]
 
 
-def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int]) -> str:
-    """The method with the highest mean over those `seeds` it has; over all its seeds where none has any of them; "" of nothing.
+def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int], sign: int = 1) -> str:
+    """The method with the best mean over those `seeds` it has; over all its seeds where none has any of them; "" of nothing.
 
     A method that failed on a seed counts by the others, which makes it no easier to beat.
     """
     there = {name: cell[name] for name in sorted(names) if cell.get(name)}
     shared = {name: {seed: values[seed] for seed in values if seed in seeds} for name, values in there.items()}
     shared = {name: values for name, values in shared.items() if values} or there
-    return max(shared, key=lambda name: statistics.fmean(shared[name].values()), default="")
+    return max(shared, key=lambda name: sign * statistics.fmean(shared[name].values()), default="")
 
 
-def _gap(place: Place, cell: Cell, method: str) -> Gap:
+def _gap(place: Place, cell: Cell, method: str, metric: Metric) -> Gap:
     mine = cell.get(method, {})
-    name = best_of(cell, criteria(cell), mine.keys())
+    name = best_of(cell, criteria(cell), mine.keys(), metric.sign)
     rival = cell.get(name, {})
     scorer, best, ticket = _mean(mine, rival), _mean(rival, mine), _mean(cell.get(TICKET, {}))
     missing = [what for what, mean in ((method, scorer), ("criterion", best), (TICKET, ticket)) if mean is None]
     closure, why = None, f"no {' and no '.join(missing)}"
     if scorer is not None and ticket is not None and best is not None:
-        if ticket > best:
+        if metric.sign * (ticket - best) > 0:
             closure, why = (scorer - best) / (ticket - best), ""
         else:
-            why = "the ticket is not above the best criterion"
+            why = "the ticket is not better than the best criterion"
     return Gap(
         method=method,
         target=place[0],
@@ -119,20 +124,22 @@ def _gap(place: Place, cell: Cell, method: str) -> Gap:
         best=best,
         best_name=name,
         ticket=ticket,
-        over=paired(mine, rival),
+        over=paired(mine, rival, metric.sign),
         closure=closure,
         why=why,
+        metric=metric,
     )
 
 
 def controls(arms: Sequence[Report]) -> list[Control]:
     """Every control beside its method at the same target and density, over the seeds that both have."""
-    plain, found = cells(arms), []
+    plain, metrics, found = cells(arms), metrics_of(arms), []
     for control in dict.fromkeys(arm["control"] for arm in arms if arm["control"]):
         for (target, dataset, density), cell in cells(arms, control).items():
             for method, spoiled in cell.items():
                 base = plain[target, dataset, density].get(method, {})
-                compared = paired(base, spoiled)
+                metric = metrics[target, dataset]
+                compared = paired(base, spoiled, metric.sign)
                 found.append(
                     Control(
                         target=target,
@@ -143,18 +150,20 @@ def controls(arms: Sequence[Report]) -> list[Control]:
                         base=_mean(base, spoiled),
                         accuracy=_mean(spoiled, base),
                         found=compared,
-                        verdict=verdict(control, compared.mean, "no seed that both have" if base and spoiled else "an accuracy is missing"),
+                        verdict=verdict(control, compared.mean, metric, "no seed that both have" if base and spoiled else ""),
+                        metric=metric,
                     )
                 )
     return sorted(found, key=lambda one: (one.target, one.dataset, one.method, one.control, -one.density))
 
 
-def verdict(control: str, difference: float | None, why: str = "an accuracy is missing") -> str:
+def verdict(control: str, difference: float | None, metric: Metric = ACCURACY, why: str = "") -> str:
     """What a control says by the mean paired difference, method minus control; `why` it says nothing where there is none."""
     if difference is None:
-        return f"not defined: {why}"
-    falls, holds = WORDS.get(control, ("accuracy falls", "accuracy does not fall"))
-    return falls if round(difference, 9) >= POINT else holds  # rounded: .81 - .80 is not .01 in binary
+        return f"not defined: {why or 'a value is missing'}"
+    worse = WORSE[metric.better]
+    falls, holds = WORDS.get(control, (f"{metric.name} {worse}s", f"{metric.name} does not {worse}"))
+    return falls if round(difference, 9) >= max(metric.point, SMALLEST) else holds  # rounded: .81 - .80 is not .01 in binary
 
 
 def _mean(seeds: Mapping[int, float], other: Collection[int] = ()) -> float | None:
@@ -165,19 +174,19 @@ def _mean(seeds: Mapping[int, float], other: Collection[int] = ()) -> float | No
 
 def standing(gap: Gap) -> str:
     """The scorer beside the best criterion, seed by seed, in the words of `standing_of`."""
-    return standing_of(gap.over)
+    return standing_of(gap.over, gap.metric)
 
 
-def standing_of(over: Paired) -> str:
+def standing_of(over: Paired, metric: Metric = ACCURACY) -> str:
     """Where a method stands by its differences: `ahead`, `behind`, `level`, `unclear` or `open`.
 
-    `level` is a mean difference of less than a point; a larger one is `unclear` from a single seed, or where the paired test does not
-    exclude 0 at CONFIDENCE; `open` is none at all.
+    `level` is a mean difference of less than the metric's point; a larger one is `unclear` from a single seed, or where the paired test
+    does not exclude 0 at CONFIDENCE; `open` is none at all.
     """
     if over.mean is None:
         return "open"
     lead = round(over.mean, 9)
-    if abs(lead) < POINT:
+    if abs(lead) < metric.point:
         return "level"
     if over.n < 2 or (over.p_value is not None and over.p_value >= 1 - CONFIDENCE):
         return "unclear"

@@ -6,11 +6,12 @@ from typing import Any
 from torch import nn
 
 from autosparse.library.compaction import compact_to_train
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks import gates
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
+from autosparse.models.networks.calls import Shape
 from autosparse.models.networks.flops import forward_macs
 
 
@@ -23,16 +24,16 @@ class Compacted:
     facts: dict[str, Any]
 
 
-def compacted(whole: nn.Module, mask: Mask, image_shape: tuple[int, int, int]) -> Compacted:
+def compacted(whole: nn.Module, mask: Mask, shape: Shape) -> Compacted:
     """The smaller network, or the whole one where it cannot be made smaller; `whole` stays as it is."""
     try:
-        small, left = compact_to_train(whole, image(image_shape), mask)
+        small, left = compact_to_train(whole, example_of(shape), mask)
     except AutosparseError as error:
         return Compacted(whole, mask, {"reason": str(error)})
-    lost = masks.kept(gates.effective(whole, mask, image_shape)) - masks.kept(gates.effective(small, left, image_shape))
+    lost = masks.kept(gates.effective(whole, mask, shape)) - masks.kept(gates.effective(small, left, shape))
     if lost:
         return Compacted(whole, mask, {"reason": f"compact: {type(whole).__name__}: {lost} weights that lie on a path would be lost"})
-    sizes = {"parameters": _parameters, "multiply_adds": lambda network: sum(forward_macs(network, image_shape).values())}
+    sizes = {"parameters": _parameters, "multiply_adds": lambda network: sum(forward_macs(network, shape).values())}
     return Compacted(small, left, {name: {"before": size(whole), "after": size(small)} for name, size in sizes.items()})
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.library.compaction import compact
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks import mask as masks
-from autosparse.models.networks.calls import call, fitted
+from autosparse.models.networks.calls import Inputs, Shape, call, fitted, is_shape, mapped
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.networks.stored import stored_bytes
 
@@ -21,29 +21,29 @@ BATCHES = (1, 32)  # images at a time, of which the latency is measured
 BUDGET_S, MOST = 0.1, 100  # of forward passes for one of them; the first one is not counted, one is measured whatever it takes
 
 
-def deployed(network: nn.Module, image_shape: tuple[int, int, int], metered: Mapping[str, float] | None = None) -> dict[str, Any]:
+def deployed(network: nn.Module, shape: Shape, metered: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Costs of a trained network, which stays as it is, as does everything that is random.
 
     It is deployed without the channels that its zeros cut off, where `compact` can take them out; else as it is, and `reason` says why.
     `nonzeros`: prunable weights, the classifier's among them, that are not exactly zero; kept weights that lie on no path are gone with
-    their channels. `parameters`: all of them, zeros too. `multiply_adds`: dense ones per image of `image_shape` (channels, height,
-    width); layers in `metered` cost what stands there. `bytes`: `stored_bytes` of parameters and running statistics. `latency_ms`: the
+    their channels. `parameters`: all of them, zeros too. `multiply_adds`: dense ones per example of this `shape`; layers in `metered`
+    cost what stands there. `bytes`: `stored_bytes` of parameters and running statistics. `latency_ms`: the
     median of `n` forward passes on one thread, by images at a time.
     """
     with torch.random.fork_rng(devices=()):
-        small, why = _compacted(plain_copy(network)[0].cpu().eval(), image(image_shape))
-        macs, known = forward_macs(small, image_shape), metered or {}
+        small, why = _compacted(plain_copy(network)[0].cpu().eval(), example_of(shape))
+        macs, known = forward_macs(small, shape), metered or {}
         return {
             "nonzeros": sum(map(_nonzero, masks.prunable(small).values())),
             "parameters": sum(param.numel() for param in small.parameters()),
             "multiply_adds": sum(known.get(name, count) for name, count in macs.items()),
             "bytes": stored_bytes([*small.parameters(), *small.buffers()]),
-            "latency_ms": _latencies(small, image_shape),
+            "latency_ms": _latencies(small, shape),
             **({"reason": why} if why else {}),
         }
 
 
-def _compacted(network: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
+def _compacted(network: nn.Module, example: Inputs) -> tuple[nn.Module, str]:
     """The smaller network, or the whole one and why it stays whole."""
     if all(_nonzero(weight) == weight.numel() for weight in masks.prunable(network).values()):
         return network, ""
@@ -58,17 +58,24 @@ def _nonzero(weight: Tensor) -> int:
 
 
 @torch.inference_mode()
-def _latencies(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, dict[str, float]]:
+def _latencies(network: nn.Module, shape: Shape) -> dict[str, dict[str, float]]:
     """Number of images at a time -> median milliseconds of a forward pass and the number of passes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {str(batch): _latency(network, fitted(network, torch.zeros(batch, *image_shape))) for batch in BATCHES}
+        return {str(batch): _latency(network, fitted(network, _batch(shape, batch))) for batch in BATCHES}
     finally:
         torch.set_num_threads(threads)
 
 
-def _latency(network: nn.Module, images: Tensor) -> dict[str, float]:
+def _batch(shape: Shape, count: int) -> Inputs:
+    """So many black images, or so many times the one example."""
+    if is_shape(shape):
+        return torch.zeros(count, *shape)
+    return mapped(lambda tensor: tensor.repeat_interleave(count, 0) if tensor.dim() else tensor, shape)
+
+
+def _latency(network: nn.Module, images: Inputs) -> dict[str, float]:
     call(network, images)
     seconds: list[float] = []
     while not seconds or (sum(seconds) < BUDGET_S and len(seconds) < MOST):

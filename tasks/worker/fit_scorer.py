@@ -77,7 +77,7 @@ def fit(job: Job, inputs: FitInputs) -> dict[str, Any]:
 
 def _fit(job: Job, spec: ScorerSpec, scorer: nn.Module, split: Split) -> list[float]:
     def on_epoch(epoch: int, loss: float) -> None:
-        job.tell("epoch", epoch=epoch, epochs=spec.epochs, loss=loss, accuracy=0.0, lr=spec.lr, seconds=0.0)
+        job.tell("epoch", epoch=epoch, epochs=spec.epochs, loss=loss, lr=spec.lr, seconds=0.0, metrics=[])
         ray.train.report({"epoch": epoch, "loss": loss})
 
     forward, total = scorer, lambda values: values

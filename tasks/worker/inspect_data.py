@@ -5,7 +5,8 @@ from typing import Any
 
 from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.run_specs import DataSpec
-from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.problem import open_problem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,12 +18,6 @@ class DataInputs(Spec):
 
 @body(DataInputs)
 def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
-    """Digest, counts, image shape and class names; decoding fills the node's cache."""
-    arrays = images(inputs.data)
-    return {
-        "digest": arrays.digest,
-        "train": len(arrays.train_labels),
-        "test": len(arrays.test_labels),
-        "shape": list(arrays.image_shape),
-        "classes": list(arrays.classes),
-    }
+    """Digest and counts; shape and class names of images, whose decoding fills the node's cache; the metric of a task of one's own."""
+    problem = open_problem(inputs.data, job.cache)
+    return {"digest": problem.digest, **problem.sizes, **problem.facts}

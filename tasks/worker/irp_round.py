@@ -12,24 +12,26 @@ from typing import Any
 from torch import nn
 
 from autosparse.models import seeding
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import CollapseError, not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.masks.mask import Mask, Scores
+from autosparse.models.networks.calls import fitted
 from autosparse.models.schedules import density_after, density_before
 from autosparse.models.specs.fields import Spec, check_fields
 from autosparse.models.specs.grain import Grain
 from autosparse.models.specs.run_specs import DataSpec, Density, IrpSpec, Natural, NetworkSpec, Seed
+from autosparse.models.training.objective import told
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
-from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.mask_files import dump_mask
-from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
 from autosparse.tasks.worker.scoring_batches import scoring_batches
-from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, read_mask, read_state, train_network
+from autosparse.tasks.worker.train_network import dump_state, load_state, metrics_in, read_mask, read_state, train_network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +62,8 @@ def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
     Writes initial and rewind state (round 0), mask, trained weights and tickets of the densities this cut passes.
     """
     irp, spec, seed, index = inputs.irp, inputs.network, inputs.seed, inputs.index
-    arrays = images(inputs.data)
-    network = initial_network(spec, arrays, seed)
+    problem = open_problem(inputs.data, job.cache)
+    network = initial_network(spec, problem, seed)
     after_step, start = None, 0
     if index == 0:
         after_step = _keep_states(job, network, inputs.source, irp.rewind_step)
@@ -72,8 +74,7 @@ def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
     history = train_network(
         job,
         network,
-        arrays,
-        data=inputs.data,
+        problem,
         training=irp.train,
         mask=before if index else None,
         seed=seed,
@@ -85,20 +86,20 @@ def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
         "seed": seed,
         "source": spec.label,
         "density": masks.density(before),
-        "accuracy": history[-1]["accuracy"],
+        **told(problem.objective(irp.train).metric, metrics_in(history[-1])),
         "loss": history[-1]["loss"],
         "epochs": history,
-        "data_digest": arrays.digest,
+        "data_digest": problem.digest,
         "scheduled_density": density_before(index, irp.rounds, irp.final_density),
     }
-    return report | (_cut(job, inputs, network, arrays, before) if job.rank.index == 0 else {})
+    return report | (_cut(job, inputs, network, problem, before) if job.rank.index == 0 else {})
 
 
-def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays, before: Mask) -> dict[str, Any]:
+def _cut(job: Job, inputs: RoundInputs, network: nn.Module, problem: Problem, before: Mask) -> dict[str, Any]:
     irp, index, step = inputs.irp, inputs.index, inputs.step
-    scores = _scores(job, inputs, network, arrays)
+    scores = _scores(job, inputs, network, problem)
     after = density_after(index, irp.rounds, irp.final_density)
-    cut = _cutter(inputs, network, arrays, scores, before)
+    cut = _cutter(inputs, network, problem, scores, before)
     mask = cut(after)
     if collapsed := masks.collapsed_layers(mask):
         raise CollapseError(
@@ -119,19 +120,19 @@ def _cut(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays,
     }
 
 
-def _cutter(inputs: RoundInputs, network: nn.Module, arrays: ImageArrays, scores: Scores, before: Mask) -> Callable[[float], Mask]:
+def _cutter(inputs: RoundInputs, network: nn.Module, problem: Problem, scores: Scores, before: Mask) -> Callable[[float], Mask]:
     """From a density, or a share of the multiply-adds where channels leave, to the mask."""
     allocate = partial(global_topk, floor=inputs.irp.min_per_layer)
     if inputs.irp.grain == "weights":
         return lambda density: allocate(scores, density, alive=before)
-    example = image(arrays.image_shape).to(next(network.parameters()).device)
+    example = fitted(network, example_of(problem.shape))
     grained = Grained(network, example, Grain(grain="channels"), inputs.network.prune_head)
     return lambda share: {name: keep.cpu() for name, keep in grained.channels(scores, share, allocate=allocate, alive=before).items()}
 
 
-def _scores(job: Job, inputs: RoundInputs, network: nn.Module, arrays: ImageArrays) -> Scores:
+def _scores(job: Job, inputs: RoundInputs, network: nn.Module, problem: Problem) -> Scores:
     irp = inputs.irp
-    batches = scoring_batches(job, arrays, inputs.seed, data=inputs.data, training=irp.train)
+    batches = scoring_batches(job, problem, inputs.seed, training=irp.train)
     stream = seeding.generator(inputs.seed, "irp-criterion")
     scores = CRITERIA[irp.criterion].score(network, batches, stream, head=inputs.network.prune_head, density=irp.final_density)
     return {name: score.cpu() for name, score in scores.items()}

@@ -6,6 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -15,10 +16,9 @@ from ray.train.torch import get_device
 
 from autosparse.models import errors
 from autosparse.models.specs.fields import Spec, from_plain
-from autosparse.models.specs.run_specs import DataSpec, JobSpec
+from autosparse.models.specs.run_specs import JobSpec
 from autosparse.models.training.trainer import Rank
 from autosparse.storage.disk import DISK_FULL, disk_error
-from autosparse.storage.image_datasets import ImageArrays, load_images
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks import own_code
@@ -47,6 +47,11 @@ class Job:
     def resources(self) -> JobSpec:
         """What the job occupies, and how it computes."""
         return self.launch.resources
+
+    @property
+    def cache(self) -> Path:
+        """Where this node keeps decoded images."""
+        return load_settings().cache
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send an event to the driver, from rank 0 only."""
@@ -128,15 +133,3 @@ def _open(sent: Sent) -> Job:
         torch.backends.cudnn.benchmark = False
         torch.set_float32_matmul_precision("high")
     return Job(sent.run, sent.launch, sent.events, open_store(sent.run.storage), rank, device)
-
-
-def images(data: DataSpec) -> ImageArrays:
-    """The images of a data spec, decoded once per node and kept in the cache."""
-    return load_images(
-        name=data.name,
-        path=data.path,
-        download=data.download,
-        train_limit=data.train_limit,
-        test_limit=data.test_limit,
-        cache=load_settings().cache,
-    )

@@ -14,11 +14,10 @@ from autosparse.models.probes.pair import Pair, measure
 from autosparse.models.specs.fanout import ValleySpec
 from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, Seed, TrainSpec
-from autosparse.models.training.images import normalise
 from autosparse.storage import paths
-from autosparse.storage.image_datasets import ImageArrays
-from autosparse.tasks.worker.job import Job, body, images
-from autosparse.tasks.worker.train_network import initial_network, load_state, read_state, with_statistics
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
+from autosparse.tasks.worker.train_network import load_state, read_state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,13 +36,13 @@ class PairInputs(Spec):
 @body(PairInputs)
 def probe_pair(job: Job, inputs: PairInputs) -> dict[str, Any]:
     """Measure what lies between the two trained networks."""
-    settings, train, seed, arrays = inputs.valley, inputs.train, inputs.seed, images(inputs.data)
-    first, second = (trained(job, inputs, arrays, step) for step in (inputs.first, inputs.second))
+    settings, train, seed, problem = inputs.valley, inputs.train, inputs.seed, open_problem(inputs.data, job.cache)
+    first, second = (trained(job, inputs, problem, step) for step in (inputs.first, inputs.second))
     pair = Pair(
         first,
         second,
-        batches=batches(job, inputs, arrays, settings.images, settings.batch_size),
-        curvature=batches(job, inputs, arrays, min(settings.curvature_images, settings.images), settings.batch_size),
+        batches=batches(job, inputs, problem, settings.images, settings.batch_size),
+        curvature=batches(job, inputs, problem, min(settings.curvature_images, settings.images), settings.batch_size),
         settings=settings,
         train_batch_size=train.batch_size,
         stream=lambda name: seeding.generator(seed, "valley", name),
@@ -59,17 +58,17 @@ def probe_pair(job: Job, inputs: PairInputs) -> dict[str, Any]:
         "records": records,
         "failed": failed,
         "parameters": sum(param.numel() for param in first.parameters()),
-        "images": min(settings.images, len(arrays.train_labels)),
-        "curvature_images": min(settings.curvature_images, settings.images, len(arrays.train_labels)),
+        "images": min(settings.images, problem.sizes["train"]),
+        "curvature_images": min(settings.curvature_images, settings.images, problem.sizes["train"]),
         "lr_over_batch": noise_scale(train.lr, train.batch_size),
         "probe_seconds": durations(begun, time.monotonic()),
-        "data_digest": arrays.digest,
+        "data_digest": problem.digest,
     }
 
 
-def trained(job: Job, inputs: PairInputs, arrays: ImageArrays, step: str) -> nn.Module:
+def trained(job: Job, inputs: PairInputs, problem: Problem, step: str) -> nn.Module:
     """The network as the arm of `step` left it. Raises DataError where its weights are not those of this network."""
-    network = initial_network(inputs.network, arrays, seed=0)  # which draws nothing that stays
+    network = initial_network(inputs.network, problem, seed=0)  # which draws nothing that stays
     key = paths.weights(step)
     try:
         load_state(network, read_state(job, key))
@@ -79,18 +78,14 @@ def trained(job: Job, inputs: PairInputs, arrays: ImageArrays, step: str) -> nn.
     return network.to(job.device)
 
 
-def batches(job: Job, inputs: PairInputs, arrays: ImageArrays, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
+def batches(job: Job, inputs: PairInputs, problem: Problem, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
     """The first `count` of the training images in an order that the seed fixes, not augmented, in batches of at most `size`.
 
     Batches differ by one image at most, so none is too small for BatchNorm.
     """
-    data = with_statistics(inputs.data, arrays)
-    order = torch.randperm(len(arrays.train_labels), generator=seeding.generator(inputs.seed, "valley", "images"))[:count]
-    found = []
-    for rows in order.tensor_split(-(-len(order) // size)):
-        pixels, labels = (torch.from_numpy(part[rows.numpy()]).to(job.device) for part in (arrays.train_images, arrays.train_labels))
-        found.append((normalise(pixels, data.mean, data.std, channels_last=False), labels))
-    return found
+    order = torch.randperm(problem.sizes["train"], generator=seeding.generator(inputs.seed, "valley", "images"))[:count]
+    rows = order.tensor_split(-(-len(order) // size))
+    return list(problem.few(rows, job.device, channels_last=False))
 
 
 def durations(begun: dict[str, float], end: float) -> dict[str, float]:

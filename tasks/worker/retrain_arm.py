@@ -27,13 +27,14 @@ from autosparse.models.specs.fields import Spec, check_fields
 from autosparse.models.specs.grain import Narrowed
 from autosparse.models.specs.run_specs import DataSpec, Density, Natural, NetworkSpec, Seed, TrainSpec
 from autosparse.models.training.loop import evaluate
+from autosparse.models.training.objective import told
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage import paths
-from autosparse.storage.image_datasets import ImageArrays
 from autosparse.tasks.worker.compacted import compacted
 from autosparse.tasks.worker.deployed import deployed
-from autosparse.tasks.worker.job import Job, body, images
-from autosparse.tasks.worker.train_network import dump_state, initial_network, load_state, open_trainer, place, read_mask, read_state, train
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
+from autosparse.tasks.worker.train_network import dump_state, load_state, open_trainer, place, read_mask, read_state, train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,21 +77,20 @@ class ArmInputs(Spec):
 @body(ArmInputs)
 def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     """Train the arm's network and measure what came of it."""
-    spec, arrays = inputs.network, images(inputs.data)
-    whole = starting_network(job, inputs, arrays)
-    target = initial_network(spec, arrays, inputs.seed) if inputs.narrow else whole  # whose weights densities are shares of
+    spec, problem = inputs.network, open_problem(inputs.data, job.cache)
+    whole = starting_network(job, inputs, problem)
+    target = initial_network(spec, problem, inputs.seed) if inputs.narrow else whole  # whose weights densities are shares of
     mask = _mask(job, inputs, whole)
-    made = compacted(whole, mask, arrays.image_shape) if inputs.compact and inputs.mask and mask else None
+    made = compacted(whole, mask, problem.shape) if inputs.compact and inputs.mask and mask else None
     network, held = (made.network, made.mask) if made else (whole, mask)
     place(job, network)
-    macs = forward_macs(network, arrays.image_shape)
-    parts = method_parts(inputs, network, arrays)
+    macs = forward_macs(network, problem.shape)
+    parts = method_parts(inputs, network, problem)
     own = outcome.own_tensors(network, parts)
     trainer = open_trainer(
         job,
         network,
-        arrays,
-        data=inputs.data,
+        problem,
         training=inputs.train,
         mask=held,
         seed=inputs.seed,
@@ -105,9 +105,9 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     plain = outcome.bake(network, parts)
     if job.rank.index == 0:
         job.store.write(paths.weights(inputs.step), dump_state(plain))
-    found = _evaluated(trainer, plain, target, arrays, spec, own, inputs.seed, measures=job.rank.index == 0)
+    found = _evaluated(trainer, plain, target, problem, spec, own, inputs.seed, measures=job.rank.index == 0)
     kept = {name: keep.cpu() for name, keep in (mask or outcome.nonzero(plain, head=spec.prune_head)).items()}
-    effective = gates.effective_density(whole, kept, arrays.image_shape)
+    effective = gates.effective_density(whole, kept, problem.shape)
     weights = sum(weight.numel() for weight in masks.prunable(target, head=spec.prune_head).values())
     return {
         **found,
@@ -118,7 +118,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
         "weights": weights,
         "kept_density": masks.kept(mask) / weights if mask else found["kept_density"],
         "effective_density": effective * masks.total(kept) / weights,
-        "data_digest": arrays.digest,
+        "data_digest": problem.digest,
         "training_macs": sum(record["training_macs"] for record in history),
         "training_seconds": sum(record["seconds"] for record in history),
         "peak_memory_bytes": peak_memory(job.device),
@@ -130,7 +130,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     }
 
 
-def method_parts(inputs: ArmInputs, network: nn.Module, arrays: ImageArrays) -> Parts:
+def method_parts(inputs: ArmInputs, network: nn.Module, problem: Problem) -> Parts:
     """What the arm's method puts into the training, attached to the network; nothing where the arm is a mask at step 0."""
     if inputs.method is None:
         return Parts()
@@ -140,8 +140,8 @@ def method_parts(inputs: ArmInputs, network: nn.Module, arrays: ImageArrays) -> 
         train=inputs.train,
         density=inputs.method.density,
         head=inputs.network.prune_head,
-        image_shape=arrays.image_shape,
-        steps_per_epoch=len(arrays.train_labels) // inputs.train.batch_size,
+        image_shape=problem.shape,
+        steps_per_epoch=problem.sizes["train"] // inputs.train.batch_size,
         seed=inputs.seed,
     )
     return find_method(name).parts(setup, settings)
@@ -158,14 +158,14 @@ def _evaluated(
     trainer: Trainer,
     plain: nn.Module,
     whole: nn.Module,
-    arrays: ImageArrays,
+    problem: Problem,
     spec: NetworkSpec,
     own: set[str],
     seed: int,
     *,
     measures: bool,
 ) -> dict[str, Any]:
-    """Accuracy, densities and costs of the network in use, which is `plain` or what the method makes of it; `whole` before compaction.
+    """Metrics, densities and costs of the network in use, which is `plain` or what the method makes of it; `whole` before compaction.
 
     What it costs where it is deployed is there where it `measures`.
     """
@@ -173,16 +173,16 @@ def _evaluated(
     used = parts.rewrite(plain, seeding.generator(seed, "method", "rewrite")) if parts.rewrite else plain
     trainer.network = trainer.forward = used
     start = time.monotonic()
-    accuracy = evaluate(trainer)
+    metrics = evaluate(trainer)
     seconds = time.monotonic() - start
     metered = parts.cost(used) if parts.cost else None  # of the test images: before anything else goes through the network
     return {
-        "accuracy": accuracy,
+        **told(trainer.objective.metric, metrics),
         **outcome.densities(used, whole, head=spec.prune_head, own=own),
-        "inference_macs": outcome.inference_macs(used, forward_macs(used, arrays.image_shape), metered),
+        "inference_macs": outcome.inference_macs(used, forward_macs(used, problem.shape), metered),
         "inference_seconds": seconds,
-        "images_per_second": len(trainer.test.labels) / seconds,
-        **({"deployed": deployed(used, arrays.image_shape, metered)} if measures else {}),
+        "images_per_second": len(trainer.test) / seconds,
+        **({"deployed": deployed(used, problem.shape, metered)} if measures else {}),
     }
 
 
@@ -193,16 +193,15 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def starting_network(job: Job, inputs: ArmInputs, arrays: ImageArrays) -> nn.Module:
+def starting_network(job: Job, inputs: ArmInputs, problem: Problem) -> nn.Module:
     """The network as the arm begins: from `state`, else drawn from the arm's seed, or as its control has it.
 
     Whatever else is random in the arm belongs to its own seed.
     """
     seed, control = inputs.seed, CONTROLS[inputs.control] if inputs.control else Control()
     if inputs.narrow:
-        to, shape, classes = inputs.narrow, arrays.image_shape, len(arrays.classes)
-        return narrow_network(inputs.network, to.share, to.cost, image_shape=shape, num_classes=classes, seed=seed)
-    network = initial_network(inputs.network, arrays, control.init_seed(seed) if control.init_seed else seed)
+        return narrow_network(inputs.network, inputs.narrow.share, inputs.narrow.cost, seed=seed, **problem.fit)
+    network = initial_network(inputs.network, problem, control.init_seed(seed) if control.init_seed else seed)
     if inputs.state:
         load_state(network, read_state(job, inputs.state))
     if control.weights and inputs.mask:

@@ -10,7 +10,7 @@ from torch import nn
 from autosparse.library.scorer_files import features_seen, load_scorer
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.checked import checked
 from autosparse.models.criteria.registry import Criterion, find_criterion
@@ -20,6 +20,7 @@ from autosparse.models.masks import gates
 from autosparse.models.masks.mask import Mask, Scores
 from autosparse.models.masks.repair import repair
 from autosparse.models.methods.names import family, is_learned, looks_ahead
+from autosparse.models.networks.calls import Shape, fitted
 from autosparse.models.scorers.criterion import as_criterion, inputs, looking_ahead
 from autosparse.models.scorers.drift import FirstLook, compare
 from autosparse.models.specs.fanout import TargetSpec
@@ -29,9 +30,9 @@ from autosparse.models.specs.run_specs import LEARNED, SCORER_GROWTH, DataSpec, 
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
-from autosparse.tasks.worker.job import Job, body, images
+from autosparse.tasks.worker.job import Job, body
+from autosparse.tasks.worker.problem import initial_network, open_problem
 from autosparse.tasks.worker.scoring_batches import scoring_batches
-from autosparse.tasks.worker.train_network import initial_network
 
 Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 
@@ -67,15 +68,15 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
     target's features are from those the scorer was fitted to (None where its card does not say); `scoring_seconds`: from the initial
     weights to the last mask of the method itself, a lookahead among them, without the images and the wait for a process.
     """
-    spec, seed, arrays = inputs.target.network, inputs.seed, images(inputs.data)
+    spec, seed, problem = inputs.target.network, inputs.seed, open_problem(inputs.data, job.cache)
     start = time.monotonic()
-    network = initial_network(spec, arrays, seed).to(job.device)
+    network = initial_network(spec, problem, seed).to(job.device)
     look = FirstLook(seeding.generator(seed, "drift"))
     method, card = _method(job, inputs, look)
-    batches = scoring_batches(job, arrays, seed, data=inputs.data, training=inputs.train)
+    batches = scoring_batches(job, problem, seed, training=inputs.train)
     if not looks_ahead(inputs.method):  # the strict track, which a criterion from outside is in too
         batches.look_ahead = None
-    scoring = Scoring(job, inputs, network, checked(inputs.method, method), batches, arrays.image_shape)
+    scoring = Scoring(job, inputs, network, checked(inputs.method, method), batches, problem.shape)
     scores = scoring.scores(scoring.batches)
     job.store.write(paths.scores_file(inputs.step), dump_tensors(scores))
     cuts = scoring.cuts(scores)
@@ -88,21 +89,21 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
         "cuts": cuts,
         "scoring_seconds": seconds,
         "controls": {control: scoring.control_cuts(control, scores, cuts) for control in inputs.controls},
-        "data_digest": arrays.digest,
+        "data_digest": problem.digest,
         "drift": scoring.drift(card, look) if card else None,
     }
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """A target at initialization and the method that scores it; `shape` is that of one image."""
+    """A target at initialization and the method that scores it; `shape` is that of one image, or one example."""
 
     job: Job
     inputs: ScoringInputs
     network: nn.Module
     method: Criterion
     batches: Batches
-    shape: tuple[int, ...]
+    shape: Shape
 
     @property
     def head(self) -> bool:
@@ -113,7 +114,7 @@ class Scoring:
     def grained(self) -> Grained | None:
         """How scores become masks where the method has a grain, None where it removes single weights."""
         grain = grain_of(self.inputs.method)
-        return Grained(self.network, image(self.shape).to(self.job.device), grain, self.head) if grain else None
+        return Grained(self.network, fitted(self.network, example_of(self.shape)), grain, self.head) if grain else None
 
     def scores(self, batches: Batches, network: nn.Module | None = None) -> Scores:
         """The method's scores on the CPU, of the target or another network; what it draws is the same whatever the batches are."""

@@ -4,7 +4,6 @@ Shared by IRP rounds and arms, so that both are the same training under the same
 """
 
 import contextlib
-import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,11 +21,10 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
 from autosparse.models.methods.outcome import finite
-from autosparse.models.networks.build import build_network
 from autosparse.models.networks.layout import memory_format
-from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
-from autosparse.models.training.images import channel_statistics, to_images
+from autosparse.models.specs.run_specs import TrainSpec
 from autosparse.models.training.loop import EpochReport, fit
+from autosparse.models.training.objective import RESERVED
 from autosparse.models.training.trainer import Trainer
 from autosparse.storage.checkpoints import (
     CHECKPOINT_FILES,
@@ -37,32 +35,18 @@ from autosparse.storage.checkpoints import (
     load_training_state,
     save_training_state,
 )
-from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.worker.job import Job
+from autosparse.tasks.worker.problem import Problem
 from autosparse.tasks.worker.watchdog import watched
-
-
-def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:
-    """The network of a spec at step 0: a function of spec, image shape, classes and seed alone."""
-    return build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
-
-
-def with_statistics(data: DataSpec, arrays: ImageArrays) -> DataSpec:
-    """The data spec with mean and std filled in, measured on the training images where the spec leaves them out."""
-    if data.mean and data.std:
-        return data
-    mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
-    return dataclasses.replace(data, mean=tuple(mean), std=tuple(std))
 
 
 def train_network(
     job: Job,
     network: nn.Module,
-    arrays: ImageArrays,
+    problem: Problem,
     *,
-    data: DataSpec,
     training: TrainSpec,
     mask: Mask | None,
     seed: int,
@@ -70,7 +54,7 @@ def train_network(
     after_step: Callable[[Trainer], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `network` (in place) from `start_step` or this job's last checkpoint; return one record per epoch."""
-    trainer = open_trainer(job, network, arrays, data=data, training=training, mask=mask, seed=seed, start_step=start_step)
+    trainer = open_trainer(job, network, problem, training=training, mask=mask, seed=seed, start_step=start_step)
     return train(job, trainer, after_step=after_step)
 
 
@@ -83,9 +67,8 @@ def place(job: Job, network: nn.Module) -> nn.Module:
 def open_trainer(
     job: Job,
     network: nn.Module,
-    arrays: ImageArrays,
+    problem: Problem,
     *,
-    data: DataSpec,
     training: TrainSpec,
     mask: Mask | None,
     seed: int,
@@ -99,10 +82,11 @@ def open_trainer(
         network=network,
         forward=_wrap(job, network),
         spec=training,
-        data=with_statistics(data, arrays),
+        data=problem.data,
         job=job.resources,
-        train=to_images(arrays.train_images, arrays.train_labels, job.device),
-        test=to_images(arrays.test_images, arrays.test_labels, job.device),
+        train=problem.examples("train", job.device),
+        test=problem.examples("test", job.device),
+        objective=problem.objective(training),
         seed=seed,
         rank=job.rank,
         mask={name: keep.to(job.device) for name, keep in mask.items()} if mask else None,
@@ -129,10 +113,11 @@ def train(
 
     def on_epoch(report: EpochReport) -> None:
         steps = report.step - (history[-1]["step"] if history else begin)
-        known = {**dataclasses.asdict(report), "facts": finite(report.facts)}
-        record = {**known, **figures(trainer, steps), "seconds": time.monotonic() - clock[0]}
+        known = {"epoch": report.epoch, "step": report.step, "loss": report.loss, **report.metrics, "lr": report.lr}
+        known |= {"facts": finite(report.facts), **figures(trainer, steps)}
+        record = {**known, "seconds": time.monotonic() - clock[0]}
         history.append(record)
-        job.tell("epoch", **record, epochs=trainer.spec.epochs)
+        job.tell("epoch", **record, epochs=trainer.spec.epochs, metrics=list(report.metrics))
         _report(job, trainer, record, history)
         clock[0] = time.monotonic()
 
@@ -145,6 +130,11 @@ def train(
 
         fit(trainer, on_epoch=on_epoch, after_step=step_done)
     return history
+
+
+def metrics_in(record: dict[str, Any]) -> dict[str, float]:
+    """The metrics of an epoch's record, the one that counts first; other values in it have reserved names."""
+    return {name: value for name, value in record.items() if name not in RESERVED}
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -215,7 +205,7 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
     if job.launch.checkpoints:
         _keep(job, job.launch.checkpoints, trainer, history)
         return
-    metrics = {name: record[name] for name in ("epoch", "step", "loss", "accuracy", "lr")}
+    metrics = {name: record[name] for name in ("epoch", "step", "loss", trainer.objective.metric.name, "lr")}
     if job.rank.index:
         ray.train.report(metrics)
         return

@@ -11,8 +11,7 @@ from autosparse.models.training.images import normalise
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.arm_networks import trained_network
 from autosparse.tasks.results.record import load_record
-from autosparse.tasks.worker.job import images
-from autosparse.tasks.worker.train_network import with_statistics
+from autosparse.tasks.worker.problem import ImageProblem, open_problem
 from tests.pipeline.command_line import SMALL, cli
 
 pytestmark = [
@@ -47,8 +46,9 @@ def test_a_compacted_run_is_reported_shown_and_read_again(tmp_path: Path, monkey
 
     network, mask, _ = trained_network(store, "small", "synflow@0.1")
     assert sum(param.numel() for param in network.parameters()) == facts["parameters"]["after"] and mask.keys()
-    arrays = images(record.spec.data)
-    data = with_statistics(record.spec.data, arrays)
+    problem = open_problem(record.spec.data, None)
+    assert isinstance(problem, ImageProblem)
+    arrays, data = problem.arrays, problem.data
     pixels = normalise(torch.from_numpy(arrays.test_images), data.mean, data.std, channels_last=False)
     right = (logits_of(network.eval()(pixels)).argmax(1) == torch.from_numpy(arrays.test_labels)).float().mean()
     assert float(right) == pytest.approx(arms["synflow"]["accuracy"], abs=2 / len(pixels))

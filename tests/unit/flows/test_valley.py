@@ -26,7 +26,6 @@ from autosparse.models.probes.vectors import flatten, unflatten
 from autosparse.models.specs.fanout import ValleySpec
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.storage import paths
-from autosparse.storage.image_datasets import ImageArrays
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
 from autosparse.tasks.compare_arms import numbers
@@ -35,9 +34,9 @@ from autosparse.tasks.report.valley_plots import pictures, spectrum_figure
 from autosparse.tasks.results.comparisons import comparison_of
 from autosparse.tasks.results.run_view import view_run
 from autosparse.tasks.settings import export, load
-from autosparse.tasks.worker.job import images
 from autosparse.tasks.worker.probe_pair import PairInputs, batches, durations, probe_pair, trained
-from autosparse.tasks.worker.train_network import dump_state, initial_network
+from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
+from autosparse.tasks.worker.train_network import dump_state
 from tests.worker_jobs import job_on
 
 NETWORK = NetworkSpec(name="resnet8", width=2)
@@ -71,9 +70,8 @@ def compared(store: Store) -> dict[str, Any]:
 
 
 def trained_twice(found: Store) -> Store:
-    arrays = SimpleNamespace(image_shape=(1, 8, 8), classes=tuple("0123456789"))
-    network = initial_network(NETWORK, arrays, 10)  # type: ignore[arg-type]
-    seen = batches(job_on(found), INPUTS, images(DATA), 96, 32)
+    network = initial_network(NETWORK, open_problem(DATA, None), 10)
+    seen = batches(job_on(found), INPUTS, open_problem(DATA, None), 96, 32)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for step in range(10):
         optimizer.zero_grad()
@@ -113,8 +111,8 @@ def hessian_matrix(network: nn.Module, seen: Tensor, labels: Tensor) -> Tensor:
     return found
 
 
-def images_of() -> ImageArrays:
-    return images(DATA)
+def images_of() -> Problem:
+    return open_problem(DATA, None)
 
 
 def test_curve_and_plane_share_their_ends_and_their_bend(store: Store) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.grain import Grained, best_kernels
 from autosparse.models.criteria.registry import CRITERIA
 from autosparse.models.errors import CollapseError
@@ -26,7 +26,7 @@ def resnet8(seed: int = 0) -> nn.Module:
 
 
 def grained(network: nn.Module, **grain: Any) -> Grained:
-    return Grained(network, image(SHAPE), Grain(**grain))
+    return Grained(network, example_of(SHAPE), Grain(**grain))
 
 
 def magnitudes(network: nn.Module) -> Scores:

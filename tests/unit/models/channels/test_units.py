@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.library.compaction import compact_to_train
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.units import costs_by_weight, price, units_of
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
@@ -96,10 +96,10 @@ def test_a_network_without_channels_that_can_leave_says_so() -> None:
 )
 def test_the_price_is_what_compaction_leaves(name: str, shape: tuple[int, int, int]) -> None:
     network = build_network(NetworkSpec(name=name), image_shape=shape, num_classes=10, seed=0)
-    units = units_of(network, image(shape))
+    units = units_of(network, example_of(shape))
     stays = torch.rand(len(units.group), generator=torch.Generator().manual_seed(1)) < 0.5
     stays[[int((units.group == group).nonzero()[0]) for group in range(len(units.layers))]] = True
-    small, left = compact_to_train(network, image(shape), units.mask(network, stays))
+    small, left = compact_to_train(network, example_of(shape), units.mask(network, stays))
     macs = costs_by_weight(forward_macs(network, shape), network, "multiply_adds")
     assert price(units, macs, stays) == pytest.approx(sum(forward_macs(small, shape).values()))
     parameters = costs_by_weight({}, network, "parameters")

@@ -103,7 +103,7 @@ def ended(text: str) -> tuple[float, float]:
     """(density, accuracy) after 300 steps."""
     seen: list[EpochReport] = []
     fit(trainer(text, epochs=30, schedule="constant"), on_epoch=seen.append)
-    return seen[-1].facts["density"], seen[-1].accuracy
+    return seen[-1].facts["density"], seen[-1].metrics["accuracy"]
 
 
 def test_density_falls_with_mu_and_accuracy_stays() -> None:

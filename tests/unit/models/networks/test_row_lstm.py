@@ -87,5 +87,5 @@ def test_it_learns_which_row_is_bright(density: float) -> None:
     reports = []
     one = Trainer(network, network, spec, DataSpec(name="digits", mean=(0.3,), std=(0.25,)), JobSpec(), data, data, seed=1, mask=mask)
     fit(one, on_epoch=reports.append)
-    assert reports[-1].loss < 0.4 * reports[0].loss and reports[-1].accuracy > 0.9
+    assert reports[-1].loss < 0.4 * reports[0].loss and reports[-1].metrics["accuracy"] > 0.9
     assert masks.violations(network, mask) == 0

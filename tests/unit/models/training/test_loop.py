@@ -51,7 +51,7 @@ def test_five_batches_of_eight_in_forty_images_for_three_epochs() -> None:
     one, seen = trainer(), []
     fit(one, on_epoch=seen.append)
     assert [(report.epoch, report.step) for report in seen] == [(0, 5), (1, 10), (2, 15)]
-    assert all(0 <= report.accuracy <= 1 for report in seen)
+    assert all(0 <= report.metrics["accuracy"] <= 1 for report in seen)
 
 
 def test_same_seed_same_bits_and_another_seed_other_bits() -> None:
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_within_one_step() -> None:
     ("change", "message"),
     [
         (lambda: trainer(rank=Rank(0, 3)), "train.batch_size: 8 is not allowed; allowed: a multiple of the 3 workers"),
-        (lambda: trainer(train=images(7)), "train.batch_size: 8 is not allowed; allowed: at most the 7 training images"),
+        (lambda: trainer(train=images(7)), "train.batch_size: 8 is not allowed; allowed: at most the 7 training examples"),
     ],
 )
 def test_batches_that_cannot_be_made(change: Callable[[], Trainer], message: str) -> None:
@@ -172,7 +172,7 @@ def test_batches_that_cannot_be_made(change: Callable[[], Trainer], message: str
 def test_accuracy_counts_every_test_image_once() -> None:
     one = trainer()
     one.network = nn.Sequential(nn.Flatten(), Constant())
-    assert evaluate(one, batch_size=5) == pytest.approx(4 / 12)  # labels 0, 1, 2 in turn; always 0 is said
+    assert evaluate(one, batch_size=5) == {"accuracy": pytest.approx(4 / 12)}  # labels 0, 1, 2 in turn; always 0 is said
 
 
 class Constant(nn.Module):

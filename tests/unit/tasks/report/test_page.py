@@ -17,13 +17,15 @@ import torch
 
 from autosparse.flows.report_command import write_report
 from autosparse.models.errors import DataError
+from autosparse.models.training.objective import ACCURACY
 from autosparse.storage.feature_table import open_dataset
 from autosparse.storage.mask_files import dump_mask
 from autosparse.storage.paths import RunPaths, report
 from autosparse.storage.store import Store
 from autosparse.tasks import summarize_arms
-from autosparse.tasks.report.page import duration, points, report_page
+from autosparse.tasks.report.page import duration, report_page
 from autosparse.tasks.report.survival_map import survival_map
+from autosparse.tasks.results.measured import gain
 from autosparse.tasks.results.record import layer_density_rows, load_record
 
 CHROMIUM = shutil.which("chromium")
@@ -74,7 +76,7 @@ def test_controls_with_their_verdicts(page: str) -> None:
     assert "scorer+shuffle 0.1 +1.50 points ± 0.50 points, p=0.2, n=2 weights matter 0.7700 0.7550" in found
     assert "scorer+shuffle 0.02 +0.50 points ± 0.50 points, p=0.5, n=2 only layer densities matter 0.5000 0.4950" in found
     assert "scorer+reinit 0.1 +0.00 points ± 1.00 points, p=1, n=2 initial values do not matter 0.7700 0.7700" in found
-    assert "snip+invert 0.1 - n=0 not defined: an accuracy is missing 0.7100 -" in found
+    assert "snip+invert 0.1 - n=0 not defined: a value is missing 0.7100 -" in found
 
 
 def test_claims_stand_on_the_page(page: str) -> None:
@@ -247,7 +249,7 @@ def test_a_page_that_fails_is_a_warning_in_the_log_of_the_run(
 
 
 def test_how_numbers_read() -> None:
-    assert [points(None), points(0.0123), points(-0.5)] == ["-", "+1.23 points", "-50.00 points"]
+    assert [gain(ACCURACY, None), gain(ACCURACY, 0.0123), gain(ACCURACY, -0.5)] == ["-", "+1.23 points", "-50.00 points"]
     assert [duration(119.94), duration(120), duration(7200)] == ["119.9 s", "2.0 min", "2.0 h"]
 
 

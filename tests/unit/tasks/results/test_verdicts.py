@@ -31,7 +31,7 @@ def test_gap_closure_by_hand() -> None:
         ([row("snip", 0.1, 0.7), row("ticket", 0.1, 0.8)], "no scorer"),
         ([row("ticket", 0.1, 0.7), row("scorer", 0.1, 0.8)], "no criterion"),
         ([row("snip", 0.1, None), row("scorer", 0.1, None), row("ticket", 0.1, 0.8)], "no scorer and no criterion"),
-        ([row("snip", 0.1, 0.8), row("scorer", 0.1, 0.7), row("ticket", 0.1, 0.8)], "the ticket is not above the best criterion"),
+        ([row("snip", 0.1, 0.8), row("scorer", 0.1, 0.7), row("ticket", 0.1, 0.8)], "the ticket is not better than the best criterion"),
     ],
 )
 def test_gap_closure_that_is_not_defined(rows: list[list[dict]], why: str) -> None:
@@ -74,7 +74,7 @@ def test_each_target_and_density_has_a_gap() -> None:
         ("rescale", 0.7, "the size of what is kept matters"),
         ("invert", 0.1, "the order of scores matters"),
         ("other", 0.1, "accuracy falls"),
-        ("shuffle", None, "not defined: an accuracy is missing"),
+        ("shuffle", None, "not defined: a value is missing"),
     ],
 )
 def test_verdict_of_a_control(control: str, accuracy: float | None, verdict: str) -> None:

@@ -16,7 +16,7 @@ from autosparse.flows.target_fanout import cut_of
 from autosparse.library.compaction import compact_to_train
 from autosparse.library.holding import with_dead_channels
 from autosparse.models.arms.arm import Arm
-from autosparse.models.channels.examples import image
+from autosparse.models.channels.examples import example_of
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.allocation import global_topk
 from autosparse.models.methods import registry
@@ -240,7 +240,7 @@ def test_compacted_and_held_at_zero_are_one_function_after_200_steps() -> None:
     data = ImageSet(torch.randint(0, 256, (800, 3, 8, 8), generator=stream, dtype=torch.uint8), torch.randint(4, (800,), generator=stream))
     train = TrainSpec(epochs=8, batch_size=32, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="constant")
     spec = DataSpec(name="digits", mean=(0.5,) * 3, std=(0.25,) * 3)
-    held = dict(with_dead_channels(whole, mask, image((3, 8, 8))))
+    held = dict(with_dead_channels(whole, mask, example_of((3, 8, 8))))
     losses: dict[str, list[float]] = {}
     for name, network, zeros in (("held", whole, held), ("made", made.network, made.mask)):
         trainer = Trainer(network=network, forward=network, spec=train, data=spec, job=JobSpec(), train=data, test=data, seed=0, mask=zeros)

@@ -34,9 +34,9 @@ from autosparse.storage.paths import RunPaths, is_arm, method_key
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.retrain_arm import Origin
+from autosparse.tasks.worker.problem import initial_network
 from autosparse.tasks.worker.retrain_arm import ArmInputs, starting_network
 from autosparse.tasks.worker.score_target import Scoring, ScoringInputs
-from autosparse.tasks.worker.train_network import initial_network
 from tests.worker_jobs import job_on
 
 SHAPE = (1, 8, 8)
