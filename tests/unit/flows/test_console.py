@@ -22,7 +22,9 @@ def test_progress_counts_rounds_arms_and_cached_steps() -> None:
     assert progress.seconds_left() is None
     progress.take(Event("cached", "runs/x/irp/net-seed0/round-000"))
     progress.take(Event("started", "runs/x/irp/net-seed0/round-001", "round 1"))
-    progress.take(Event("epoch", "runs/x/irp/net-seed0/round-001", "round 1", {"epoch": 3, "epochs": 6, "accuracy": 0.5}))
+    progress.take(
+        Event("epoch", "runs/x/irp/net-seed0/round-001", "round 1", {"epoch": 3, "epochs": 6, "metric": "accuracy", "value": 0.5})
+    )
     assert progress.now["runs/x/irp/net-seed0/round-001"][1] == 0.5
     progress.take(Event("finished", "runs/x/irp/net-seed0/round-001"))
     progress.take(Event("finished", "runs/x/fanout/net/seed1/snip/density-0.05"))

@@ -4,15 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from torch import nn
 
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import SpecError
-from autosparse.models.networks.build import build_network
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.tasks.checks.method_checks import check_methods
+from autosparse.tasks.checks.networks import Seen, build
 
 
 def spec(network: str, **changes: Any) -> ExperimentSpec:
@@ -21,10 +20,8 @@ def spec(network: str, **changes: Any) -> ExperimentSpec:
 
 
 def check(found: ExperimentSpec) -> None:
-    def network_of(target: TargetSpec) -> nn.Module:
-        return build_network(target.network, image_shape=(1, 8, 8), num_classes=10, seed=0)
-
-    check_methods(found, network_of)
+    seen = Seen((1, 8, 8), 10)
+    check_methods(found, {target: (build(target.network, seen), seen) for target in found.fanout.targets})
 
 
 def test_grains_and_narrow_networks_that_fit_pass() -> None:

@@ -24,15 +24,19 @@ def spec(**fanout: Any) -> ExperimentSpec:
     return replace(base, fanout=replace(base.fanout, dense=True, ticket=True, **fanout))
 
 
+def said(seen: networks.Seen) -> tuple[Any, ...]:
+    return seen.image_shape, seen.num_classes, seen.known
+
+
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What is built in a test: label and images, and nothing is remembered from the tests before."""
     found: list[tuple[str, Any]] = []
     real = networks.build
 
-    def build(network: NetworkSpec, images: networks.Images) -> Any:
-        found.append((network.label, images))
-        return real(network, images)
+    def build(network: NetworkSpec, seen: networks.Seen) -> Any:
+        found.append((network.label, said(seen)))
+        return real(network, seen)
 
     for module in (preflight, disk_room):
         monkeypatch.setattr(module, "build", build)
@@ -44,9 +48,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 def test_sizes_are_those_of_the_digits_and_a_guess_where_nobody_knows() -> None:
     arrays = load_images(name="digits", path=None, download=False, train_limit=2, test_limit=2, cache=None)
     assert SIZES["digits"] == (arrays.image_shape, len(arrays.classes)) == ((1, 8, 8), 10)
-    assert networks.images_of(DataSpec(name="cifar100")) == ((3, 32, 32), 100, True)
-    assert networks.images_of(DataSpec(name="mnist")) == networks.images_of(DataSpec(name="fashion_mnist")) == ((1, 28, 28), 10, True)
-    assert networks.images_of(DataSpec(name="parquet", path="/somewhere")) == ((3, 32, 32), 10, False)
+    assert said(networks.seen_of(DataSpec(name="cifar100"))) == ((3, 32, 32), 100, True)
+    for name in ("mnist", "fashion_mnist"):
+        assert said(networks.seen_of(DataSpec(name=name))) == ((1, 28, 28), 10, True)
+    assert said(networks.seen_of(DataSpec(name="parquet", path="/somewhere"))) == ((3, 32, 32), 10, False)
 
 
 def test_each_network_is_built_once_for_each_size_of_images(built: list[tuple[str, Any]]) -> None:

@@ -53,7 +53,7 @@ SCORES = [*scoring("scorer", 3.0, 5.0), *scoring("scorer_growth", 24.0, 26.0), *
 
 def test_both_tracks_by_hand() -> None:
     strict, ahead = claims(arms(FIELD), SCORES, costs(scorer=4.0, scorer_growth=25.0))
-    assert (strict.track, strict.accuracy, strict.n) == ("strict", pytest.approx(0.68), 2)
+    assert (strict.track, strict.value, strict.n) == ("strict", pytest.approx(0.68), 2)
     assert strict.best is not None and strict.best == strict.best_at_init and strict.growth is None  # growth is no rival here
     assert (strict.best.rival, strict.best.over.mean, strict.best.over.n) == ("synflow", pytest.approx(0.03), 2)  # .02 and .04
     assert strict.best.over.error == pytest.approx(0.01)  # their std is .02 / sqrt 2, over sqrt 2

@@ -34,7 +34,7 @@ from autosparse.storage.paths import RunPaths, is_arm, method_key
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.retrain_arm import Origin
-from autosparse.tasks.worker.problem import initial_network
+from autosparse.tasks.worker.problem import ImageProblem, initial_network
 from autosparse.tasks.worker.retrain_arm import ArmInputs, starting_network
 from autosparse.tasks.worker.score_target import Scoring, ScoringInputs
 from tests.worker_jobs import job_on
@@ -171,19 +171,19 @@ def test_a_scoring_of_another_spec_is_named_with_what_it_lacks(store: Store, cha
 
 def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) -> None:
     pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
-    arrays = ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest")
+    problem = ImageProblem(ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest"), DATA)
     given = {"network": NETWORK, "data": DATA, "train": smoke().fanout.train, "seed": 3, "start_step": 0, "step": "s"}
     given |= {"compact": False, "narrow": None}
     given |= {"control": None, "mask": None, "method": None, "state": None}
 
     def start(**changes: Any) -> dict[str, torch.Tensor]:
         inputs: Any = ArmInputs(**given | changes)
-        return starting_network(job_on(store), inputs, arrays).state_dict()
+        return starting_network(job_on(store), inputs, problem).state_dict()
 
-    own = initial_network(NETWORK, arrays, 3).state_dict()
+    own = initial_network(NETWORK, problem, 3).state_dict()
     for changes in ({}, {"control": "shuffle"}):
         assert all(torch.equal(tensor, own[name]) for name, tensor in start(**changes).items())
-    drawn = masks.prunable(initial_network(NETWORK, arrays, 3))
+    drawn = masks.prunable(initial_network(NETWORK, problem, 3))
     other = start(control="reinit")
     assert all((other[name] != own[name]).all() for name in drawn)
     assert all(torch.equal(other[name], own[name]) for name in own.keys() - drawn.keys())
