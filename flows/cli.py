@@ -48,7 +48,8 @@ def run(
     name
         The run's name; by default made from the spec, so that the same command resumes.
     force
-        Resume with other versions of torch, Ray, Python or the features than the run was begun with; its record then names both.
+        Resume with other versions of torch, Ray, Python or the features, or with changed code of your own, than the run was begun with;
+        its record then names both.
     """
     from autosparse.flows.run_command import run_pipeline
 

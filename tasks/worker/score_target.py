@@ -31,7 +31,7 @@ from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.tasks.worker.job import Job, body, images
 from autosparse.tasks.worker.scoring_batches import scoring_batches
-from autosparse.tasks.worker.train_network import initial_network
+from autosparse.tasks.worker.train_network import initial_digest, initial_network
 
 Cuts = dict[str, dict[str, Any]]  # density -> facts of its mask
 
@@ -69,7 +69,11 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
     """
     spec, seed, arrays = inputs.target.network, inputs.seed, images(inputs.data)
     start = time.monotonic()
-    network = initial_network(spec, arrays, seed).to(job.device)
+    network = initial_network(spec, arrays, seed)
+    built = time.monotonic() - start
+    initial = initial_digest(network)
+    start = time.monotonic() - built  # the digest is no part of what a scoring costs
+    network.to(job.device)
     look = FirstLook(seeding.generator(seed, "drift"))
     method, card = _method(job, inputs, look)
     batches = scoring_batches(job, arrays, seed, data=inputs.data, training=inputs.train)
@@ -89,6 +93,7 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
         "scoring_seconds": seconds,
         "controls": {control: scoring.control_cuts(control, scores, cuts) for control in inputs.controls},
         "data_digest": arrays.digest,
+        "initial_digest": initial,
         "drift": scoring.drift(card, look) if card else None,
     }
 

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from autosparse.library.mask_file import weights_digest
 from autosparse.models.errors import AutosparseError, DataError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
@@ -47,6 +48,11 @@ from autosparse.tasks.worker.watchdog import watched
 def initial_network(network: NetworkSpec, arrays: ImageArrays, seed: int) -> nn.Module:
     """The network of a spec at step 0: a function of spec, image shape, classes and seed alone."""
     return build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
+
+
+def initial_digest(network: nn.Module) -> str:
+    """32 hex digits over a network's state by name, type, shape and value: whether two jobs began with the same weights."""
+    return weights_digest(network.state_dict(), {})[:32]
 
 
 def with_statistics(data: DataSpec, arrays: ImageArrays) -> DataSpec:
