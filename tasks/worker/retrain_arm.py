@@ -230,5 +230,5 @@ def _check_same_weights(network: nn.Module, inputs: ArmInputs) -> None:
     if (found := initial_digest(network)) != inputs.initial:
         raise DataError(
             f"network: {inputs.network.name} with seed {inputs.seed} has the initial weights {found}, its mask is for {inputs.initial}; "
-            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded)"
+            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded), on machines of one kind"
         )

@@ -323,7 +323,7 @@ def test_a_mask_for_other_weights_is_refused_in_one_line(run: Body) -> None:
         error = run(mask="mask", initial="0" * 32, control=control)["error"]
         assert error["type"] == "DataError" and error["message"] == (
             f"network: lenet300-100 with seed 3 has the initial weights {dense}, its mask is for {'0' * 32}; "
-            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded)"
+            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded), on machines of one kind"
         )
 
 
