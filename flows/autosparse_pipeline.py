@@ -56,7 +56,7 @@ def autosparse(
     """Run `spec`, or the recipe's spec when none is given.
 
     The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached. `force` takes it up with
-    other versions of torch, Ray, Python or the features as well.
+    other versions of torch, Ray, Python or the features, or changed code of one's own, as well.
     """
     with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
         for label, data in data_specs(run.spec):

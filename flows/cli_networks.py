@@ -21,6 +21,7 @@ def prune(
     batch_size: int = 256,
     min_per_layer: int = 0,
     ignore: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    keyword: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     seed: int = 0,
     details: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -29,7 +30,8 @@ def prune(
     Parameters
     ----------
     network
-        `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them.
+        `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them; or
+        `torchvision:NAME`, `timm:NAME`, `hf:NAME` (docs/networks.md).
     density
         Kept share of the prunable weights, in (0, 1].
     data
@@ -49,6 +51,8 @@ def prune(
         At least so many weights stay in each layer.
     ignore
         A pattern of names of layers that stay dense, e.g. `blocks.0.*`; may be repeated.
+    keyword
+        One of the factory's own, e.g. depth=3; may be repeated.
     seed
         Draws the network and chooses the images.
     details
@@ -57,7 +61,7 @@ def prune(
     from autosparse.flows.prune_command import prune_network
 
     options: dict[str, Any] = {"batches": batches, "batch_size": batch_size, "min_per_layer": min_per_layer, "seed": seed}
-    prune_network(network, scorer, density, data, out, method=method, ignore=ignore, details=details, **options)
+    prune_network(network, scorer, density, data, out, method=method, ignore=ignore, keywords=keyword, details=details, **options)
 
 
 def inspect(place: Place, arm: Arm = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from autosparse.flows.assignments import parse_changes
 from autosparse.library.folder import Built, check_out, write_folder
 from autosparse.library.mask import Mask
 from autosparse.library.pruning import prune
@@ -16,6 +18,7 @@ from autosparse.library.scorer import scorer as read_scorer
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.names import family, spelled
+from autosparse.models.networks.registry import ZOOS
 from autosparse.models.specs.grain import WEIGHTS, grain_of, names_grain
 from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, ScoringSpec
 from autosparse.models.training.images import channel_statistics, normalise
@@ -40,13 +43,14 @@ def prune_network(
     min_per_layer: int,
     seed: int,
     ignore: tuple[str, ...] = (),
+    keywords: tuple[str, ...] = (),
     details: bool = False,
 ) -> None:
     """Write the mask of `network` at `density` to `out` and print what each layer keeps. Raises SpecError or DataError."""
     if not 0 < density <= 1:
         raise not_allowed("--density", density, "> 0 and <= 1")
     if ":" not in network:
-        raise not_allowed("network", network, "package.module:factory")
+        raise not_allowed("network", network, f"package.module:factory or {', '.join(f'{zoo}:NAME' for zoo in ZOOS)}")
     if out.suffix == FILE and not out.parent.is_dir():
         raise not_allowed("--out", str(out), "a file in a folder that exists")
     settings = settings_module.load()
@@ -58,7 +62,8 @@ def prune_network(
     if out.suffix != FILE:
         check_out(out)
     arrays = _images(data, settings.cache)
-    built = Built(network=network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
+    known: dict[str, Any] = {"image_shape": arrays.image_shape, "num_classes": len(arrays.classes), "seed": seed}
+    built = Built(network=network, keywords=parse_changes(keywords, "--keyword", "NAME=VALUE, e.g. depth=3"), **known)
     module = built.build()
     images = list(_batches(arrays, scoring, seed))
     asked = {"density": density, "method": chosen, "grain": grain or WEIGHTS, "ignore": ignore, "min_per_layer": min_per_layer}

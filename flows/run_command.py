@@ -14,6 +14,7 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.checks.disk_room import check_room
+from autosparse.tasks.checks.own_source import check_same_code
 from autosparse.tasks.checks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.orphans import sweep
@@ -67,6 +68,7 @@ def _checked(
     store = open_store(settings.storage)
     check_same_spec(store, paths, spec)
     check_same_versions(store, paths, force=force)
+    check_same_code(store, paths, spec, force=force)
     check_room(store, paths, spec)
     if settings.ray_address is None:
         _check_fits_here(spec)

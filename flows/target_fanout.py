@@ -79,6 +79,7 @@ def cut_of(run: Run, arm: Arm, scored: Report) -> Origin:
         collapsed=tuple(cut["collapsed"] or _dead(cut)),
         kept_density=cut["density"],
         effective_density=cut.get("effective_density"),  # older reports have none
+        initial=scored.get("initial_digest"),  # nor this
     )
 
 

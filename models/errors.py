@@ -23,6 +23,7 @@ from difflib import get_close_matches
 from typing import Any
 
 SHOWN = 200  # characters of a value
+LISTED = 100  # known names that fit into a line; of more the nearest are shown
 COMPARED = 80  # of a name: finding a similar one takes the square of its length
 CREDENTIALS = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
 
@@ -94,6 +95,9 @@ def unknown_name(field: str, value: str, known: Iterable[str]) -> SpecError:
     names = sorted(known)
     close = get_close_matches(value[:COMPARED], names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
+    if len(names) > LISTED:
+        near = get_close_matches(value[:COMPARED], names, n=10, cutoff=0)
+        names = [*near, f"and {len(names) - len(near):,} more"]
     return SpecError(f"{_cut(field)}: {_shown(value)} is not known{hint}; known: {', '.join(names)}")
 
 

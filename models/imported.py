@@ -6,6 +6,7 @@ Whatever can be imported where the run works can be named. To import a module ru
 import importlib
 import inspect
 import re
+import sys
 from functools import reduce
 from typing import Any
 
@@ -36,6 +37,16 @@ def import_object(field: str, name: str, allowed: str) -> Any:
 
 
 def _imported(module: str) -> Any:
+    """The module; where its import runs it now, what that draws is the same in every process."""
+    if module in sys.modules:
+        return importlib.import_module(module)
+    from autosparse.models import seeding  # and torch, which the command line's help has no need of
+
+    with seeding.scoped(0, "import", module):
+        return _run(module)
+
+
+def _run(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except RuntimeError as error:
@@ -43,7 +54,7 @@ def _imported(module: str) -> Any:
             raise
         from autosparse.models.networks.torchvision_guard import (
             import_torchvision,
-        )  # and torch, which the command line's help has no need of
+        )
 
         import_torchvision()  # it was built for another torch, and timm and others import it
         return importlib.import_module(module)

@@ -33,6 +33,7 @@ class Origin:
     """What an arm is trained from: `mask` and `state` are keys in the store, None = all weights, the state of step 0.
 
     `collapsed` names the layers for which it is not trained at all. Densities are those of the mask, None where it is not known yet.
+    `initial` is the digest of the weights that the mask was made for, None where it is not known.
     """
 
     mask: str | None = None
@@ -41,6 +42,7 @@ class Origin:
     collapsed: tuple[str, ...] = ()
     kept_density: float | None = 1.0
     effective_density: float | None = None
+    initial: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def retrain_arm(run: Run, arm: Arm, origin: Origin, title: str) -> Report:
             step=key,
             compact=fanout.compact,
             narrow=_narrowed(arm),
+            initial=origin.initial,
         )
         try:
             report = step.train_in(run.series, worker.retrain_arm, run.config(inputs), arm.target)

@@ -2,12 +2,13 @@
 
 mask.safetensors            one bool tensor per prunable weight
 mask.weights.safetensors    the initial weights that the mask belongs to
-network.json                the factory, the shape of an image, the classes, the seed
+network.json                the factory and its keywords, the shape of an image, the classes, the seed
 """
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from autosparse.library.mask_file import initial_weights
 from autosparse.models.channels.examples import example_of
 from autosparse.models.errors import DataError, SpecError, not_allowed
 from autosparse.models.networks.build import build_network
+from autosparse.models.specs.json_object import JsonObject
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.storage.disk import disk_error
 
@@ -32,10 +34,11 @@ class Built:
     image_shape: tuple[int, int, int]
     num_classes: int
     seed: int
+    keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """The network again. Raises what `build_network` raises."""
-        spec = NetworkSpec(name=self.network, init="own")
+        spec = NetworkSpec(name=self.network, init="own", keywords=JsonObject.of("keywords", self.keywords))
         return build_network(spec, image_shape=self.image_shape, num_classes=self.num_classes, seed=self.seed)
 
     def example(self) -> Tensor:

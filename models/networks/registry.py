@@ -8,17 +8,19 @@ from torch import nn
 from autosparse.models.errors import unknown_name
 from autosparse.models.imported import check_callable, import_object
 from autosparse.models.masks.reparametrized import copied
+from autosparse.models.networks.hugging_face_zoo import hugging_face_builder
 from autosparse.models.networks.lenet import lenet_300_100
 from autosparse.models.networks.local_mixer import local_mixer
 from autosparse.models.networks.resnet_cifar import resnet_cifar
 from autosparse.models.networks.resnet_imagenet import resnet_imagenet
 from autosparse.models.networks.row_lstm import row_lstm
+from autosparse.models.networks.timm_zoo import timm_network
 from autosparse.models.networks.torchvision_zoo import torchvision_network
 from autosparse.models.networks.vgg_cifar import vgg_cifar
 from autosparse.models.networks.wide_resnet import wide_resnet
 
 # A function of keywords, each given only where its signature names it: `image_shape` (channels, height, width), `num_classes`,
-# and the fields of the spec that not every family has, `width` and `stem_stride`.
+# the fields of the spec that not every family has, `width` and `stem_stride`, and those of the spec's `keywords`.
 Builder = Callable[..., nn.Module]
 
 NETWORKS: dict[str, Builder] = {
@@ -38,17 +40,23 @@ NETWORKS: dict[str, Builder] = {
     "local-mixer": local_mixer,
 }
 
-TORCHVISION = "torchvision:"
+# prefix -> from the rest of a name to a builder: networks of packages, by name
+ZOOS: dict[str, Callable[[str], Builder]] = {
+    "torchvision": lambda name: partial(torchvision_network, name),
+    "timm": lambda name: partial(timm_network, name),
+    "hf": hugging_face_builder,
+}
 FACTORY = "package.module:factory, importable and callable"
 
 
 def find_builder(name: str) -> Builder:
-    """The builder of a registered name, of `torchvision:NAME` or of `package.module:factory`. Raises SpecError."""
+    """The builder of a registered name, of `torchvision:NAME`, `timm:NAME`, `hf:NAME` or `package.module:factory`. Raises SpecError."""
     if name in NETWORKS:
         return NETWORKS[name]
-    if name.startswith(TORCHVISION):
-        return partial(torchvision_network, name.removeprefix(TORCHVISION))
-    if ":" in name:
+    zoo, colon, rest = name.partition(":")
+    if colon and zoo in ZOOS:
+        return ZOOS[zoo](rest)
+    if colon:
         factory = import_object("network.name", name, FACTORY)
         if isinstance(factory, nn.Module):  # a network that is there already: each use has a copy of it
             return partial(copied, factory)

@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from autosparse.models.errors import CREDENTIALS, SpecError, not_allowed, unknown_name, without_password
+from autosparse.models.specs.json_object import JsonObject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,8 @@ def from_plain(kind: Any, data: Any, path: str = "") -> Any:
                 with bad.one():
                     items.append(from_plain(args[0], item, f"{path}.{index}"))
         return tuple(items)
+    if kind is JsonObject:
+        return JsonObject.of(path, data)
     if not dataclasses.is_dataclass(kind):
         return _number(data, path) if kind is float and _is_a(data, int) else data
     if not isinstance(data, Mapping):
@@ -206,7 +209,7 @@ def _join(path: str, name: str) -> str:
 
 def to_plain(spec: Any) -> Any:
     """The spec as JSON-like data: dicts, lists, numbers, strings."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    return json.loads(json.dumps(dataclasses.asdict(spec), default=dict))
 
 
 def override(spec: Any, changes: Mapping[str, Any]) -> Any:
@@ -215,21 +218,32 @@ def override(spec: Any, changes: Mapping[str, Any]) -> Any:
     with _Collected() as bad:
         for path, value in changes.items():
             with bad.one():
-                _replace(data, path, value)
+                _replace(data, path, value, type(spec))
         type(spec).settle(data, changes)
         with bad.one():
             spec = from_plain(type(spec), data)
     return spec
 
 
-def _replace(data: Any, path: str, value: Any) -> None:
+def _replace(data: Any, path: str, value: Any, kind: Any) -> None:
     node, *keys = data, *path.split(".")
     for key in keys[:-1]:
         node = _child(node, key, path)
         if node is None:
             raise not_allowed(path, value, f"a field of something that is set ({key} is not)")
-    _child(node, keys[-1], path)
+    if not (isinstance(node, dict) and _is_open(kind, keys[:-1])):
+        _child(node, keys[-1], path)
     node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
+
+
+def _is_open(kind: Any, keys: list[str]) -> bool:
+    """Whether what stands at the path `keys` of a spec of that kind is, or is part of, a JSON object, which takes any name."""
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+    if kind is JsonObject or not keys:
+        return kind is JsonObject
+    inner = get_args(kind)[0] if get_origin(kind) is tuple else get_type_hints(kind, include_extras=True).get(keys[0])
+    return _is_open(inner, keys[1:])
 
 
 def _child(node: Any, key: str, path: str) -> Any:
@@ -255,6 +269,8 @@ def _identity(value: Any) -> Any:
             for field in dataclasses.fields(value)
             if field.metadata.get("identity", True) and _identity(getattr(value, field.name)) != _identity(_unsaid(field))
         }
+    if isinstance(value, JsonObject):
+        return dict(value)
     return [_identity(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -4,6 +4,7 @@ Defaults are no-op switches only and never change, else old artifacts would answ
 (`flows/recipes.py`) return whole `ExperimentSpec`s; the same type is the parameter of the Prefect flow.
 """
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.specs.fields import Known, Range, Spec, WithoutCredentials, check_fields
+from autosparse.models.specs.json_object import NOTHING, JsonObject
 from autosparse.models.specs.scorer_heads import HEADS, OWNERS, ScorerHead, Share, Strength, Tilt
 
 Density = Annotated[float, Range(above=0, most=1)]
@@ -23,6 +25,7 @@ SCORER_GROWTH = "scorer_growth"  # the scorer that looks ahead: growth takes par
 LEARNED = (SCORER, SCORER_GROWTH)
 LOOKING_AHEAD = ("growth", "growth_paths", SCORER_GROWTH)
 DENSE, TICKET = "dense", "ticket"  # the two ends of the scale
+SPELLED = 40  # characters of keywords in a label
 
 
 def _networks() -> tuple[str, ...]:
@@ -63,16 +66,21 @@ class DataSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSpec(Spec):
-    """A network by registered name, `torchvision:NAME` or `package.module:factory`."""
+    """A network by registered name, `torchvision:NAME`, `timm:NAME`, `hf:NAME` or `package.module:factory`.
+
+    `keywords` go to whatever builds it, beside those that we give: `image_shape`, `num_classes` and the fields here.
+    """
 
     name: Annotated[str, Known(_networks, lambda name: ":" in name, pattern=":")]
     width: Count | None = None  # channels of the first stage; None = the paper's
     stem_stride: Annotated[int, Range(least=1, most=4)] = 1
-    # own = what the definition does by itself; auto = own for `package.module:factory`, kaiming_in for all others
+    # own = what the definition does by itself; auto = own for `timm:`, `hf:` and `package.module:factory`, kaiming_in for all others
     init: Literal["auto", "kaiming_in", "kaiming_out", "own"] = field(default="auto", metadata={"unsaid": "kaiming_in"})
     prune_head: bool = True  # whether the classifier is prunable
+    keywords: JsonObject = NOTHING
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keywords", JsonObject.of("keywords", self.keywords))
         check_fields(self)
         if self.init == "auto":
             outside = ":" in self.name and not self.name.startswith("torchvision:")
@@ -80,12 +88,20 @@ class NetworkSpec(Spec):
 
     @property
     def label(self) -> str:
-        """The name in keys, tables and plots: `resnet8-w32-s2`."""
+        """The name in keys, tables and plots: `resnet8-w32-s2`, with keywords `timm-vit-own-depth3`, or a digest of them."""
         parts = [re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")]
         parts += [f"w{self.width}"] if self.width else []
         parts += [f"s{self.stem_stride}"] if self.stem_stride != 1 else []
         parts += [self.init.replace("_", "-")] if self.init != "kaiming_in" else []
+        parts += [_short(self.keywords)] if self.keywords else []
         return "-".join(parts + ([] if self.prune_head else ["densehead"]))
+
+
+def _short(keywords: JsonObject) -> str:
+    """Keywords as part of a label: spelled out where they are few and whole numbers, else a digest; no two are the same."""
+    spelled = "-".join(f"{name}{value}" for name, value in keywords.items())
+    plain = all(type(value) is int and value >= 0 and re.fullmatch("[a-z][a-z_]*", name) for name, value in keywords.items())
+    return spelled if plain and len(spelled) <= SPELLED else f"k{hashlib.sha256(keywords.text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,8 +105,8 @@ def _named(found: dict[str, Any]) -> str:
 def claim_name(store: Store, paths: RunPaths, spec: ExperimentSpec, versions: Mapping[str, Any]) -> None:
     """Write the record of the run under its name, which decides between two runs that start at the same moment.
 
-    `versions` is what `check_same_versions` returned. Raises ConflictError, with both fingerprints, for the one that comes second with
-    another spec.
+    `versions` is what `check_same_versions` and `check_same_code` returned. Raises ConflictError, with both fingerprints, for the one that
+    comes second with another spec.
     """
     record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **versions}
     try:

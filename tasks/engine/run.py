@@ -20,6 +20,7 @@ from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.checks.disk_room import check_room
+from autosparse.tasks.checks.own_source import check_same_code
 from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
 from autosparse.tasks.cluster.connection import Cluster, connected, job_id
 from autosparse.tasks.cluster.series import Series
@@ -101,7 +102,8 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
 
     Waits while another process of this machine works on the run. Raises SpecError or CapacityError before anything is stored,
-    ConflictError when another spec has that name, or the run was begun with other versions (`force`: go on and say so in the record).
+    ConflictError when another spec has that name, or the run was begun with other versions or other code
+    of one's own (`force`: go on and say so in the record).
     """
     settings = settings_module.load()
     settings_module.export(settings)
@@ -111,7 +113,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
     store = open_store(settings.storage)
     with _sole(settings, paths):
         check_same_spec(store, paths, spec)
-        versions = check_same_versions(store, paths, force=force)
+        versions = check_same_versions(store, paths, force=force) | check_same_code(store, paths, spec, force=force)
         check_room(store, paths, spec)
         check_reachable(settings.mlflow_uri)
         with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):

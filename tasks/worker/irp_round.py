@@ -31,7 +31,15 @@ from autosparse.storage.mask_files import dump_mask
 from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
 from autosparse.tasks.worker.scoring_batches import scoring_batches
-from autosparse.tasks.worker.train_network import dump_state, load_state, metrics_in, read_mask, read_state, train_network
+from autosparse.tasks.worker.train_network import (
+    dump_state,
+    initial_digest,
+    load_state,
+    metrics_in,
+    read_mask,
+    read_state,
+    train_network,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +72,9 @@ def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
     irp, spec, seed, index = inputs.irp, inputs.network, inputs.seed, inputs.index
     problem = open_problem(inputs.data, job.cache)
     network = initial_network(spec, problem, seed)
-    after_step, start = None, 0
+    after_step, start, initial = None, 0, {}
     if index == 0:
+        initial = {"initial_digest": initial_digest(network)}
         after_step = _keep_states(job, network, inputs.source, irp.rewind_step)
     else:
         load_state(network, read_state(job, paths.rewind_state(inputs.source)))
@@ -91,6 +100,7 @@ def run_round(job: Job, inputs: RoundInputs) -> dict[str, Any]:
         "epochs": history,
         "data_digest": problem.digest,
         "scheduled_density": density_before(index, irp.rounds, irp.final_density),
+        **initial,
     }
     return report | (_cut(job, inputs, network, problem, before) if job.rank.index == 0 else {})
 

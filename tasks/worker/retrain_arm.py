@@ -15,7 +15,7 @@ from torch import nn
 from autosparse.models import seeding
 from autosparse.models.arms.controls import CONTROLS, Control
 from autosparse.models.channels.narrow import narrow_network
-from autosparse.models.errors import not_allowed, unknown_name
+from autosparse.models.errors import DataError, not_allowed, unknown_name
 from autosparse.models.masks import gates
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
@@ -34,7 +34,16 @@ from autosparse.tasks.worker.compacted import compacted
 from autosparse.tasks.worker.deployed import deployed
 from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
-from autosparse.tasks.worker.train_network import dump_state, load_state, open_trainer, place, read_mask, read_state, train
+from autosparse.tasks.worker.train_network import (
+    dump_state,
+    initial_digest,
+    load_state,
+    open_trainer,
+    place,
+    read_mask,
+    read_state,
+    train,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +58,8 @@ class Level(Spec):
 class ArmInputs(Spec):
     """What is trained, from the initial weights of `seed` or as `control` has them, or from `state` at `start_step`, under `mask` or by
     `method`; neither is the dense end of the scale. `mask` and `state` are keys in the store, `step` is the arm's. With `compact` a network
-    under a mask is trained without the channels that the mask cut off. `narrow` is the dense network of that share."""
+    under a mask is trained without the channels that the mask cut off. `narrow` is the dense network of that share.
+    `initial` is the digest of the initial weights that the mask was made for, None where it is not known."""
 
     network: NetworkSpec
     data: DataSpec
@@ -63,6 +73,7 @@ class ArmInputs(Spec):
     step: str
     compact: bool
     narrow: Narrowed | None
+    initial: str | None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,6 +90,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
     """Train the arm's network and measure what came of it."""
     spec, problem = inputs.network, open_problem(inputs.data, job.cache)
     whole = starting_network(job, inputs, problem)
+    initial = initial_digest(whole)
     target = initial_network(spec, problem, inputs.seed) if inputs.narrow else whole  # whose weights densities are shares of
     mask = _mask(job, inputs, whole)
     made = compacted(whole, mask, problem.shape) if inputs.compact and inputs.mask and mask else None
@@ -119,6 +131,7 @@ def retrain_arm(job: Job, inputs: ArmInputs) -> dict[str, Any]:
         "kept_density": masks.kept(mask) / weights if mask else found["kept_density"],
         "effective_density": effective * masks.total(kept) / weights,
         "data_digest": problem.digest,
+        "initial_digest": initial,
         "training_macs": sum(record["training_macs"] for record in history),
         "training_seconds": sum(record["seconds"] for record in history),
         "peak_memory_bytes": peak_memory(job.device),
@@ -202,8 +215,18 @@ def starting_network(job: Job, inputs: ArmInputs, problem: Problem) -> nn.Module
     if inputs.narrow:
         return narrow_network(inputs.network, inputs.narrow.share, inputs.narrow.cost, seed=seed, **problem.fit)
     network = initial_network(inputs.network, problem, control.init_seed(seed) if control.init_seed else seed)
+    if inputs.initial and not control.init_seed:
+        _check_same_weights(network, inputs)
     if inputs.state:
         load_state(network, read_state(job, inputs.state))
     if control.weights and inputs.mask:
         control.weights(network, read_mask(job, inputs.mask))
     return network
+
+
+def _check_same_weights(network: nn.Module, inputs: ArmInputs) -> None:
+    if (found := initial_digest(network)) != inputs.initial:
+        raise DataError(
+            f"network: {inputs.network.name} with seed {inputs.seed} has the initial weights {found}, its mask is for {inputs.initial}; "
+            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded), on machines of one kind"
+        )

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from autosparse.library.mask_file import weights_digest
 from autosparse.models.errors import AutosparseError, DataError
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
@@ -40,6 +41,11 @@ from autosparse.storage.paths import RunPaths
 from autosparse.tasks.worker.job import Job
 from autosparse.tasks.worker.problem import Problem
 from autosparse.tasks.worker.watchdog import watched
+
+
+def initial_digest(network: nn.Module) -> str:
+    """32 hex digits over a network's state by name, type, shape and value: whether two jobs began with the same weights."""
+    return weights_digest(network.state_dict(), {})[:32]
 
 
 def train_network(

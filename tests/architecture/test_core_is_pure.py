@@ -10,7 +10,8 @@ PROBE = """
 import importlib, pkgutil, sys
 
 class Refuse:
-    banned = {"prefect", "ray", "mlflow", "pyarrow", "s3fs", "fsspec", "pydantic", "sklearn", "PIL", "matplotlib", "torchvision"}
+    banned = {"prefect", "ray", "mlflow", "pyarrow", "s3fs", "fsspec", "pydantic", "sklearn", "PIL", "matplotlib"}
+    banned |= {"torchvision", "timm", "transformers"}
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.banned:
             raise ImportError(f"the core asked for {name}")

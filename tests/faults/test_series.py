@@ -53,8 +53,9 @@ class Arms:
             "start_step": 0,
             "compact": False,
             "narrow": None,
+            "initial": None,
         }
-        given |= {"control": None, "mask": None, "method": None, "state": None, "compact": False, "narrow": None}
+        given |= {"control": None, "mask": None, "method": None, "state": None, "compact": False}
         inputs = ArmInputs(**given | changes, step=name)
         told = self.told.setdefault(name, [])
         report = self.series.run(

@@ -29,7 +29,7 @@ def test_two_jobs_share_a_gpu(device: torch.device, tmp_path: Path) -> None:
 
     def train(series: Series, name: str) -> dict[str, Any]:
         given: dict[str, Any] = {"network": one.irp.networks[0], "data": one.data, "train": one.irp.train, "seed": 1, "start_step": 0}
-        inputs = ArmInputs(**given, control=None, mask=None, method=None, state=None, step=name, compact=False, narrow=None)
+        inputs = ArmInputs(**given, control=None, mask=None, method=None, state=None, step=name, compact=False, narrow=None, initial=None)
         config = job_config(one, store, paths.RunPaths("test"), inputs)
         heard = lambda event: told.append(name) if event["kind"] == "epoch" else None  # noqa: E731
         rest = {"group": "a", "alone": False, "earlier": (f"training/{name}",), "on_event": heard}

@@ -1,6 +1,8 @@
 """Foreign networks through the pipeline's own doors: built from a spec, trained under a mask as an arm is, pruned from the command line."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 import autosparse
+from autosparse.library.folder import Built
 from autosparse.models.errors import SpecError
 from autosparse.models.masks import mask as masks
 from autosparse.models.networks.build import build_network
@@ -21,6 +24,7 @@ from autosparse.models.training.loop import fit
 from autosparse.models.training.trainer import Trainer
 from tests.library.foreign_networks import KINDS
 
+ROOT = Path(__file__).resolve().parents[2]
 HERE = "tests.library.foreign_networks"
 FACTORIES = sorted(name for name in KINDS if name not in ("lstm", "gru", "rnn"))
 TRAIN = TrainSpec(epochs=2, batch_size=16, lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="onecycle", warmup=0.3)
@@ -169,3 +173,48 @@ def test_a_folder_that_cannot_be_used_is_found_before_the_work(tmp_path: Path, t
     (tmp_path / "file").write_text("mine")
     assert "--out" in prune(typed, "spare", tmp_path / "file").stderr
     assert "no folder of 'autosparse prune'" in typed("inspect", str(tmp_path)).stderr
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_keywords_reach_the_factory_and_the_folder_of_a_pruned_network(tmp_path: Path, typed: Typed) -> None:
+    out, small = tmp_path / "pruned", ("--keyword", "depth=1", "--keyword", "patch_size=4", "--keyword", "embed_dim=12")
+    asked = ("prune", "timm:vit_tiny_patch16_224", "--data", "digits", "--density", ".5", "--out", str(out), "--batches", "1")
+    done = typed(*asked, *small)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "network.json").read_text())["keywords"] == {"depth": 1, "patch_size": 4, "embed_dim": 12}
+    found = json.loads(typed("inspect", str(out), "--json").stdout)
+    assert found["layers"]["patch_embed.proj.weight"]["shape"] == [12, 1, 4, 4]
+    assert not any(name.startswith("blocks.1.") for name in found["layers"])
+    plain = json.loads((out / "network.json").read_text())
+    assert Built(**{name: value for name, value in plain.items() if name != "keywords"}).keywords == {}  # of earlier folders
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("depth", "--keyword: 'depth' is not allowed; allowed: NAME=VALUE, e.g. depth=3"),
+        ("dephts=3", "network.keywords.dephts: 3 is not allowed; allowed: a keyword that timm:resnet10t takes"),
+        ("pretrained=true", "network.keywords.pretrained: True is not allowed; allowed: none: nothing is downloaded"),
+    ],
+)
+def test_a_keyword_that_will_not_do_is_one_line(keyword: str, message: str, tmp_path: Path, typed: Typed) -> None:
+    done = typed("prune", "timm:resnet10t", "--data", "digits", "--density", ".5", "--out", str(tmp_path / "x"), "--keyword", keyword)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_network_made_while_its_module_is_imported_is_the_same_in_every_process(tmp_path: Path) -> None:
+    (tmp_path / "made_at_import.py").write_text("from tests.library.foreign_networks import stack\nnetwork = stack()\n")
+    program = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"
+        "import torch; torch.manual_seed(int(sys.argv[1]))\n"
+        "from autosparse.models.networks.build import build_network\n"
+        "from autosparse.models.specs.run_specs import NetworkSpec\n"
+        "network = build_network(NetworkSpec(name='made_at_import:network'), image_shape=(1, 8, 8), num_classes=10, seed=0)\n"
+        "print(sum(float(param.detach().double().abs().sum()) for param in network.parameters()), torch.initial_seed())\n"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", program, seed], check=True, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
+        for seed in "12"
+    )
+    assert first.split()[0] == second.split()[0] and [first.split()[1], second.split()[1]] == ["1", "2"]

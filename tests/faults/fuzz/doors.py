@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from autosparse.flows.cli import parse_changes
+from autosparse.flows.assignments import parse_changes
 from autosparse.flows.recipes import smoke
 from autosparse.library.scorer_files import features_seen, read_scorer
 from autosparse.models.arms.names import find_pairs

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from autosparse.flows.cli import parse_changes
+from autosparse.flows.assignments import parse_changes
 from autosparse.flows.recipes import RECIPES, recipe
 from autosparse.flows.rerun import changed, rerun_command
 from autosparse.models.specs.experiment import ExperimentSpec

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from autosparse.flows.cli import parse_changes
+from autosparse.flows.assignments import parse_changes
 from autosparse.flows.recipes import recipe, small_cifar, small_cifar_scorer, smoke
 from autosparse.flows.rerun import rerun_command
 from autosparse.models.criteria.smallest_paths import HEAD as RULE

@@ -31,6 +31,7 @@ TARGET = SPEC.fanout.targets[0]
 NETWORK, TRAIN = TARGET.network, SPEC.fanout.train
 ARM = ArmInputs(
     narrow=None,
+    initial=None,
     network=NETWORK,
     data=SPEC.data,
     train=TRAIN,

@@ -1,5 +1,6 @@
 """Rounds of an IRP over channels, as the worker runs them, on digits."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.scorers.labels import rounds_survived
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, ScoringSpec
 from autosparse.storage import paths
+from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.worker.inputs import Launch, RunInputs, config_of, launched
@@ -60,3 +62,13 @@ def test_channels_leave_round_by_round_at_shares_of_the_multiply_adds(rounds: li
     survived = rounds_survived([first, second])["1.weight"]  # raises where a channel came back
     assert survived.unique().tolist() == [0, 1, 2] and torch.equal(survived, survived[:, :1].expand_as(survived))
     assert all((ticket[name] | ~keep).all() for name, keep in second.items())
+
+
+def test_the_first_round_says_which_weights_it_began_with(rounds: list[dict[str, Any]], tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    state = load_tensors(store.read(paths.initial_state("s")), source="s")
+    expected = hashlib.sha256()
+    for name in sorted(state):  # of linear layers: 1.bias, 1.weight, 3.bias and so on
+        expected.update(f"{name} torch.float32 {tuple(state[name].shape)}".encode() + state[name].numpy().tobytes())
+    assert rounds[0]["initial_digest"] == expected.hexdigest()[:32]
+    assert "initial_digest" not in rounds[1], "it begins with what the first one wrote"

@@ -95,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
             "data": DataSpec(name="digits", train_limit=256, test_limit=64),
             "train": smoke().fanout.train,
             **{"seed": 3, "control": None, "mask": None, "state": None, "start_step": 0, "method": None, "step": "arm"},
-            **{"compact": False, "narrow": None},
+            **{"compact": False, "narrow": None, "initial": None},
         }
         inputs: Any = ArmInputs(**given | changes)
         config = config_of(RunInputs(storage=str(tmp_path), name="test", scoring=SCORING), inputs)
@@ -294,3 +294,42 @@ def test_a_mask_without_a_path_is_not_trained() -> None:
     assert collapsed(effective_density=0.0005) == ()  # some of its weights lead nowhere, not all
     assert collapsed(collapsed=["3.weight"]) == ("3.weight",)
     assert collapsed(cut_off=None, effective_density=None) == ()  # attention: paths cannot be told
+
+
+@pytest.fixture
+def half_mask(tmp_path: Path) -> dict[str, torch.Tensor]:
+    mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in (("1.weight", (300, 64)), ("3.weight", (100, 300)))}
+    mask["5.weight"] = torch.arange(1000).reshape(10, 100) < 500
+    open_store(str(tmp_path)).write("mask", dump_mask(mask))
+    return mask
+
+
+@pytest.mark.usefixtures("half_mask")
+def test_an_arm_begins_with_the_weights_that_its_mask_was_made_for(run: Body) -> None:
+    dense = run()["initial_digest"]
+    found = run(mask="mask", initial=dense)
+    assert found["initial_digest"] == dense and "error" not in found
+    for unknown in (run(mask="mask"), run(mask="mask", initial=None)):  # scorings of earlier versions do not say
+        assert unknown["accuracy"] == found["accuracy"]
+    other = run(mask="mask", initial=dense, control="reinit")  # other weights are what this control is about
+    assert "error" not in other and other["initial_digest"] != dense
+    assert run(seed=4)["initial_digest"] not in (dense, other["initial_digest"])
+
+
+@pytest.mark.usefixtures("half_mask")
+def test_a_mask_for_other_weights_is_refused_in_one_line(run: Body) -> None:
+    dense = run()["initial_digest"]
+    for control in (None, "shuffle", "rescale"):
+        error = run(mask="mask", initial="0" * 32, control=control)["error"]
+        assert error["type"] == "DataError" and error["message"] == (
+            f"network: lenet300-100 with seed 3 has the initial weights {dense}, its mask is for {'0' * 32}; "
+            "allowed: a factory that gives the same weights every time (torch, numpy.random and random are seeded), on machines of one kind"
+        )
+
+
+def test_a_factory_that_cannot_be_seeded_is_found_out(run: Body, tmp_path: Path) -> None:
+    open_store(str(tmp_path)).write("mask", dump_mask({"1.weight": torch.ones(10, 64, dtype=torch.bool)}))
+    network = NetworkSpec(name="tests.plugins.unseeded:network")
+    scored = run(network=network)["initial_digest"]
+    error = run(network=network, mask="mask", initial=scored)["error"]
+    assert f"its mask is for {scored}" in error["message"] and "\n" not in error["message"]

@@ -152,7 +152,8 @@ def test_an_older_scoring_without_effective_densities_will_do() -> None:
     old = {"cuts": {"0.1": {"mask": "m", "collapsed": ["a"], "density": 0.1}}}  # a report without the new fields
     [arm] = snip_of(spec)
     assert arm.control is None
-    assert cut_of(run, arm, old) == Origin(mask="m", collapsed=("a",), kept_density=0.1, effective_density=None)
+    assert cut_of(run, arm, old) == Origin(mask="m", collapsed=("a",), kept_density=0.1, effective_density=None, initial=None)
+    assert cut_of(run, arm, old | {"initial_digest": "abc"}).initial == "abc"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_an_arm_starts_from_its_own_seed_or_as_its_control_has_it(store: Store) 
     pixels, labels = np.zeros((4, *SHAPE), dtype=np.uint8), np.arange(4)
     problem = ImageProblem(ImageArrays(pixels, labels, pixels, labels, ("a", "b", "c", "d"), "digest"), DATA)
     given = {"network": NETWORK, "data": DATA, "train": smoke().fanout.train, "seed": 3, "start_step": 0, "step": "s"}
-    given |= {"compact": False, "narrow": None}
+    given |= {"compact": False, "narrow": None, "initial": None}
     given |= {"control": None, "mask": None, "method": None, "state": None}
 
     def start(**changes: Any) -> dict[str, torch.Tensor]:
