@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from autosparse.library.pruning import prune as prune
     from autosparse.library.scorer import scorer as scorer
     from autosparse.models.errors import AutosparseError as AutosparseError
+    from autosparse.models.training.objective import Metric as Metric
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ PLACES = {
     "Held": "autosparse.library.holding",
     "Mask": "autosparse.library.mask",
     "MaskWarning": "autosparse.library.mask_checks",
+    "Metric": "autosparse.models.training.objective",
     "hold": "autosparse.library.holding",
     "initial_weights": "autosparse.library.mask_file",
     "prune": "autosparse.library.pruning",

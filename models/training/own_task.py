@@ -208,7 +208,7 @@ class OwnTask:
 def find_task(name: str, path: str | None) -> OwnTask:
     """The task that `name` points to, made with `path` where it takes one. Raises SpecError, ForeignError where its own code raises."""
     found = import_object(FIELD, name, ALLOWED)
-    if callable(found) and not hasattr(found, "train"):
+    if inspect.isclass(found) or (callable(found) and not hasattr(found, "train")):
         found = guarded(f"{FIELD}: {name}", lambda: found(**({"path": path} if _takes(found, "path") else _no(path))))
     return OwnTask(name, found)
 
