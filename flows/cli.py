@@ -34,17 +34,20 @@ app = App(
 )
 def run(
     *,
-    recipe: str = "demo",
+    recipe: str | None = None,
+    spec: Path | None = None,
     name: str | None = None,
     set_: SpecChanges = (),
     force: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Run a recipe.
+    """Run a recipe, or the spec in a file.
 
     Parameters
     ----------
     recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
+    spec
+        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec, so that the same command resumes.
     force
@@ -52,13 +55,14 @@ def run(
     """
     from autosparse.flows.run_command import run_pipeline
 
-    run_pipeline(recipe, name, parse_changes(set_), force=force)
+    run_pipeline(recipe, spec, name, parse_changes(set_), force=force)
 
 
 @app.command
 def validate(
     *,
-    recipe: str = "demo",
+    recipe: str | None = None,
+    spec: Path | None = None,
     name: str | None = None,
     set_: SpecChanges = (),
 ) -> None:
@@ -67,18 +71,20 @@ def validate(
     Parameters
     ----------
     recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
+    spec
+        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec.
     """
     from autosparse.flows.run_command import validated
 
-    print(validated(recipe, name, parse_changes(set_)))
+    print(validated(recipe, spec, name, parse_changes(set_)))
 
 
 @app.command
 def recipes(name: str | None = None) -> None:
-    """List the recipes, or print one whole as JSON (a start for `-p spec=...`)."""
+    """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take."""
     if name is None:
         print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
         return

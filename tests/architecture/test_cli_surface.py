@@ -13,8 +13,8 @@ AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 SURFACE = {
-    "run": {"--recipe", "--name", "--set", "--force"},
-    "validate": {"--recipe", "--name", "--set"},
+    "run": {"--recipe", "--spec", "--name", "--set", "--force"},
+    "validate": {"--recipe", "--spec", "--name", "--set"},
     "recipes": set(),
     "show": {"--json"},
     "report": {"--out"},
