@@ -1,24 +1,21 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
 
 import json
-import re
 import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from autosparse.flows import cli_networks
+from autosparse.flows import cli_init, cli_networks
+from autosparse.flows.changes import SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
-from autosparse.models.errors import AutosparseError, not_allowed
+from autosparse.models.errors import AutosparseError
 from autosparse.tasks import own_code, settings
 
-SpecChanges = Annotated[
-    tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
-]
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
 
 app = App(
@@ -77,9 +74,9 @@ def validate(
     name
         The run's name; by default made from the spec.
     """
-    from autosparse.flows.run_command import validated
+    from autosparse.flows.run_command import begun, validated
 
-    print(validated(recipe, spec, name, parse_changes(set_)))
+    print(validated(begun(recipe, spec), name, parse_changes(set_)))
 
 
 @app.command
@@ -215,34 +212,8 @@ def sync(run: str) -> None:
     print(sync_with_mlflow(run))
 
 
-for command in (cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
+for command in (cli_init.init, cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
     app.command(command)
-
-
-def parse_changes(texts: tuple[str, ...]) -> dict[str, Any]:
-    """`("irp.rounds=12",)` as `{"irp.rounds": 12}`: JSON where it parses, `[snip,grda(c=0.05,mu=0.8)]` as a list, else text.
-
-    Raises SpecError.
-    """
-    changes = {}
-    for text in texts:
-        path, sign, value = text.partition("=")
-        if not sign or not path:
-            raise not_allowed("--set", text, "FIELD=VALUE, e.g. irp.rounds=12")
-        try:
-            changes[path] = _value(value)
-        except RecursionError:
-            raise not_allowed("--set", text, "a value that is not nested so deep") from None
-    return changes
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        if not (text.startswith("[") and text.endswith("]")) or set(text) & set('"{'):
-            return text
-        return [_value(part.strip()) for part in re.split(r",(?![^()]*\))", text[1:-1])]  # not at commas within brackets
 
 
 def main() -> None:

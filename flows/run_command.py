@@ -56,9 +56,12 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
     print_addresses(found)
 
 
-def validated(recipe: str | None, file: Path | None, name: str | None, changes: dict[str, Any]) -> str:
-    """What `run_pipeline` would do, in one line, after the same checks. Raises what it would raise before anything starts."""
-    spec, paths = _checked(settings_module.load(), begun(recipe, file), name, changes, None, force=False)
+def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None = None) -> str:
+    """What `run_pipeline` would do, in one line, after the same checks. Raises what it would raise before anything starts.
+
+    Without a `cache` for decoded images nothing is written.
+    """
+    spec, paths = _checked(settings_module.load(), base, name, changes, cache, force=False)
     irp, fanout = spec.irp, spec.fanout
     trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
     return (
