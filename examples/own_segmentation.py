@@ -46,9 +46,9 @@ class Finding:
     """What autosparse asks of a task: data, loss, metrics."""
 
     metric = Metric(name="mean_iou", point=0.01)
-    keywords = {"num_classes": CLASSES}
 
     def __init__(self) -> None:
+        self.keywords = {"num_classes": CLASSES}  # for the network below
         self.train, self.test = Scenes(slice(512), seed=0), Scenes(slice(1600, None), seed=1)
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:

@@ -71,7 +71,5 @@ def recipe() -> ExperimentSpec:
         data=DataSpec(name="examples.own_table:Progress"),
         irp=replace(base.irp, networks=(network,), train=train, min_per_layer=2),
         scoring=replace(base.scoring, batch_size=64),
-        fanout=replace(
-            base.fanout, targets=(TargetSpec(network=network),), methods=("random", "magnitude", "snip", "scorer"), train=train
-        ),
+        fanout=replace(base.fanout, targets=(TargetSpec(network=network),), methods=("random", "magnitude", "snip", "scorer"), train=train),
     )

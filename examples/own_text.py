@@ -40,9 +40,9 @@ class Writing:
     """What autosparse asks of a task: data, loss, metrics."""
 
     metric = Metric(name="perplexity", better="lower", point=0.05)
-    keywords = {"characters": CHARACTERS}  # for the factory below
 
     def __init__(self) -> None:
+        self.keywords = {"characters": CHARACTERS}  # for the network below
         manual = "\n".join(topics[name] for name in sorted(topics))
         split = 120_000
         self.train, self.test = Passages(manual[:split]), Passages(manual[split : split + 30_000])

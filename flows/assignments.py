@@ -2,9 +2,15 @@
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from autosparse.models.errors import not_allowed
+
+SpecChanges = Annotated[
+    tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
+]
 
 
 def parse_changes(texts: tuple[str, ...], option: str = "--set", example: str = "FIELD=VALUE, e.g. irp.rounds=12") -> dict[str, Any]:

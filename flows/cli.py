@@ -10,15 +10,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from autosparse.flows import cli_networks
-from autosparse.flows.assignments import parse_changes
+from autosparse.flows import cli_init, cli_networks
+from autosparse.flows.assignments import SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.models.errors import AutosparseError
 from autosparse.tasks import own_code, settings
 
-SpecChanges = Annotated[
-    tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
-]
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
 
 app = App(
@@ -34,17 +31,20 @@ app = App(
 )
 def run(
     *,
-    recipe: str = "demo",
+    recipe: str | None = None,
+    spec: Path | None = None,
     name: str | None = None,
     set_: SpecChanges = (),
     force: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Run a recipe.
+    """Run a recipe, or the spec in a file.
 
     Parameters
     ----------
     recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
+    spec
+        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec, so that the same command resumes.
     force
@@ -53,13 +53,14 @@ def run(
     """
     from autosparse.flows.run_command import run_pipeline
 
-    run_pipeline(recipe, name, parse_changes(set_), force=force)
+    run_pipeline(recipe, spec, name, parse_changes(set_), force=force)
 
 
 @app.command
 def validate(
     *,
-    recipe: str = "demo",
+    recipe: str | None = None,
+    spec: Path | None = None,
     name: str | None = None,
     set_: SpecChanges = (),
 ) -> None:
@@ -68,18 +69,20 @@ def validate(
     Parameters
     ----------
     recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one.
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
+    spec
+        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec.
     """
-    from autosparse.flows.run_command import validated
+    from autosparse.flows.run_command import begun, validated
 
-    print(validated(recipe, name, parse_changes(set_)))
+    print(validated(begun(recipe, spec), name, parse_changes(set_)))
 
 
 @app.command
 def recipes(name: str | None = None) -> None:
-    """List the recipes, or print one whole as JSON (a start for `-p spec=...`)."""
+    """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take."""
     if name is None:
         print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
         return
@@ -210,7 +213,7 @@ def sync(run: str) -> None:
     print(sync_with_mlflow(run))
 
 
-for command in (cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
+for command in (cli_init.init, cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
     app.command(command)
 
 

@@ -1,4 +1,4 @@
-"""`autosparse run`: a recipe and its changes, checked here before any service starts, then the flow in this process."""
+"""`autosparse run`: a recipe or a file and its changes, checked here before any service starts, then the flow in this process."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,17 @@ from typing import Any
 
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.flows.show_command import print_addresses, print_frontier, print_results, print_valley
+from autosparse.flows.spec_file import absolute_paths, spec_in
 from autosparse.models.arms.plan import planned
+from autosparse.models.errors import not_allowed
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, override
-from autosparse.storage.addresses import is_local
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.checks.disk_room import check_room
 from autosparse.tasks.checks.own_source import check_same_code
-from autosparse.tasks.checks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, data_specs, run_name
+from autosparse.tasks.checks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, run_name
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.services.embedded_prefect import prefect_starting
@@ -24,13 +25,22 @@ from autosparse.tasks.services.embedded_prefect import prefect_starting
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
 
 
-def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, force: bool = False) -> None:
+def begun(recipe: str | None, file: Path | None) -> ExperimentSpec:
+    """The spec of a recipe, by default the demo, or in a file. Raises SpecError, also for both at once."""
+    if file is None:
+        return recipe_spec(recipe or "demo")
+    if recipe is not None:
+        raise not_allowed("--spec", str(file), f"either --spec or --recipe ({recipe})")
+    return spec_in(file)
+
+
+def run_pipeline(recipe: str | None, file: Path | None, name: str | None, changes: dict[str, Any], *, force: bool = False) -> None:
     """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
     settings = settings_module.load()
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
-    spec, _ = _checked(settings, recipe, name, changes, settings.cache, force=force)
+    spec, _ = _checked(settings, begun(recipe, file), name, changes, settings.cache, force=force)
     sweep(settings)
 
     with prefect_starting(settings):
@@ -47,9 +57,12 @@ def run_pipeline(recipe: str, name: str | None, changes: dict[str, Any], *, forc
     print_addresses(found)
 
 
-def validated(recipe: str, name: str | None, changes: dict[str, Any]) -> str:
-    """What `run_pipeline` would do, in one line, after the same checks. Raises what it would raise before anything starts."""
-    spec, paths = _checked(settings_module.load(), recipe, name, changes, None, force=False)
+def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None = None) -> str:
+    """What `run_pipeline` would do, in one line, after the same checks. Raises what it would raise before anything starts.
+
+    Without a `cache` for decoded images nothing is written.
+    """
+    spec, paths = _checked(settings_module.load(), base, name, changes, cache, force=False)
     irp, fanout = spec.irp, spec.fanout
     trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
     return (
@@ -59,10 +72,10 @@ def validated(recipe: str, name: str | None, changes: dict[str, Any]) -> str:
 
 
 def _checked(
-    settings: settings_module.Settings, recipe: str, name: str | None, changes: dict[str, Any], cache: Path | None, *, force: bool
+    settings: settings_module.Settings, base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None, *, force: bool
 ) -> tuple[ExperimentSpec, RunPaths]:
     """The spec and where it goes; without a `cache` for decoded images nothing is written."""
-    spec = absolute_paths(override(recipe_spec(recipe), changes))
+    spec = absolute_paths(override(base, changes), Path.cwd())
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     store = open_store(settings.storage)
@@ -74,16 +87,6 @@ def _checked(
         _check_fits_here(spec)
         check_local_data(spec, cache)
     return spec, paths
-
-
-def absolute_paths(spec: ExperimentSpec) -> ExperimentSpec:
-    """Relative paths of data sets as seen from the current directory, which workers do not share."""
-    changes = {
-        f"{field}.path": str(Path(data.path).expanduser().resolve())
-        for field, data in data_specs(spec)
-        if data.path and is_local(data.path)
-    }
-    return override(spec, changes)
 
 
 def _check_fits_here(spec: ExperimentSpec) -> None:

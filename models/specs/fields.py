@@ -15,6 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 from autosparse.models.errors import CREDENTIALS, SpecError, not_allowed, unknown_name, without_password
 from autosparse.models.specs.json_object import JsonObject
 
+PLAIN = {bool: "true | false", int: "int", float: "number", str: "text"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
@@ -59,6 +61,9 @@ class Known:
         if value not in names and not self.accepts(value):
             raise unknown_name(field, value, names)
 
+    def __str__(self) -> str:
+        return " | ".join((*self.names(), *(("package.module:object",) if self.pattern else ())))
+
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         schema = dict(handler(core_schema))
         listed = schema | {"enum": list(self.names())}
@@ -71,7 +76,10 @@ class WithoutCredentials:
     def check(self, field: str, value: str) -> None:
         """Raise SpecError naming `field`, and the address without them, where it has some."""
         if without_password(value) != value:
-            raise not_allowed(field, value, "an address without credentials, which are read from the environment")
+            raise not_allowed(field, value, str(self))
+
+    def __str__(self) -> str:
+        return "an address without credentials, which are read from the environment"
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         return dict(handler(core_schema)) | {"pattern": f"^(?!.*{CREDENTIALS.pattern})"}
@@ -189,11 +197,28 @@ def _values(kind: Any, data: Mapping[str, Any], path: str, bad: _Collected) -> d
             values[key] = from_plain(hints[key], item, _join(path, key))
     for name, field in fields.items():
         if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            bad.lines.append(f"{_join(path, name)}: missing; allowed: a value of {field.type}")
+            bad.lines.append(f"{_join(path, name)}: missing; allowed: {allowed(hints[name])}")
     for name in values if bad.lines else ():  # else the spec checks them itself
         with bad.one(path):
             _check(name, values[name], hints[name])
     return values
+
+
+def allowed(hint: Any) -> str:
+    """What a field of this type may hold, in words: `int >= 1`, `none | shift`, `list of number > 0 and <= 1`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        known = [str(rule) for rule in args[1:]]
+        return " ".join(known if args[0] is str or get_origin(args[0]) is tuple else [allowed(args[0]), *known])
+    if origin in (Union, UnionType):
+        return f"{allowed(next(arg for arg in args if arg is not type(None)))} or null"
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin is tuple:
+        return f"list of {allowed(args[0])}"
+    if dataclasses.is_dataclass(hint):
+        return f"an object with {', '.join(field.name for field in dataclasses.fields(hint))}"
+    return PLAIN.get(hint, "any value")
 
 
 def _number(data: int, path: str) -> float:

@@ -19,7 +19,10 @@ class PerContext:
     def check(self, field: str, value: tuple[float, ...]) -> None:
         """Raise SpecError naming `field` for any other length."""
         if len(value) not in (0, TILTS):
-            raise not_allowed(field, list(value), f"{TILTS} numbers, or none")
+            raise not_allowed(field, list(value), str(self))
+
+    def __str__(self) -> str:
+        return f"{TILTS} numbers, or none"
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         return dict(handler(core_schema)) | {"maxItems": TILTS}

@@ -13,8 +13,9 @@ AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 SURFACE = {
-    "run": {"--recipe", "--name", "--set", "--force"},
-    "validate": {"--recipe", "--name", "--set"},
+    "run": {"--recipe", "--spec", "--name", "--set", "--force"},
+    "validate": {"--recipe", "--spec", "--name", "--set"},
+    "init": {"--network", "--data", "--budget", "--set", "--force"},
     "recipes": set(),
     "show": {"--json"},
     "report": {"--out"},
@@ -42,7 +43,9 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
     assert all(f" {command} " in listed.stdout for command in SURFACE)
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"])
+@pytest.mark.parametrize(
+    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
+)
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")
     assert shown.returncode == 0

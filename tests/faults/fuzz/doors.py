@@ -21,7 +21,9 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from autosparse.flows.assignments import parse_changes
+from autosparse.flows.init.written import written
 from autosparse.flows.recipes import smoke
+from autosparse.flows.spec_file import spec_in
 from autosparse.library.scorer_files import features_seen, read_scorer
 from autosparse.models.arms.names import find_pairs
 from autosparse.models.arms.plan import planned
@@ -71,6 +73,19 @@ def spec_as_json(data: bytes, folder: Path) -> Any:
     assert from_plain(ExperimentSpec, to_plain(spec)) == spec
     planned(spec)
     return fingerprint(spec)
+
+
+def spec_in_a_file(data: bytes, folder: Path) -> Any:
+    """As `run --spec` takes it, as YAML and as JSON."""
+    found = []
+    for name in ("spec.yaml", "spec.json"):
+        (folder / name).write_bytes(data)
+        with suppress(SpecError):  # what one of them does not take the other may
+            found.append(spec_in(folder / name))
+    if not found:
+        raise SpecError("neither")
+    assert all(spec == found[0] for spec in found)
+    return fingerprint(found[0])
 
 
 def spec_as_parameter(data: Any, folder: Path) -> Any:
@@ -252,6 +267,7 @@ def _image_parquet() -> bytes:
 
 
 PLAIN = to_plain(smoke())
+WRITTEN = written(smoke(), "A comment.").encode()
 DATASET = _made_dataset()
 STATE, MODEL, OPTIMIZER = _made_state()
 PICTURES = {kind: _picture(kind) for kind in ("PNG", "JPEG", "BMP", "WEBP")}
@@ -320,6 +336,7 @@ def parquet(valid: bytes) -> st.SearchStrategy[bytes]:
 
 DOORS = {
     "spec": Door(spoiled_json(PLAIN), spec_as_json),
+    "file": Door(st.one_of(spoiled_json(PLAIN), spoiled_bytes(WRITTEN)), spec_in_a_file, 4),
     "parameter": Door(spoiled_plain(PLAIN), spec_as_parameter),
     "set": Door(st.lists(one_change(), min_size=1, max_size=3).map(tuple), changes),
     "method": Door(spoiled_text(METHODS), method),

@@ -13,6 +13,7 @@ from autosparse.tasks import settings
 COMMANDS = (
     "autosparse down",
     "autosparse gc",
+    "autosparse init",
     "autosparse recipes",
     "autosparse report",
     "autosparse run",

@@ -1,0 +1,112 @@
+"""Plans: numbers worked out by hand, the largest rung that fits, and what is done where none does."""
+
+from itertools import pairwise
+
+import pytest
+
+from autosparse.flows.init.draft import batch_size_of, draft, with_augmentation
+from autosparse.flows.init.plans import LADDER, METHODS, Plan, budget_of, plan_of, spoken, trainings_of
+from autosparse.models.arms.plan import planned
+from autosparse.models.errors import SpecError
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
+
+
+def drafted(plan: Plan, networks: int = 1):
+    named = tuple(NetworkSpec(name="resnet8", width=width) for width in range(1, networks + 1))
+    return draft(plan, named, DataSpec(name="digits"), batch_size=32, lr=0.1, images=1437, weights=1000)
+
+
+def test_the_first_rung_by_hand() -> None:
+    # 2 rounds of 8 s; 3 methods x 2 densities + dense + 2 tickets = 9 arms of 1 s; 50 s for the run
+    # an epoch is 100 // 10 steps and 30 / 10 / 3 = 1 evaluated, of 0.1 s each: 1.1 s, twice in turn and 9 times on 3 slots
+    plan = plan_of(120, [0.1], 100, 3, batch_size=10, test_images=30)
+    assert plan.seconds == pytest.approx(50 + 2 * 8 + 9 + 1.1 * (2 + 9 / 3))
+    assert plan.fits and plan.train_limit is None and (plan.rounds, plan.epochs, plan.seeds) == (2, 1, 1)
+
+
+def test_other_targets_have_arms_but_no_rounds_and_no_tickets() -> None:
+    plan = plan_of(210, [0.1, 1.0], 100, 1, batch_size=10)
+    assert plan.seconds == pytest.approx(50 + 2 * 8 + (9 + 7) + 10 * (2 * 0.1 + 9 * 0.1 + 7 * 1.0))
+
+
+def test_a_source_has_its_rounds_in_turn_however_many_slots_there_are() -> None:
+    last = LADDER[-1]
+    assert trainings_of(last, 2) == (3 * 16, [3 * (8 * 4 + 1) + 3 * 4, 3 * (8 * 4 + 1)])
+    many = plan_of(1e9, [1.0], 1000, 1000, batch_size=100)
+    # 48 rounds of 8 s, 111 arms, 160 epochs of 10 s: 16 in turn, and all arms at once
+    assert many.seconds == pytest.approx(50 + 48 * 8 + 111 + 1600 * (16 + 1))
+    two = plan_of(1e9, [1.0], 1000, 2, batch_size=100)
+    assert two.seconds == pytest.approx(50 + 48 * 8 + 111 + 1600 * (2 * 16 + 111 / 2))
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+@pytest.mark.parametrize("rung", LADDER)
+def test_what_is_counted_is_what_a_run_does(rung: Plan, networks: int) -> None:
+    spec = drafted(rung, networks)
+    rounds, arms = trainings_of(rung, networks)
+    assert len(spec.irp.networks) * len(spec.irp.seeds) * spec.irp.rounds == rounds
+    assert len(planned(spec)) == sum(arms)
+    assert not set(spec.irp.seeds) & set(spec.fanout.seeds)
+
+
+def test_each_rung_is_larger_than_the_one_below() -> None:
+    for below, above in pairwise(LADDER):
+        assert above.rounds > below.rounds and above.epochs > below.epochs and above.methods > below.methods and above.seeds >= below.seeds
+        assert min(above.densities) <= min(below.densities) and len(above.densities) >= len(below.densities)
+    assert LADDER[-1].methods == len(METHODS)
+
+
+def test_a_larger_budget_never_gives_less() -> None:
+    steps = [10**power for power in range(-3, 2)]
+    for step_s in steps:
+        found = [plan_of(minutes * 60, [step_s], 5000, 4, batch_size=128, test_images=1000) for minutes in range(1, 3000, 37)]
+        assert [plan.epochs for plan in found] == sorted(plan.epochs for plan in found)
+        assert all(plan.seconds <= 0.8 * minutes * 60 for plan, minutes in zip(found, range(1, 3000, 37), strict=True) if plan.fits)
+
+
+def test_where_nothing_fits_the_first_rung_takes_fewer_images() -> None:
+    # 0.8 x 250 = 200 s, of which 75 s are starts; a step is 1 s, with a third for evaluation, and done 2 + 9 times: 125 / (11 x 4/3) = 8.5
+    plan = plan_of(250, [1.0], 10_000, 1, batch_size=100, test_images=10_000)
+    assert plan.fits and plan.train_limit == plan.test_limit == 800
+    assert plan.seconds == pytest.approx(75 + 11 * 8 * 4 / 3)
+    assert (plan.rounds, plan.epochs, plan.methods) == (2, 1, 3)
+    few = plan_of(250, [1.0], 10_000, 1, batch_size=100, test_images=500)
+    assert few.train_limit == 800 and few.test_limit is None
+
+
+def test_where_even_that_does_not_fit_it_is_said_and_the_run_is_still_of_use() -> None:
+    slow = plan_of(60, [10.0], 10_000, 1, batch_size=100)
+    assert not slow.fits and slow.train_limit == 200 and slow.seconds == pytest.approx(75 + 11 * 20)
+    quick = plan_of(60, [0.001], 1000, 1, batch_size=100)  # the starts alone are too long: fewer images would not help
+    assert not quick.fits and quick.train_limit is None and quick.seconds == pytest.approx(75 + 0.11)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("2h", 7200), ("1.5h", 5400), ("1d", 86400), ("1h30m", 5400), ("5M", 300)]
+)
+def test_times_as_people_write_them(text: str, seconds: float) -> None:
+    assert budget_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "0m", "-5m", "5 weeks", "366d", "5m!", "1e3s", "5 m"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^--budget: .* is not allowed; allowed: a time such as 90s, 5m, 2h, 1d, at most 365d$"):
+        budget_of(text)
+
+
+def test_spoken() -> None:
+    assert [spoken(seconds) for seconds in (75, 180, 750, 7200, 3 * 86400)] == ["75 s", "3 min", "12.5 min", "2 h", "3 days"]
+
+
+def test_batches_and_shifts_suit_the_images() -> None:
+    assert batch_size_of(1437, (1, 8, 8)) == 32 and batch_size_of(50_000, (3, 32, 32)) == 128
+    assert batch_size_of(50_000, (3, 224, 224)) == 32 and batch_size_of(10, (3, 8, 8)) == 5 and batch_size_of(1, (3, 8, 8)) == 1
+    pads = {side: with_augmentation(DataSpec(name="digits"), (1, side, side)) for side in (2, 8, 32, 224)}
+    assert {side: (data.augment, data.pad) for side, data in pads.items()} == {
+        2: ("none", 0),
+        8: ("shift", 1),
+        32: ("shift", 4),
+        224: ("shift", 4),
+    }
+    chosen = DataSpec(name="digits", augment="crop_flip", pad=2)
+    assert with_augmentation(chosen, (3, 32, 32)) == chosen
