@@ -20,7 +20,7 @@ from autosparse.models.specs.fields import override
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.models.training.probe import step_seconds
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
+from autosparse.tasks.worker.problem import OwnProblem, Problem, initial_network, open_problem
 
 ENDINGS = (".yaml", ".yml")
 PROBED = 2  # batches that the probe takes in turn
@@ -92,7 +92,7 @@ def _tried(network: NetworkSpec, problem: Problem, batch_size: int, machine: Mac
 
 
 def _described(problem: Problem) -> str:
-    if problem.own:
+    if isinstance(problem, OwnProblem):
         return f"examples, measured by {problem.own.metric.title}"
     arrays = problem.arrays
     channels, height, width = arrays.image_shape
