@@ -26,6 +26,11 @@ def named(folder: Path | None, plain: Any) -> Path | None:
     return folder if any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for top in tops) else None
 
 
+def names_any(plain: Any) -> bool:
+    """Whether inputs of a job, as plain data, name an object from outside."""
+    return any(NAME.fullmatch(text) for text in _texts(plain))
+
+
 def _texts(plain: Any) -> Iterator[str]:
     if isinstance(plain, str):
         yield plain

@@ -30,9 +30,9 @@ COMMENTS: dict[type, dict[str, str]] = {
         "name": "a network, or a factory of your own",
         "width": "channels of the first stage, null for the usual ones",
         "stem_stride": "stride of the first convolution",
-        "keywords": "of the factory, name: value",
         "init": "own: as the definition does it; auto: own for a factory of yours",
         "prune_head": "whether weights of the classifier are cut too",
+        "keywords": "of the factory, name: value",
     },
     TrainSpec: {
         "epochs": "passes over the training images",

@@ -1,6 +1,7 @@
 """One trial of a network before it costs anything: two real examples forth and back, a step along the gradient, an evaluation."""
 
 import math
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,15 @@ from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import Inputs, call, labels_of, loss_of, mapped
 
 RATE = 1e-3  # of the one step
-OWN = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))  # whose lines tell a person nothing about their own code
+# whose lines tell a person nothing about their own code: this product, Python, and whatever is installed
+HOUSE = tuple(str(Path(__file__).parents[2] / name) for name in ("autosparse", "flows", "models", "storage", "tasks"))
+OTHERS = (*HOUSE, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+
+
+def persons_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line of somebody's own code that an error went through, None where there is none."""
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((*OTHERS, "<"))]
+    return theirs[-1] if theirs else None
 
 
 class ForeignError(SpecError):
@@ -23,8 +32,8 @@ class ForeignError(SpecError):
 
     def __init__(self, what: str, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if not frame.filename.startswith(OWN)] or frames
-        place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
+        theirs = persons_frame(error) or (frames[-1] if frames else None)
+        place = f" ({Path(theirs.filename).name}:{theirs.lineno}: {theirs.line})" if theirs else ""
         said = " ".join(str(error).split())[:SHOWN]
         super().__init__(f"{what} raised {type(error).__name__}: {said}{place}", {"traceback": "".join(traceback.format_exception(error))})
 

@@ -60,14 +60,16 @@ def to_images(images: np.ndarray, labels: np.ndarray, device: torch.device | str
     return ImageSet(pixels.to(device), torch.from_numpy(np.array(labels, dtype=np.int64)).to(device))
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor | np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation per channel of uint8 images (N, C, H, W), in units where 255 is 1.
 
     Computed from exact integer counts, hence the same on every device. A constant channel has the deviation 1.
     """
     means, deviations = [], []
     for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).tolist()
+        pixels = images[:, channel].reshape(-1)  # an array may be a memory map, of which torch wants no tensor
+        counted = torch.bincount(pixels, minlength=256) if isinstance(pixels, Tensor) else np.bincount(pixels, minlength=256)
+        counts = counted.tolist()
         total = sum(counts)
         first = sum(value * count for value, count in enumerate(counts))
         second = sum(value * value * count for value, count in enumerate(counts))

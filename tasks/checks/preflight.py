@@ -24,7 +24,7 @@ from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
 from autosparse.tasks.checks.networks import Seen, build, seen_of
 from autosparse.tasks.checks.own_data import check_own_data
-from autosparse.tasks.worker.dry_run import dry_run
+from autosparse.tasks.worker.dry_run import dry_run, placed
 from autosparse.tasks.worker.problem import open_problem
 
 
@@ -159,7 +159,7 @@ def _built(field: str, network: NetworkSpec, seen: Seen) -> nn.Module:
     try:
         return build(network, seen)
     except SpecError as error:
-        raise SpecError(f"{field}.{str(error).removeprefix('network.')}", error.details) from None
+        raise placed(field, error) from None
 
 
 def _check_train(field: str, train: TrainSpec, workers: int) -> None:

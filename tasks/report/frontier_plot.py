@@ -15,6 +15,7 @@ from autosparse.tasks.report.style import INK, figure_bytes, figure_element, leg
 from autosparse.tasks.results.costs import COINS
 from autosparse.tasks.results.frontier import Frontier, Point
 from autosparse.tasks.results.frontier_words import amount
+from autosparse.tasks.results.measured import axis_of, stored
 
 Lines = dict[str, list[Point]]
 ROW, PANELS = 2.35, 2  # inches of height of a row of panels, and panels in a row
@@ -54,7 +55,7 @@ def frontier_figure(found: Frontier) -> Figure:
     for axes in panels[len(coins) :]:
         axes.set_axis_off()
     for axes in panels[::PANELS]:
-        axes.set_ylabel(plain(f"test {found.metric.title}"))
+        axes.set_ylabel(plain(axis_of([stored(found.metric)])))
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure

@@ -8,7 +8,7 @@ from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, legend_columns, plain, series_styles, sheet, styled
-from autosparse.tasks.results.measured import title_of
+from autosparse.tasks.results.measured import axis_of
 from autosparse.tasks.results.rows import Row, curves
 
 # the two ends of the scale and the scorer keep their own marks everywhere
@@ -26,7 +26,7 @@ def accuracy_density_plot(rows: list[Row], kind: str) -> bytes:
     for panel, part in zip(panels, figure.subfigures(1, len(panels), squeeze=False)[0], strict=True):
         axes = accuracy_panel(part, [row for row in rows if (row["target"], row["dataset"]) == panel])
         axes.set_title(plain(f"{panel[0]} on {panel[1]}"))
-        axes.set_ylabel(plain(f"test {title_of(rows)}, last epoch"))
+        axes.set_ylabel(plain(f"{axis_of(rows)}, last epoch"))
         axes.set_xlabel("density (weights that are not zero / prunable weights)")
     return figure_bytes(figure, kind)
 
@@ -62,7 +62,7 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
     if len(ticks) == 1:
         axes.set_xlim(ticks[0] / 2, ticks[0] * 2)
     axes.set_xlabel("density")
-    axes.set_ylabel(plain(f"test {title_of(rows)}"))
+    axes.set_ylabel(plain(axis_of(rows)))
     axes.grid()
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(labels, 3, wide=84))

@@ -43,6 +43,13 @@ def title_of(reports: Iterable[Mapping[str, Any]]) -> str:
     return titles.pop() if len(titles) == 1 else "value" if titles else ACCURACY.title
 
 
+def axis_of(reports: Iterable[Mapping[str, Any]]) -> str:
+    """The label of an axis with the values of all of them."""
+    known = list(reports)
+    falling = all(metric_of(report).sign < 0 for report in known) and known
+    return f"test {title_of(known)}{', lower is better' if falling else ''}"
+
+
 def gain(metric: Metric, difference: float | None, digits: int = 2) -> str:
     """A difference as people read it: `+0.52 points` of accuracy, `+0.52` of anything else; a dash for none."""
     if difference is None:

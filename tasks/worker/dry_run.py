@@ -24,6 +24,10 @@ def dry_run(problem: Problem, network: NetworkSpec, field: str) -> None:
                 sums = guarded("task.measure", lambda: own.measure(built.eval(), batch))
                 own.check_names(own.metrics(sums))
     except SpecError as error:
-        said = str(error)
-        of_data = said.startswith(("task", "data", "loss", "labels"))
-        raise SpecError(said if of_data else f"{field}.{said.removeprefix('network.')}", error.details) from None
+        raise placed(field, error) from None
+
+
+def placed(field: str, error: SpecError) -> SpecError:
+    """An error about a network, as one about the field of the spec that names it; one about the data as it is."""
+    said = str(error)
+    return SpecError(field + said.removeprefix("network") if said.startswith("network") else said, error.details)

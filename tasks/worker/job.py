@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train.torch import get_device
 
 from autosparse.models import errors
+from autosparse.models.networks.trial import ForeignError, persons_frame
 from autosparse.models.specs.fields import Spec, from_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.models.training.trainer import Rank
@@ -29,6 +31,7 @@ Report = dict[str, Any]
 Inputs = TypeVar("Inputs", bound=Spec)
 
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what torch says in a RuntimeError, on a CPU and on a GPU
+DEVICE = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))  # torch has it from 2.8 on
 LAST_WORDS_S = 5
 
 
@@ -78,13 +81,13 @@ def body(kind: type[Inputs]) -> Callable[[Callable[[Job, Inputs], Report]], Call
             job = _open(sent)
             try:
                 report = function(job, from_plain(kind, sent.inputs, "job.inputs"))
-            except (errors.AutosparseError, MemoryError, RuntimeError, OSError) as error:
-                ours = _ours(job, error)
+            except Exception as error:
+                ours = _ours(job, error, foreign=own_code.names_any(sent.inputs))
                 if ours is None:
                     raise
                 if job.rank.index:
                     raise ours from None
-                report = {"error": {"type": type(ours).__name__, "message": str(ours), "details": ours.details}}
+                report = {"error": {"type": _known(ours), "message": str(ours), "details": ours.details}}
             job.tell("end")
             return report
 
@@ -96,13 +99,21 @@ def body(kind: type[Inputs]) -> Callable[[Callable[[Job, Inputs], Report]], Call
     return made
 
 
-def _ours(job: Job, error: Exception) -> errors.AutosparseError | None:
-    """What an error means for whoever made the spec; None for what another try may heal."""
+def _ours(job: Job, error: Exception, *, foreign: bool) -> errors.AutosparseError | None:
+    """What an error means for whoever made the spec; None for what another try may heal. `foreign`: code from outside takes part."""
     if isinstance(error, errors.AutosparseError):
         return error
     if isinstance(error, OSError):  # of another disk than the storage's: a full one stays full, however often the job is tried
         return disk_error(error.filename or tempfile.gettempdir(), error) if error.errno in DISK_FULL else None
-    return _memory_limit(job, error)
+    if limit := _memory_limit(job, error):
+        return limit
+    of_a_device = isinstance(error, (*DEVICE, dist.DistError)) or "CUDA" in str(error)
+    return ForeignError("code of your own", error) if foreign and persons_frame(error) and not of_a_device else None
+
+
+def _known(error: errors.AutosparseError) -> str:
+    """The name of the error, or of what it is a kind of, that the driver knows."""
+    return next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
 
 
 def _memory_limit(job: Job, error: Exception) -> errors.MemoryLimitError | None:

@@ -33,7 +33,7 @@ class ImageProblem:
         """Mean and std are measured on the training images where the spec leaves them out."""
         if self.spec.mean and self.spec.std:
             return self.spec
-        mean, std = channel_statistics(torch.from_numpy(self.arrays.train_images))
+        mean, std = channel_statistics(self.arrays.train_images)
         return dataclasses.replace(self.spec, mean=tuple(mean), std=tuple(std))
 
     @property

@@ -50,7 +50,7 @@ def test_a_folder_of_images_becomes_a_spec_that_validates(tmp_path: Path, typed:
     assert done.returncode == 0, done.stderr
     first, *_, line, estimate, last = done.stdout.splitlines()
     assert first == "pictures: 40 training and 8 test images of 8 x 8, grey, 2 classes"
-    assert "resnet8: " in done.stdout and "s a step of 20 images" in done.stdout
+    assert "resnet8: " in done.stdout and "s a step of 20" in done.stdout
     assert "on 2 targets" in line and estimate.startswith("estimated: about ") and " of 10 min on " in estimate
     assert last == "wrote autosparse.yaml; next: autosparse run --spec autosparse.yaml"
     spec = spec_in(Path("autosparse.yaml"))
