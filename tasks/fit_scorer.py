@@ -17,7 +17,7 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
     scorer = run.spec.scorer
 
     def work(step: Step) -> Report:
-        config = run.config(worker.FitInputs(scorer=scorer, dataset=dataset["uri"], folder=run.paths.scorer))
+        config = run.config(worker.FitInputs(scorer=scorer, dataset=dataset["uri"], data=run.spec.data.title, folder=run.paths.scorer))
         report = step.train(worker.fit, config, scorer.job)
         run.tracker.lineage(step.mlflow_run, uri=dataset["uri"], name="features", dataset_digest=dataset["digest"], context="scorer-train")
         for group, metrics in report["metrics"].items():

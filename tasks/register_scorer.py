@@ -21,9 +21,19 @@ def held_out(metrics: Report) -> float:
     return metrics["seeds" if "seeds" in metrics else "layers"][METRIC]
 
 
+def kept_for(card: Report) -> dict[str, str]:
+    """What a scorer is for, as tags of its version: data, label, source networks, what was held out; `rows` that it learned from.
+
+    Cards of earlier versions say less.
+    """
+    known = {"data": card.get("data"), "label": card.get("label"), "data_digest": card["metadata"].get("data_digest")}
+    known |= {"sources": ", ".join(card["trained_on"]["sources"]), "rows": str(card["dataset"]["rows"])}
+    return {**{name: text for name, text in known.items() if text}, "held_out_on": "seeds" if "seeds" in card["metrics"] else "layers"}
+
+
 @task(**TASK)
 def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Report:
-    """One version of `autosparse-scorer`; the alias `champion` moves only when the held-out metric improves.
+    """One version of `autosparse-scorer`; the alias `champion` moves as `autosparse.tasks.tracking.champion` has it.
 
     Raises LeakError, before MLflow hears of the step, where training, held-out and test seeds meet; asked again on a resumed run,
     when there are arms.
@@ -41,7 +51,7 @@ def register_scorer(run: Run, dataset: Report, fitted: Report, title: str) -> Re
 
 def register(tracker: Tracker, store: Store, run: RunPaths, dataset: str, fitted: Report) -> Report:
     """Register the scorer of a run that was fitted on the data set of that digest; what the step's report says of it."""
-    scorer, _ = load_scorer(store, run.scorer)
+    scorer, card = load_scorer(store, run.scorer)
     value = held_out(fitted["metrics"])
     version, champion = tracker.register(
         tracker.digest_of(run.scorer),
@@ -49,7 +59,6 @@ def register(tracker: Tracker, store: Store, run: RunPaths, dataset: str, fitted
         example=torch.zeros(2, len(FEATURE_NAMES)),
         files=run.scorer,
         store=store,
-        tags={"dataset_digest": dataset, "held_out": f"{value:.6f}", "metric": METRIC, "kind": fitted["kind"]},
-        value=value,
+        tags={"dataset_digest": dataset, "held_out": f"{value:.6f}", "metric": METRIC, "kind": fitted["kind"], **kept_for(card)},
     )
     return {"metrics": fitted["metrics"], "version": version, "champion": champion, "held_out": value, "dataset": dataset}

@@ -9,7 +9,8 @@ WORST = 3
 
 
 def drift_rows(scores: Sequence[Report]) -> list[dict[str, Any]]:
-    """A row per target, seed and method: the network it was compared with, the warning or None, its WORST columns, the worst first.
+    """A row per target, seed and method: the network it was compared with, the warning or None, the same for a person, and its WORST
+    columns, the worst first.
 
     Reports without a word of the guard (of criteria, of older runs and scorers) have no row.
     """
@@ -20,6 +21,7 @@ def drift_rows(scores: Sequence[Report]) -> list[dict[str, Any]]:
             "method": name_of(report),
             "source": report["drift"]["source"],
             "warning": report["drift"]["warning"],
+            "sentence": report["drift"].get("sentence"),
             "worst": report["drift"]["columns"][:WORST],
         }
         for report in scores

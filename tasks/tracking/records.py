@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from autosparse.storage import paths
 from autosparse.storage.store import Store
+from autosparse.tasks.tracking.champion import beats
 from autosparse.tasks.tracking.spool import Record, RefusedError
 
 REGISTERED_MODEL = "autosparse-scorer"
@@ -111,9 +112,7 @@ class Receiver:
         for one in self.client.search_runs([self.experiment_id], left, max_results=1000):
             self.client.set_terminated(one.info.run_id, status)
 
-    def register(
-        self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str], value: float
-    ) -> tuple[str, bool]:
+    def register(self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str]) -> tuple[str, bool]:
         """One version per run, of the scorer with these `tags`; its number and whether it is the champion now."""
         run_id = self.id_of(run)
         known = self.client.search_model_versions(f"name = '{REGISTERED_MODEL}'") if self._registered() else []
@@ -125,7 +124,7 @@ class Receiver:
             for key, text in tags.items():
                 self.client.set_model_version_tag(REGISTERED_MODEL, version, key, text)
         champion = self._champion()
-        if champion is None or value > float(champion.tags.get("held_out", "-inf")):
+        if champion is None or beats(tags, champion.tags):
             self.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
         return version, getattr(self._champion(), "version", None) in (version, int(version))
 

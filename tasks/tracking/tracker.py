@@ -148,9 +148,7 @@ class Tracker:
         hint = f"the results are in storage, and `autosparse sync {self.tags['autosparse.run']}` brings them to MLflow"
         return TrackingError(f"{step}: mlflow at {self.uri} did not take everything within {self.patience:.0f} s ({why}); {hint}")
 
-    def register(
-        self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str], value: float
-    ) -> tuple[str, bool]:
+    def register(self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str]) -> tuple[str, bool]:
         """Register a scorer once per run; return its version and whether it is the champion now.
 
         `example` has at least two rows, because a batch of one would be exported as the only size. The safetensors file and
@@ -160,9 +158,7 @@ class Tracker:
         deadline = time.monotonic() + self.patience
         while self.spool.drain(deadline - time.monotonic()) and time.monotonic() < deadline and not self.spool.called_off.is_set():
             try:
-                return self._receiver.register(
-                    run, scorer, example=example, store=store, files=files, tags={**self.tags, **tags}, value=value
-                )
+                return self._receiver.register(run, scorer, example=example, store=store, files=files, tags={**self.tags, **tags})
             except RefusedError as error:
                 raise TrackingError(f"register scorer: mlflow: {error}") from error
             except (MlflowException, OSError) as error:

@@ -31,10 +31,12 @@ from autosparse.tasks.worker.watchdog import watched
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitInputs(Spec):
-    """The scorer to fit, the address of the feature data set, and the folder in the store where the files of the scorer go."""
+    """The scorer to fit, the address of the feature data set and the name of the data behind it, and the folder in the store where the
+    files of the scorer go."""
 
     scorer: ScorerSpec
     dataset: str
+    data: str
     folder: str
 
 
@@ -63,6 +65,8 @@ def fit(job: Job, inputs: FitInputs) -> dict[str, Any]:
     card = {
         "dataset": {"uri": inputs.dataset, "digest": dataset.digest, "rows": dataset.rows},
         "metadata": dataset.metadata,
+        "data": inputs.data,
+        "label": spec.label,
         "trained_on": {**split.description, "layers": split.trained_layers},
         "evaluated_on": evaluated,
         "features_seen": split.features_seen(spec),

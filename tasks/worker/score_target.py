@@ -31,7 +31,7 @@ from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors
 from autosparse.storage.mask_files import dump_mask
 from autosparse.tasks.worker.job import Job, body
-from autosparse.tasks.worker.problem import initial_network, open_problem
+from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
 from autosparse.tasks.worker.scoring_batches import scoring_batches
 from autosparse.tasks.worker.train_network import initial_digest
 
@@ -96,7 +96,7 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
         "controls": {control: scoring.control_cuts(control, scores, cuts) for control in inputs.controls},
         "data_digest": problem.digest,
         "initial_digest": initial,
-        "drift": scoring.drift(card, look) if card else None,
+        "drift": scoring.drift(card, look, problem) if card else None,
     }
 
 
@@ -128,14 +128,15 @@ class Scoring:
         scores = self.method.score(network or self.network, batches, stream, head=self.head, density=min(self.inputs.densities))
         return {layer: score.detach().cpu() for layer, score in scores.items()}
 
-    def drift(self, card: dict[str, Any], look: FirstLook) -> dict[str, Any] | None:
-        """What the drift guard says; `look` has watched the scorer at work."""
+    def drift(self, card: dict[str, Any], look: FirstLook, problem: Problem) -> dict[str, Any] | None:
+        """What the drift guard says; `look` has watched the scorer at work. `sentence`: the same for a person, None where all is alike."""
         training = features_seen(card)
         if training is None:
             return None
         if look.seen is None:  # a head that ranks by growth alone asks for no features
             look(*inputs(self.network, self.batches, head=self.head))
-        return compare(training, look.found).to_plain()
+        found = compare(training, look.found)
+        return {**found.to_plain(), "sentence": elsewhere(card, problem, found.sentence)}
 
     def cuts(self, scores: Scores, name: str | None = None, control: Control | None = None) -> Cuts:
         """Cut the scores at every density; write each mask and say what it is."""
@@ -172,6 +173,14 @@ class Scoring:
             return mask, {}
         mask, record = repair(self.network, mask, scores, self.shape, floor=max(1, self.inputs.min_per_layer))
         return mask, {"repair": record._asdict()}
+
+
+def elsewhere(card: dict[str, Any], problem: Problem, drift: str | None) -> str | None:
+    """The sentence of the drift guard, after the data that the scorer was fitted on where these are others."""
+    there, here = card.get("data"), problem.data.title
+    if there is None or card["metadata"].get("data_digest") == problem.digest:
+        return drift
+    return f"the scorer was fitted on {there}, this is {here}: {drift or 'by its features this network looks alike'}"
 
 
 def _method(job: Job, inputs: ScoringInputs, look: FirstLook) -> tuple[Criterion, dict[str, Any] | None]:

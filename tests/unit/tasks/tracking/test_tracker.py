@@ -126,8 +126,8 @@ def test_the_champion_moves_only_for_a_better_scorer(tracker: Tracker, here: set
         tags = {"dataset_digest": f"d{number}", "held_out": str(value)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.export and MLflow warn of their own code
-            found.append(tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags, value=value))
-            again = tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags, value=value)
+            found.append(tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags))
+            again = tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags)
         assert again == found[-1], "the same scorer was registered twice"
     assert found == [("1", True), ("2", False), ("3", True)]
     card, weights = tracking.load_scorer_files(here, "models:/autosparse-scorer@champion")
