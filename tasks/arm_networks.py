@@ -1,6 +1,6 @@
 """The trained network of one arm of a run, out of the store: for `autosparse inspect`, `compact` and `export`."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from autosparse.library.compaction import compact_to_train
 from autosparse.library.mask import Mask
@@ -11,6 +11,7 @@ from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.errors import DataError
 from autosparse.models.masks.prunable import prunable
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.calls import Inputs
 from autosparse.models.specs.grain import narrow_of
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
@@ -21,10 +22,12 @@ from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.results.comparisons import compacted_by, missing
 from autosparse.tasks.results.ledger import data_of
 from autosparse.tasks.results.record import load_record
+from autosparse.tasks.worker.problem import fit_of
 
 
-def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask, Tensor]:
-    """The network of the arm `text` with its trained weights, the mask of those that are not zero, and one image of noise.
+def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask, Inputs]:
+    """The network of the arm `text` with its trained weights, the mask of those that are not zero, and one image of noise or the example
+    of its task.
 
     An arm that was trained as a smaller network (`fanout.compact`) is that network.
 
@@ -38,14 +41,12 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
     data = data_of(record, target.data, record.spec.fanout.targets.index(target))
     if data is None:
         raise DataError(f"arm: {arm.text} of {run} cannot be read: the report of its data set is missing")
-    channels, height, width = map(int, data["shape"])
-    shape = (channels, height, width)
-    classes, narrow = len(data["classes"]), narrow_of(arm.method)
+    fit, narrow = fit_of(record.spec.data_of(target), data), narrow_of(arm.method)
     if narrow and arm.density:
-        network = narrow_network(target.network, arm.density, narrow.cost, image_shape=shape, num_classes=classes, seed=arm.seed)
+        network = narrow_network(target.network, arm.density, narrow.cost, seed=arm.seed, **fit)
     else:
-        network = build_network(target.network, image_shape=shape, num_classes=classes, seed=arm.seed)
-    example, key = example_of(shape), paths.weights(step_of(RunPaths(run), arm))
+        network = build_network(target.network, seed=arm.seed, **fit)
+    example, key = example_of(fit["image_shape"]), paths.weights(step_of(RunPaths(run), arm))
     if mask_key := compacted_by(store, RunPaths(run), arm):
         network, _ = compact_to_train(network, example, load_mask(store.read(mask_key), source=store.uri(mask_key)))
     try:

@@ -153,7 +153,7 @@ def macs_tables(store: Store, record: RunRecord) -> Found:
             missing.append(f"{target.label} (its data set has not been read yet)")
             continue
         try:
-            macs = target_macs(target.network, data)
+            macs = target_macs(target.network, record.spec.data_of(target), data)
             columns = sorted((density for density in record.spec.fanout.densities if density < 1), reverse=True)
             cuts = [layer_density_rows(store, record, target.label, density) for density in columns]
         except Exception as error:  # whatever a network of the user's own does away from its home

@@ -12,6 +12,7 @@ from autosparse.models.schedules import density_before
 from autosparse.models.specs.run_specs import SCORER, TICKET, DataSpec, NetworkSpec
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.record import RunRecord
+from autosparse.tasks.worker.problem import fit_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +150,10 @@ def _cost(record: RunRecord, method: str, control: str | None) -> MethodCost:
     )
 
 
-def target_macs(network: NetworkSpec, data: Report) -> dict[str, int]:
-    """Multiply-adds per image and layer of a target on the data set that a report of `inspect_data` describes."""
-    channels, height, width = data["shape"]
-    shape = (int(channels), int(height), int(width))
-    built = build_network(network, image_shape=shape, num_classes=len(data["classes"]), seed=0)
-    return forward_macs(built, shape)
+def target_macs(network: NetworkSpec, data: DataSpec, report: Report) -> dict[str, int]:
+    """Multiply-adds per example and layer of a target on the data that a report of `inspect_data` describes."""
+    fit = fit_of(data, report)
+    return forward_macs(build_network(network, seed=0, **fit), fit["image_shape"])
 
 
 def macs_cost(macs: dict[str, int], layers: dict[str, float] | None, record: RunRecord, data: Report) -> MacsCost:

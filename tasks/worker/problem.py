@@ -1,7 +1,7 @@
 """What a network learns, opened on this machine: images or a task of one's own, its loss and metrics, and what networks must fit."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,14 @@ def open_problem(data: DataSpec, cache: Path | None) -> Problem:
         cache=cache,
     )
     return ImageProblem(arrays, data)
+
+
+def fit_of(data: DataSpec, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What networks must fit, by the report of `inspect_data`; images need not be opened again, a task of one's own is."""
+    if is_outside(data.name):
+        return open_problem(data, None).fit
+    channels, height, width = map(int, report["shape"])
+    return {"image_shape": (channels, height, width), "num_classes": len(report["classes"])}
 
 
 def initial_network(network: NetworkSpec, problem: Problem, seed: int) -> nn.Module:

@@ -55,7 +55,8 @@ def test_one_run_has_three_tasks_each_with_its_own_metric(tmp_path: Path) -> Non
     assert "accuracy" not in (summary / "summary.md").read_text()
     shown = cli(tmp_path, "show", "tasks")
     assert shown.returncode == 0 and "perplexity" in shown.stdout and "test value, last epoch" in shown.stdout
-    inspected = cli(tmp_path, "inspect", "tasks", "examples-own-table-build-own/snip@0.1")
+    arm = f"{arms['examples.own_table:Progress', 'snip']['target']}/snip@0.1"
+    inspected = cli(tmp_path, "inspect", "tasks", arm)
     assert inspected.returncode == 0, inspected.stderr
     again = cli(tmp_path, "run", "--recipe", "examples.own_text:recipe", "--name", "tasks", *SETTINGS)
     assert again.returncode == 0 and "[done] summary" not in again.stdout and "[cached] summary" in again.stdout

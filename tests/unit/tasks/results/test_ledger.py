@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.paths import RunPaths, report
 from autosparse.tasks.results.ledger import Ledger, MethodCost, ledger, macs_cost, target_macs
 from autosparse.tasks.results.record import load_record
@@ -62,7 +62,7 @@ def test_a_round_that_is_missing_leaves_the_break_even_open(made: SimpleNamespac
 def test_multiply_adds_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
     record = load_record(made.run(tmp_path), made.name)
     data = record.data["data"]
-    macs = target_macs(NetworkSpec(name="lenet300-100"), data)
+    macs = target_macs(NetworkSpec(name="lenet300-100"), DataSpec(name="digits"), data)
     assert list(macs.values()) == [64 * 300, 300 * 100, 100 * 10]
     dense = macs_cost(macs, None, record, data)
     assert (dense.forward, dense.training, dense.share) == (50_200, 3 * 50_200 * 512, 1.0)  # one epoch of 512 images
