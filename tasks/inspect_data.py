@@ -9,7 +9,7 @@ from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage import reports
 from autosparse.tasks.cluster.connection import Event
 from autosparse.tasks.cluster.jobs import run_remote
-from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, run_step
 from autosparse.tasks.worker import inspect_data as worker
 
@@ -29,4 +29,7 @@ def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> Report:
         there, now = before["digest"], look(lambda event: None)["digest"]
         if now != there:
             raise ConflictError(f"{label}.path: {now} is the digest of {data.title}; allowed: {there}, or another --name for this run")
-    return run_step(run, key, title, lambda step: look(step.on_event))
+    report = run_step(run, key, title, lambda step: look(step.on_event))
+    for note in report.get("notes", ()):
+        log().warning("%s: %s", title, note)
+    return report

@@ -21,8 +21,10 @@ UNKNOWN = Images((3, 32, 32), 10, known=False)  # near enough for a data set tha
 
 
 def images_of(data: DataSpec) -> Images:
-    """Those of a data set that is the same everywhere, else UNKNOWN."""
-    return Images(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+    """Those of a data set that is the same everywhere, else UNKNOWN, each in the size that is asked for."""
+    (channels, *sides), classes, known = Images(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+    height, width = sides if data.size is None else (data.size, data.size)
+    return Images((channels, height, width), classes, known)
 
 
 def build(network: NetworkSpec, images: Images) -> nn.Module:

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from autosparse.models.arms.names import spec_pairs
-from autosparse.models.errors import ConflictError, DataError, not_allowed, unknown_name
+from autosparse.models.errors import ConflictError, DataError, not_allowed
 from autosparse.models.features import FEATURES_VERSION
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.storage.addresses import is_local
-from autosparse.storage.image_datasets import DATASETS
+from autosparse.storage.image_datasets import PREFIX
+from autosparse.storage.image_datasets import check_name as check_data_name
 from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
 from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
@@ -28,8 +29,7 @@ def check_spec(spec: ExperimentSpec) -> None:
     """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
     on networks that they do not support, pairs of arms that there will not be."""
     for field, data in data_specs(spec):
-        if data.name not in DATASETS:
-            raise unknown_name(f"{field}.name", data.name, DATASETS)
+        check_data_name(f"{field}.name", data.name)
         if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
     check_labels(spec)
@@ -124,11 +124,9 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
     from autosparse.storage.image_datasets import load_images
 
     for _, data in data_specs(spec):
-        if cache is None and data.download:
+        if cache is None and (data.download or data.name.startswith(PREFIX)):
             continue
-        arrays = load_images(
-            name=data.name, path=data.path, download=data.download, train_limit=data.train_limit, test_limit=data.test_limit, cache=cache
-        )
+        arrays = load_images(data, cache)
         if not len(arrays.train_labels) or not len(arrays.test_labels):
             raise DataError(f"data: {data.title} has no images")
 

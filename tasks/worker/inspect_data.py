@@ -17,7 +17,7 @@ class DataInputs(Spec):
 
 @body(DataInputs)
 def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
-    """Digest, counts, image shape and class names; decoding fills the node's cache."""
+    """Digest, counts, image shape and class names, and `notes` where something was left out; decoding fills the node's cache."""
     arrays = images(inputs.data)
     return {
         "digest": arrays.digest,
@@ -25,4 +25,5 @@ def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
         "test": len(arrays.test_labels),
         "shape": list(arrays.image_shape),
         "classes": list(arrays.classes),
+        **({"notes": list(arrays.notes)} if arrays.notes else {}),
     }

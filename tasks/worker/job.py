@@ -132,11 +132,4 @@ def _open(sent: Sent) -> Job:
 
 def images(data: DataSpec) -> ImageArrays:
     """The images of a data spec, decoded once per node and kept in the cache."""
-    return load_images(
-        name=data.name,
-        path=data.path,
-        download=data.download,
-        train_limit=data.train_limit,
-        test_limit=data.test_limit,
-        cache=load_settings().cache,
-    )
+    return load_images(data, load_settings().cache)

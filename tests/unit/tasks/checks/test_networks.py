@@ -42,7 +42,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def test_sizes_are_those_of_the_digits_and_a_guess_where_nobody_knows() -> None:
-    arrays = load_images(name="digits", path=None, download=False, train_limit=2, test_limit=2, cache=None)
+    arrays = load_images(DataSpec(name="digits", train_limit=2, test_limit=2), None)
     assert SIZES["digits"] == (arrays.image_shape, len(arrays.classes)) == ((1, 8, 8), 10)
     assert networks.images_of(DataSpec(name="cifar100")) == ((3, 32, 32), 100, True)
     assert networks.images_of(DataSpec(name="mnist")) == networks.images_of(DataSpec(name="fashion_mnist")) == ((1, 28, 28), 10, True)
