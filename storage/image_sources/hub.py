@@ -48,9 +48,7 @@ def _downloaded(name: str) -> Path:
     except AutosparseError:
         raise
     except RepositoryNotFoundError:
-        raise DataError(
-            f"data.name: {name} is no data set of the Hub, or a private one; allowed: one that is, HF_TOKEN for yours"
-        ) from None
+        raise DataError(f"data.name: {name} is no data set of the Hub, or a private one; allowed: one that is, or HF_TOKEN") from None
     except Exception as error:  # of several libraries, and of several versions of them
         if folder := _kept(hub, name):
             return folder
@@ -65,31 +63,32 @@ def _fetch(hub: Any, name: str) -> Path:
     from huggingface_hub.errors import RevisionNotFoundError
 
     for revision in REVISIONS:
-        asked = {"repo_id": _repository(name), "repo_type": "dataset", "revision": revision}
         try:
-            keys = hub.HfApi().list_repo_files(**asked)
+            keys = hub.HfApi().list_repo_files(_repository(name), repo_type="dataset", revision=revision)
         except RevisionNotFoundError:
             continue
-        for below in _places(name):
-            inside = [key.removeprefix(below) for key in keys if key.startswith(below) and key.endswith(".parquet")]
+        for place in _places(name):
+            inside = [key.removeprefix(place) for key in keys if key.startswith(place) and key.endswith(".parquet")]
             if inside:
-                files = split_files(inside, field="data.name", root=name, joint="@")
-                wanted = [f"{below}{key}" for split in files.values() for key in split]
-                return Path(hub.snapshot_download(**asked, allow_patterns=wanted), below)
-    raise DataError(
-        f"data.name: {name} has no Parquet files on the Hub, nor a conversion to them; allowed: a set or configuration that has"
-    )
+                split_files(inside, field="data.name", root=name, joint="@")  # one configuration, else nothing is downloaded
+                return _snapshot(hub, name, revision, place)
+    raise DataError(f"data.name: {name} has no Parquet files on the Hub, nor converted ones; allowed: a set or configuration that has")
 
 
 def _kept(hub: Any, name: str) -> Path | None:
     """The folder in the cache, where an earlier download lies."""
     for revision in REVISIONS:
-        with contextlib.suppress(Exception):  # not there, or not whole
-            folder = hub.snapshot_download(_repository(name), repo_type="dataset", revision=revision, local_files_only=True)
-            for below in _places(name):
-                if any(Path(folder, below).rglob("*.parquet")):
-                    return Path(folder, below)
+        for place in _places(name):
+            with contextlib.suppress(Exception):  # not there, or not whole
+                folder = _snapshot(hub, name, revision, place, local_files_only=True)
+                if any(folder.rglob("*.parquet")):
+                    return folder
     return None
+
+
+def _snapshot(hub: Any, name: str, revision: str, place: str, *, local_files_only: bool = False) -> Path:
+    asked = {"repo_type": "dataset", "revision": revision, "allow_patterns": f"{place}*.parquet"}
+    return Path(hub.snapshot_download(_repository(name), **asked, local_files_only=local_files_only), place)
 
 
 def _repository(name: str) -> str:

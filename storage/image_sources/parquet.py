@@ -19,7 +19,7 @@ from autosparse.storage.image_sources.parquet_columns import (
     open_shard,
     unlabelled,
 )
-from autosparse.storage.image_sources.parquet_layout import split_files
+from autosparse.storage.image_sources.parquet_layout import missing_shards, split_files
 from autosparse.storage.image_sources.source import SPLIT_NAMES, DataFields
 from autosparse.storage.open_store import open_store
 
@@ -39,16 +39,15 @@ class ParquetImages:
         for word in SPLIT_NAMES[split]:
             shards = self._shards(word)
             if shards and not unlabelled(shards):
-                return ParquetRows(
-                    self, shards, numbers(shards, self._train.classes, self.store, train=self._train.shards), self._train.classes, notes
-                )
+                labels = numbers(shards, self._train.classes, self.store, train=self._train.shards)
+                return ParquetRows(self, shards, labels, self._train.classes, notes + missing_shards(shard.key for shard in shards))
             notes += (f"the split {word} has no labels and is passed over",) if shards else ()
         return None
 
     @cached_property
     def _train(self) -> "ParquetRows":
         shards = next(filter(None, map(self._shards, SPLIT_NAMES["train"])))
-        return ParquetRows(self, shards, *numbered(shards, self.store), ())
+        return ParquetRows(self, shards, *numbered(shards, self.store), missing_shards(shard.key for shard in shards))
 
     @cached_property
     def _files(self) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from autosparse.storage.image_sources.source import SPLIT_NAMES
 
 WORDS = tuple(word for words in SPLIT_NAMES.values() for word in words)
 FILE = re.compile(rf"({'|'.join(WORDS)})(-.*)?\.parquet")
+SHARD = re.compile(r"-of-0*(\d+)")
 ROOTS = ("", "data")  # places that are no configuration of their own, the first that has a training split
 
 Layout = dict[str, list[str]]  # a split's own name -> its files in their order
@@ -43,3 +44,12 @@ def split_files(keys: Iterable[str], *, field: str, root: str, joint: str) -> La
     if not names:
         raise DataError(f"{field}: {root} has no train.parquet, train-*.parquet or train/*.parquet, nor a folder with one")
     return whole.get((names[0], False)) or whole[names[0], True]
+
+
+def missing_shards(keys: Iterable[str]) -> tuple[str, ...]:
+    """A sentence where names say that there should be more files, as `-00000-of-00002` does."""
+    there = list(keys)
+    promised = [int(found[1]) for key in there if (found := SHARD.search(key))]
+    if not promised or len(there) >= max(promised):
+        return ()
+    return (f"{there[0]}: {len(there)} of {max(promised)} files are there, and these alone are read",)
