@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from autosparse.models.arms.names import spec_pairs
-from autosparse.models.errors import ConflictError, DataError, not_allowed
+from autosparse.models.errors import AutosparseError, ConflictError, not_allowed
 from autosparse.models.features import FEATURES_VERSION
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
@@ -123,12 +123,14 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
     """
     from autosparse.storage.image_datasets import load_images
 
-    for _, data in data_specs(spec):
+    for field, data in data_specs(spec):
         if cache is None and (data.download or data.name.startswith(PREFIX)):
             continue
-        arrays = load_images(data, cache)
-        if not len(arrays.train_labels) or not len(arrays.test_labels):
-            raise DataError(f"data: {data.title} has no images")
+        try:
+            load_images(data, cache)
+        except AutosparseError as error:
+            said = str(error)
+            raise type(error)(f"{field}.{said.removeprefix('data.')}" if said.startswith("data.") else said) from None
 
 
 def _networks(spec: ExperimentSpec) -> Iterator[tuple[str, NetworkSpec, DataSpec]]:

@@ -10,7 +10,9 @@ import pytest
 from autosparse.models.errors import DataError, SpecError
 from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage.image_sources.parquet import ParquetImages
+from autosparse.storage.open_store import open_store
 from tests.image_sets import DARK, RED, encoded, load, write_parquet
+from tests.s3_server import BUCKET, KEY, SECRET, s3_server
 
 PAIR = [encoded(RED), encoded(DARK)]
 
@@ -214,3 +216,29 @@ def test_columns_and_configurations_are_of_parquet_alone(tmp_path: Path):
             load(name, path, label="fine")
         with pytest.raises(SpecError, match=r"^data.image: 'a' is not allowed"):
             load(name, path, image="a")
+
+
+def test_a_part_of_the_shards_is_read_and_said(tmp_path: Path):
+    write_parquet(tmp_path / "train-00001-of-00003.parquet", PAIR, [0, 1])
+    write_parquet(tmp_path / "test.parquet", PAIR, [0, 1])
+    assert load("parquet", tmp_path).notes == ("train-00001-of-00003.parquet: 1 of 3 files are there, and these alone are read",)
+
+
+@pytest.mark.s3
+def test_s3_has_the_same_layouts_and_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for half, labels in (("train", [0, 1]), ("validation", [1, 0])):
+        write_parquet(tmp_path / "set" / f"{half}.parquet", PAIR, labels)
+    for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    with s3_server(tmp_path / "s3") as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        store = open_store(f"s3://{BUCKET}/sets")
+        for half in ("train", "validation"):
+            store.upload(tmp_path / "set" / f"{half}.parquet", f"full/data/{half}-00000-of-00001.parquet")
+            store.upload(tmp_path / "set" / f"{half}.parquet", f"converted/default/{half}/0000.parquet")
+        found = [load("parquet", f"s3://{BUCKET}/sets/{name}", tmp_path / "cache") for name in ("full", "converted")]
+        with pytest.raises(
+            DataError, match=rf"^data.path: s3://{BUCKET}/sets has several configurations; allowed: one of s3://{BUCKET}/sets/"
+        ):
+            load("parquet", f"s3://{BUCKET}/sets")
+    assert {one.digest for one in found} == {load("parquet", tmp_path / "set").digest} and found[0].train_labels.tolist() == [0, 1]

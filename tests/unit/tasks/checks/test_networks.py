@@ -47,6 +47,8 @@ def test_sizes_are_those_of_the_digits_and_a_guess_where_nobody_knows() -> None:
     assert networks.images_of(DataSpec(name="cifar100")) == ((3, 32, 32), 100, True)
     assert networks.images_of(DataSpec(name="mnist")) == networks.images_of(DataSpec(name="fashion_mnist")) == ((1, 28, 28), 10, True)
     assert networks.images_of(DataSpec(name="parquet", path="/somewhere")) == ((3, 32, 32), 10, False)
+    assert networks.images_of(DataSpec(name="parquet", path="/somewhere", size=224)) == ((3, 224, 224), 10, False)
+    assert networks.images_of(DataSpec(name="mnist", size=8)) == ((1, 8, 8), 10, True)
 
 
 def test_each_network_is_built_once_for_each_size_of_images(built: list[tuple[str, Any]]) -> None:
