@@ -6,8 +6,8 @@ RGB, 16 bits by their upper byte (as Pillow reads 16-bit colour, and OpenCV all)
 
 import functools
 import io
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from autosparse.models.errors import DataError
 
 # of those that Pillow opens: started with another program, or known by name but not decoded
 NEVER = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+USUAL = ("PNG", "JPEG", "BMP", "WEBP")
 ALLOWED = "image files that Pillow reads, 8 bits per channel or 16 bits grey"
 NAMED = 10  # images in one error
 GREY = ("1", "L", "LA", "La")
@@ -43,9 +44,10 @@ class Encoded(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """What any bytes may be: formats that begin with a mark of their own."""
+    """What any bytes may be: formats that begin with a mark of their own. Pillow tries one after another, so the usual ones come first."""
     Image.init()
-    return tuple(name for name, (_, accept) in Image.OPEN.items() if accept is not None and name not in NEVER)
+    marked = {name for name, (_, accept) in Image.OPEN.items() if accept is not None and name not in NEVER}
+    return (*USUAL, *sorted(marked - {*USUAL}))
 
 
 @functools.cache
@@ -128,7 +130,7 @@ def _decode_one(name: str, data: bytes | None, size: int | None) -> np.ndarray:
     """uint8 (C, H, W), one channel where the picture is grey."""
     if not data:
         raise DataError(f"{name}: no image bytes")
-    own = endings().get(Path(name).suffix.lower())
+    own = endings().get(os.path.splitext(name)[1].lower())
     try:
         with Image.open(io.BytesIO(data), formats=formats() if own in (None, "MPO", *formats()) else (*formats(), own)) as image:
             shown = _shown(_upright(image))
