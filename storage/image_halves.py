@@ -33,7 +33,8 @@ class Half:
 
     def read(self, *, colour: bool) -> Split:
         """Decode it. Raises DataError naming what cannot be used."""
-        labels, classes, notes = self.rows.labels, self.rows.classes, self.rows.notes
+        labels, classes = self.rows.labels, self.rows.classes
+        notes: tuple[str, ...] = ()
         rows = np.arange(len(labels))
         if self.share is not None:
             rows = split_off(labels, *self.share)[self.name == "test"]

@@ -41,7 +41,7 @@ class DataFields(Protocol):
 
 
 class Split(NamedTuple):
-    """One half of a data set: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`, what a person should know of it."""
+    """One half of a data set: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`, how rows were chosen."""
 
     images: np.ndarray
     labels: np.ndarray
