@@ -158,8 +158,7 @@ def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) 
     fanout, data, store = spec.fanout, spec.data, open_store(storage)
     torch.set_flush_denormal(True)
     torch.set_num_threads(fanout.job.cpus_per_worker)
-    limits = {"train_limit": data.train_limit, "test_limit": data.test_limit}
-    arrays = load_images(name=data.name, path=data.path, download=data.download, cache=cache, **limits)
+    arrays = load_images(data, cache)
     if not data.mean:
         mean, std = channel_statistics(torch.from_numpy(arrays.train_images))
         data = replace(data, mean=tuple(mean), std=tuple(std))

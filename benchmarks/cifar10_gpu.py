@@ -12,6 +12,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,7 @@ def _images(args: Namespace, settings: dict[str, Setting]) -> ImageArrays:
     data = next(iter(settings.values())).protocol.data
     if data.name == "parquet" and not args.data:
         raise not_allowed("data", args.data, "a folder with train.parquet and test.parquet")
-    folder = args.data if data.name == "parquet" else None
-    return load_images(name=data.name, path=folder, download=False, train_limit=data.train_limit, test_limit=data.test_limit, cache=None)
+    return load_images(replace(data, path=args.data if data.name == "parquet" else None, download=False), None)
 
 
 def _fields(settings: dict[str, Setting], arrays: ImageArrays, scorer_digest: str) -> Callable[[Record], dict[str, Any]]:

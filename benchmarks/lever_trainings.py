@@ -1,6 +1,6 @@
 """The trainings that levers of the scorer are judged by: the scale model from several initializations, whole or candidates alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -37,9 +37,7 @@ class Trainings:
     @cached_property
     def images(self) -> ImageSet:
         """The training images of the recipe."""
-        arrays = load_images(
-            name="parquet", path=self.data, download=False, train_limit=SPEC.data.train_limit, test_limit=SPEC.data.test_limit, cache=None
-        )
+        arrays = load_images(replace(SPEC.data, name="parquet", path=self.data, download=False), None)
         return to_images(arrays.train_images, arrays.train_labels, CPU)
 
     def network(self, seed: int) -> nn.Module:

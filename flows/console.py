@@ -78,6 +78,8 @@ def line(event: Event) -> str | None:
             return f"[again] {title}"
         case "failed":
             return f"[fail] {title}: {fields.get('message', '')}"
+        case "warning":
+            return f"[note] {title}"
         case "waiting":
             return title
     return None
@@ -98,7 +100,7 @@ def shown(spec: ExperimentSpec) -> Iterator[None]:
 
         def take(event: Event) -> None:
             progress.take(event)
-            if event.kind in ("finished", "cached", "failed", "restarted", "waiting"):
+            if event.kind in ("finished", "cached", "failed", "restarted", "warning", "waiting"):
                 live.console.print(Text(line(event) or ""))
             for kind, task in tasks.items():
                 under_way = sum(share for key, (_, share) in progress.now.items() if is_round(key) == (kind == "rounds"))

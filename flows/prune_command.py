@@ -20,11 +20,11 @@ from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.names import family, spelled
 from autosparse.models.networks.registry import ZOOS
 from autosparse.models.specs.grain import WEIGHTS, grain_of, names_grain
-from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, ScoringSpec
+from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, DataSpec, ScoringSpec
 from autosparse.models.training.images import channel_statistics, normalise
 from autosparse.models.training.scoring_rows import scoring_rows
 from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind
-from autosparse.storage.image_datasets import DATASETS, ImageArrays, load_images
+from autosparse.storage.image_datasets import DATASETS, PREFIX, ImageArrays, load_images
 from autosparse.tasks import settings as settings_module
 
 FILE = ".safetensors"  # what `--out` ends in where it is the mask alone
@@ -98,11 +98,10 @@ def _method(method: str | None, scorer: str | None, settings: settings_module.Se
 
 
 def _images(data: str, cache: Path) -> ImageArrays:
-    known = data in DATASETS
-    path = None
-    if not known:
-        path = data if address_kind("--data", data, LOCAL, S3) == S3 else str(Path(data).expanduser().resolve())
-    return load_images(name=data if known else "parquet", path=path, download=False, train_limit=None, test_limit=None, cache=cache)
+    if data in DATASETS or data.startswith(PREFIX):
+        return load_images(DataSpec(name=data), cache)
+    path = data if address_kind("--data", data, LOCAL, S3) == S3 else str(Path(data).expanduser().resolve())
+    return load_images(DataSpec(name="parquet", path=path), cache)
 
 
 def _batches(arrays: ImageArrays, scoring: ScoringSpec, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,6 +1,6 @@
 """Decoded images on disk, so that a data set is decoded once per machine: uncompressed .npy files that are memory-mapped.
 
-    <cache>/<source key>/train-20000/images.npy, labels.npy, split.json
+    <cache>/<key>/train-20000/images.npy, labels.npy, split.json
 
 An entry is staged beside its place and renamed, under a lock, so that of several workers one decodes and none sees half an
 entry. An entry that cannot be read is made again; deleting any of it is always safe.
@@ -18,9 +18,10 @@ import PIL
 from filelock import FileLock
 
 from autosparse.storage.disk import DISK_FULL
-from autosparse.storage.image_sources.source import ImageSource, Split
+from autosparse.storage.image_halves import Half
+from autosparse.storage.image_sources.source import Split
 
-LAYOUT = 1  # of the entries and of what decoding means; raise it to leave old entries behind
+LAYOUT = 2  # of the entries and of what decoding means; raise it to leave old entries behind
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "split.json"
 
 
@@ -31,22 +32,22 @@ class Decoded(NamedTuple):
     digest: str
 
 
-def cached(source: ImageSource, split: str, limit: int | None, cache: Path | None) -> Decoded:
-    """The split from the cache, read from its source and put there when it is not in it. `cache` None means always read.
+def cached(half: Half, cache: Path | None, *, colour: bool = False) -> Decoded:
+    """The half from the cache, decoded and put there when it is not in it. `cache` None means always decode. `colour` asks for 3 channels.
 
     Arrays that come from the cache are read-only memory maps. Raises DataError when the source cannot be used.
     """
     if cache is None:
-        return _decode(source, split, limit)
-    key = hashlib.sha256(f"{LAYOUT} Pillow {PIL.__version__} {source.key(split)}".encode()).hexdigest()[:32]
-    entry = cache / key / f"{split}-{'all' if limit is None else limit}"
+        return _decode(half, colour)
+    key = hashlib.sha256(f"{LAYOUT} Pillow {PIL.__version__} {half.key}".encode()).hexdigest()[:32]
+    entry = cache / key / f"{half.entry}{'-colour' if colour else ''}"
     if (found := _load(entry)) is not None:
         return found
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.with_suffix(".lock")):
         if (found := _load(entry)) is not None:
             return found
-        made = _decode(source, split, limit)
+        made = _decode(half, colour)
         try:
             _publish(entry, made)
         except OSError as error:
@@ -56,8 +57,8 @@ def cached(source: ImageSource, split: str, limit: int | None, cache: Path | Non
         return _load(entry) or made
 
 
-def _decode(source: ImageSource, split: str, limit: int | None) -> Decoded:
-    read = source.read(split, limit)
+def _decode(half: Half, colour: bool) -> Decoded:
+    read = half.read(colour=colour)
     digest = hashlib.sha256(f"{read.images.shape}".encode())
     digest.update(np.ascontiguousarray(read.images).data)
     digest.update(np.ascontiguousarray(read.labels, dtype="<i8").data)
@@ -70,7 +71,7 @@ def _load(entry: Path) -> Decoded | None:
         images, labels = (np.load(entry / name, mmap_mode="r", allow_pickle=False) for name in (IMAGES, LABELS))
         if (images.dtype, images.ndim, labels.dtype, labels.shape) != (np.uint8, 4, np.int64, images.shape[:1]):
             return None
-        return Decoded(Split(images, labels, tuple(facts["classes"])), facts["digest"])
+        return Decoded(Split(images, labels, tuple(facts["classes"]), tuple(facts["notes"])), facts["digest"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError):  # an archive of arrays has no shape
         return None
 
@@ -85,5 +86,6 @@ def _publish(entry: Path, made: Decoded) -> None:
             np.save(file, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-    (staging / FACTS).write_text(json.dumps({"classes": list(made.split.classes), "digest": made.digest}))
+    facts = {"classes": list(made.split.classes), "notes": list(made.split.notes), "digest": made.digest}
+    (staging / FACTS).write_text(json.dumps(facts))
     staging.rename(entry)

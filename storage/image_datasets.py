@@ -10,13 +10,15 @@ import numpy as np
 
 from autosparse.models.errors import DataError, unknown_name
 from autosparse.storage.image_cache import cached
+from autosparse.storage.image_halves import halves
 from autosparse.storage.image_sources.digits import Digits
 from autosparse.storage.image_sources.folder import ImageFolder
+from autosparse.storage.image_sources.hub import PREFIX, HubImages, check_hub_name
 from autosparse.storage.image_sources.parquet import ParquetImages
-from autosparse.storage.image_sources.source import ImageSource, Split
+from autosparse.storage.image_sources.source import DataFields, ImageSource
 from autosparse.storage.image_sources.torchvision_sets import TorchvisionSet
 
-DATASETS: dict[str, Callable[[str | None, bool], ImageSource]] = {  # (data.path, data.download) -> source
+DATASETS: dict[str, Callable[[DataFields], ImageSource]] = {
     "digits": Digits,
     "parquet": ParquetImages,
     "image_folder": ImageFolder,
@@ -48,6 +50,7 @@ class ImageArrays:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     digest: str
+    notes: tuple[str, ...] = ()  # what was left out, passed over or sampled, a sentence each
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -56,30 +59,36 @@ class ImageArrays:
         return int(channels), int(height), int(width)
 
 
-def load_images(
-    *, name: str, path: str | None, download: bool, train_limit: int | None, test_limit: int | None, cache: Path | None
-) -> ImageArrays:
-    """Load a data set of `DATASETS`, decoding at most once per `cache`; limits take the first rows.
+def check_name(field: str, name: str) -> None:
+    """Raise SpecError unless it is one of `DATASETS`, or hf:owner/name."""
+    if name.startswith(PREFIX):
+        check_hub_name(field, name)
+    elif name not in DATASETS:
+        raise unknown_name(field, name, [*DATASETS, f"{PREFIX}owner/name"])
 
-    Raises SpecError for an unknown name or a path of the wrong kind, DataError naming the file that is missing or corrupt.
+
+def load_images(data: DataFields, cache: Path | None) -> ImageArrays:
+    """Load what a `DataSpec` says, decoding at most once per `cache`.
+
+    Raises SpecError for an unknown name, a path of the wrong kind or a field that does not suit, DataError naming the file that is
+    missing or corrupt.
     """
-    if name not in DATASETS:
-        raise unknown_name("data.name", name, DATASETS)
-    source = DATASETS[name](path, download)
-    train, train_digest = cached(source, "train", train_limit, cache)
-    test, test_digest = cached(source, "test", test_limit, cache)
-    place = f"{name} of {path}" if path else name
+    check_name("data.name", data.name)
+    source = (HubImages if data.name.startswith(PREFIX) else DATASETS[data.name])(data)
+    both = halves(source, data)
+    found = [cached(half, cache) for half in both]
+    channels = max(one.split.images.shape[1] for one in found)
+    (train, train_digest), (test, test_digest) = (
+        one if one.split.images.shape[1] == channels else cached(half, cache, colour=True) for half, one in zip(both, found, strict=True)
+    )
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{list(train.images.shape[1:])} and {list(test.images.shape[1:])}"
-        raise DataError(f"{place}: train and test images have shapes {shapes}; allowed: the same (channels, height, width)")
-    for half, split in (("train", train), ("test", test)):
-        _check_labels(f"{place} {half}", split, len(train.classes))
+        place = f"{data.name} of {data.path}" if data.path else data.name
+        raise DataError(
+            f"{place}: train and test images have shapes {shapes}; allowed: the same (channels, height, width), "
+            "or data.size, to which all are brought"
+        )
     digest = hashlib.sha256(f"{train_digest} {test_digest} {len(train.classes)}".encode()).hexdigest()[:32]
-    return ImageArrays(train.images, train.labels, test.images, test.labels, train.classes, digest)
-
-
-def _check_labels(place: str, split: Split, classes: int) -> None:
-    strangers = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
-    if len(strangers):
-        row = int(strangers[0])
-        raise DataError(f"{place} row {row}: label {split.labels[row]} is not allowed; allowed: 0 to {classes - 1}")
+    lying = (note for half in both for note in half.rows.notes)  # asked each time: what is left out is not in the cache's keys
+    notes = tuple(dict.fromkeys((*lying, *train.notes, *test.notes)))
+    return ImageArrays(train.images, train.labels, test.images, test.labels, train.classes, digest, notes)

@@ -9,21 +9,29 @@ from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage import reports
 from autosparse.tasks.cluster.connection import Event
 from autosparse.tasks.cluster.jobs import run_remote
-from autosparse.tasks.engine.run import Run
+from autosparse.tasks.engine import progress
+from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, run_step
 from autosparse.tasks.worker import inspect_data as worker
 
 
 @task(**TASK)
 def inspect_data(run: Run, data: DataSpec, label: str, title: str) -> Report:
-    """Counts, shape, classes and content digest. Raises ConflictError when the run was begun on other content."""
+    """Counts, shape, classes, content digest, and what was left out, which is said each time.
+
+    Raises ConflictError when the run was begun on other content.
+    """
     key = run.paths.data(label)
 
     def look(on_event: Callable[[Event], None]) -> Report:
         config = run.config(worker.DataInputs(data=data))
-        return run_remote(
+        report = run_remote(
             run.cluster, name=f"data-{label}", body=worker.inspect_data, config=config, job=run.spec.irp.job, on_event=on_event
         )
+        for note in report.get("notes", ()):
+            progress.emit("warning", key, f"{title}: {note}")
+            log().warning("%s: %s", title, note)
+        return report
 
     if before := reports.find(run.store, key):
         there, now = before["digest"], look(lambda event: None)["digest"]

@@ -5,7 +5,7 @@ from autosparse.models.methods.names import family, trains
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec
 from autosparse.models.specs.grain import NARROW, WEIGHTS, cost_of
-from autosparse.models.specs.run_specs import DENSE, TICKET, NetworkSpec
+from autosparse.models.specs.run_specs import DENSE, TICKET, DataSpec, NetworkSpec
 
 
 def planned(spec: ExperimentSpec) -> list[Arm]:
@@ -63,9 +63,9 @@ def ticket_targets(spec: ExperimentSpec, network: NetworkSpec) -> tuple[TargetSp
 
     Every target of that network on images of the run's data set, whatever part of them it takes; without one, the run's own data.
     """
-    source = (spec.data.name, spec.data.path)
+    source = _source(spec.data)
     same = [target for target in spec.fanout.targets if target.network == network]
-    found = tuple(target for target in same if (spec.data_of(target).name, spec.data_of(target).path) == source)
+    found = tuple(target for target in same if _source(spec.data_of(target)) == source)
     return found or (TargetSpec(network=network),)
 
 
@@ -74,3 +74,7 @@ def ticket_densities(spec: ExperimentSpec) -> tuple[float, ...]:
     fanout = spec.fanout
     asked = fanout.densities if spec.irp.grain == "weights" else fanout.shares or fanout.densities
     return tuple(density for density in asked if spec.irp.final_density <= density < 1) if fanout.ticket else ()
+
+
+def _source(data: DataSpec) -> tuple[object, ...]:
+    return data.name, data.path, data.image, data.label

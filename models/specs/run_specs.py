@@ -45,18 +45,25 @@ class DataSpec(Spec):
     """An image data set and how its images reach the network.
 
     `mean` and `std` are per channel, of pixels in [0, 1]; empty = measured on the training images. `path` says where the
-    files are, not what they hold: identity comes from the content digest, which a resumed run compares.
+    files are, not what they hold: identity comes from the content digest, which a resumed run compares. `label` and `image` name columns
+    where they are not obvious. With `size` every image is resized, its shorter side to that, and cropped to its middle. `test_share` of the
+    training images, of each class, is the test where there is no test split; `test_seed` draws it. docs/data.md has the rest.
     """
 
     name: str
     path: Annotated[str, WithoutCredentials()] | None = field(default=None, metadata={"identity": False})
     download: bool = field(default=False, metadata={"identity": False})
-    train_limit: Count | None = None  # first rows only
+    train_limit: Count | None = None  # the first rows, or a balanced sample where those miss classes
     test_limit: Count | None = None
     mean: tuple[float, ...] = ()
     std: tuple[Annotated[float, Range(above=0)], ...] = ()
     augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
     pad: Annotated[int, Range(least=0, most=64)] = 0
+    label: str | None = None
+    image: str | None = None
+    size: Count | None = None
+    test_share: Annotated[float, Range(least=0, below=1)] = 0.0
+    test_seed: Seed = 0
 
     @property
     def title(self) -> str:

@@ -1,39 +1,122 @@
-"""What every image source offers, and the decoding of image files that they share."""
+"""What every image source offers: the rows of a split, whose labels are known before any image is decoded."""
 
-import io
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from autosparse.models.errors import DataError
+from autosparse.models.errors import not_allowed
 from autosparse.storage.addresses import LOCAL, address_kind
+from autosparse.storage.image_sources.decoding import resized
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "val")}  # the first that is there
+SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "validation", "valid", "val", "dev", "eval")}  # the first that is there
+NO_LABEL = np.iinfo(np.int64).min  # of a row that has none
+
+
+class DataFields(Protocol):
+    """Which data set, and what of it: the fields of a `DataSpec` that decide which pixels and labels there are."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def download(self) -> bool: ...
+    @property
+    def train_limit(self) -> int | None: ...
+    @property
+    def test_limit(self) -> int | None: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def image(self) -> str | None: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def test_share(self) -> float: ...
+    @property
+    def test_seed(self) -> int: ...
 
 
 class Split(NamedTuple):
-    """One half of a data set: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`."""
+    """One half of a data set: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`, how rows were chosen."""
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Rows(Protocol):
+    """One split as it lies. Everything raises DataError, which names the file (and row) that cannot be used."""
+
+    @property
+    def key(self) -> str:
+        """A text that changes whenever labels, classes or images of these rows change."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,), of all rows; NO_LABEL where there is none."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, those of the training split for every split."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or passed over, a sentence each."""
+        ...
+
+    def where(self, row: int) -> str:
+        """The name of a row in messages."""
+        ...
+
+    def images(self, rows: np.ndarray, size: int | None, *, colour: bool) -> np.ndarray:
+        """Decode these rows alone, in this order: uint8 (N, C, H, W), brought to `size` x `size`; C = 3 if one is in colour or `colour`."""
+        ...
 
 
 class ImageSource(Protocol):
-    """A data set at one place; `split` is train or test."""
+    """A data set at one place."""
 
-    def key(self, split: str) -> str:
-        """A text that changes whenever what `read` would return for this split changes. Raises DataError."""
+    def rows(self, split: str) -> Rows | None:
+        """Those of train or test; None where there is no test split with labels. Raises DataError."""
         ...
 
-    def read(self, split: str, limit: int | None) -> Split:
-        """Read and decode the first `limit` rows, or all. Raises DataError naming the file (and row) that cannot be used."""
-        ...
+
+class ArrayRows:
+    """Rows whose pixels come as one array, loaded when somebody asks for them."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, key: str, load: Callable[[], Split]) -> None:
+        self.key, self._load = key, load
+
+    @cached_property
+    def _split(self) -> Split:
+        return self._load()
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self._split.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._split.classes
+
+    def where(self, row: int) -> str:
+        return f"{self.key.split()[0]} row {row}"
+
+    def images(self, rows: np.ndarray, size: int | None, *, colour: bool) -> np.ndarray:
+        pixels = self._split.images[rows]
+        if colour and pixels.shape[1] == 1:
+            pixels = np.repeat(pixels, 3, axis=1)
+        return pixels if size is None else resized(pixels, size)
 
 
 def local_folder(path: str | None) -> Path:
@@ -42,47 +125,8 @@ def local_folder(path: str | None) -> Path:
     return Path(str(path)).expanduser()
 
 
-def decode(files: Iterable[tuple[str, bytes | None]], count: int) -> np.ndarray:
-    """Decode `count` image files, each with a name for messages, to uint8 (count, C, H, W): C = 1 if the first is grey, else 3.
-
-    Raises DataError for an unreadable image and for one whose size differs from the first. One thread: Pillow holds the
-    interpreter lock for most of a small image, and two threads are slower than one.
-    """
-    pixels: np.ndarray | None = None
-    for row, (name, data) in enumerate(files):
-        image = _decode_one(name, data, grey=None if pixels is None else pixels.shape[1] == 1)
-        if pixels is None:
-            pixels = _room(name, (count, *image.shape))
-        if image.shape != pixels.shape[1:]:
-            raise DataError(f"{name}: {_size(image)}, but the first image is {_size(pixels[0])}; allowed: one size for all images")
-        pixels[row] = image
-    assert pixels is not None, "a source refuses an empty split"
-    return pixels
-
-
-def _room(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        return np.empty(shape, np.uint8)
-    except (MemoryError, ValueError):  # a size that only its header claims, or more images than the machine can hold
-        raise DataError(f"{name}: {shape[0]:,} images of {shape[3]} x {shape[2]} do not fit into memory") from None
-
-
-def _decode_one(name: str, data: bytes | None, *, grey: bool | None) -> np.ndarray:
-    """uint8 (C, H, W) with one channel if `grey`, three if not; None leaves it to the image."""
-    if not data:
-        raise DataError(f"{name}: no image bytes")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            mode = image.mode
-            wanted = "L" if (mode in GREY if grey is None else grey) else "RGB"
-            array = np.asarray(image if mode == wanted else image.convert(wanted))
-    except Exception as error:  # Pillow raises a dozen kinds on broken bytes
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise DataError(f"{name}: not a readable image ({reason}); allowed: {', '.join(FORMATS)}") from error
-    if mode not in (*GREY, *COLOUR) or (wanted == "L" and mode not in GREY):
-        raise DataError(f"{name}: pixel mode {mode}; allowed: 8 bits per channel, all grey or the first one in colour")
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[2]} x {image.shape[1]}"
+def without_columns(data: DataFields) -> None:
+    """Raise SpecError where a column is named of a data set that has none."""
+    for field, value in (("data.label", data.label), ("data.image", data.image)):
+        if value is not None:
+            raise not_allowed(field, value, f"none for {data.name}, which has no columns")

@@ -9,7 +9,7 @@ import numpy as np
 from filelock import FileLock
 
 from autosparse.models.errors import DataError
-from autosparse.storage.image_sources.source import Split, local_folder
+from autosparse.storage.image_sources.source import ArrayRows, DataFields, Split, local_folder, without_columns
 
 
 class Layout(NamedTuple):
@@ -30,20 +30,20 @@ SETS = {
 class TorchvisionSet:
     """One of `SETS` below the folder `path`, downloaded there when asked for."""
 
-    def __init__(self, name: str, path: str | None, download: bool) -> None:
-        self.name, self.root, self.download = name, local_folder(path), download
+    def __init__(self, name: str, data: DataFields) -> None:
+        self.name, self.root, self.download = name, local_folder(data.path), data.download
         self.folder = self.root / SETS[name].folder
+        without_columns(data)
 
-    def key(self, split: str) -> str:
-        """sha256 over names and contents of the files, which are downloaded first where that is asked for."""
+    def rows(self, split: str) -> ArrayRows:
+        """In torchvision's order. The files, over whose names and contents the key is a sha256, are downloaded first where asked for."""
         if not self.folder.is_dir():
             self._open(split)
-        return f"{self.name} {split} {self._files_digest}"
+        return ArrayRows(f"{self.name} {split} {self._files_digest}", lambda: self._read(split))
 
-    def read(self, split: str, limit: int | None) -> Split:
-        """The first `limit` rows in torchvision's order."""
+    def _read(self, split: str) -> Split:
         data = self._open(split)
-        images, labels = np.asarray(data.data)[:limit], np.asarray(data.targets)[:limit]
+        images, labels = np.asarray(data.data), np.asarray(data.targets)
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         return Split(np.ascontiguousarray(images), labels.astype(np.int64), tuple(map(str, data.classes)))
 

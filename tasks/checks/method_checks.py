@@ -10,7 +10,6 @@ from autosparse.models.channels.grain import Grained
 from autosparse.models.channels.narrow import narrow_network
 from autosparse.models.criteria.registry import find_criterion
 from autosparse.models.errors import CollapseError, SpecError, not_allowed
-from autosparse.models.imported import is_outside
 from autosparse.models.methods.contract import Parts, Setup
 from autosparse.models.methods.names import family, is_learned, trains
 from autosparse.models.methods.registry import find_method, parse
@@ -19,6 +18,7 @@ from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.grain import NARROW, grain_of, narrow_of
 from autosparse.tasks.checks.networks import Seen, build
+from autosparse.tasks.worker.problem import is_own
 
 FIELD = "fanout.methods"
 TRAIN_IMAGES = 50_000  # of a data set that nobody has opened yet
@@ -67,7 +67,7 @@ def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float |
     where = f"on {target.label}" + ("" if density is None else f" at density {density:g}")
     if reason := method.refuses(setup, settings):
         raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; {reason}")
-    workers, own_task = spec.fanout.job.workers, is_outside(spec.data_of(target).name)
+    workers, own_task = spec.fanout.job.workers, is_own(spec.data_of(target))
     if workers == 1 and not own_task:
         return
     own = build(target.network, seen)  # which the parts change

@@ -1,16 +1,15 @@
 """Networks as checks look at them before anything starts: for what they will see, where that is known without opening images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from autosparse.models.imported import is_outside
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.image_datasets import SIZES
-from autosparse.tasks.worker.problem import open_problem
+from autosparse.tasks.worker.problem import is_own, open_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +31,14 @@ UNKNOWN = Seen((3, 32, 32), 10, known=False)  # near enough for a data set that 
 
 
 def seen_of(data: DataSpec) -> Seen:
-    """That of a data set that is the same everywhere or of a task of one's own, else UNKNOWN. Raises SpecError for such a task."""
-    if is_outside(data.name):
+    """That of a data set that is the same everywhere, else UNKNOWN, each in the size that is asked for; that of a task of one's own.
+
+    Raises SpecError for a task that will not do.
+    """
+    if is_own(data):
         return Seen(**open_problem(data, None).fit)
-    return Seen(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+    seen = Seen(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
+    return seen if data.size is None else replace(seen, image_shape=(seen.image_shape[0], data.size, data.size))
 
 
 def build(network: NetworkSpec, seen: Seen) -> nn.Module:

@@ -10,22 +10,22 @@ from typing import Any
 from torch import nn
 
 from autosparse.models.arms.names import spec_pairs
-from autosparse.models.errors import ConflictError, DataError, SpecError, not_allowed, unknown_name
+from autosparse.models.errors import AutosparseError, ConflictError, DataError, SpecError, not_allowed
 from autosparse.models.features import FEATURES_VERSION
-from autosparse.models.imported import is_outside
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.storage.addresses import is_local
-from autosparse.storage.image_datasets import DATASETS
+from autosparse.storage.image_datasets import PREFIX
+from autosparse.storage.image_datasets import check_name as check_data_name
 from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
 from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
 from autosparse.tasks.checks.networks import Seen, build, seen_of
 from autosparse.tasks.checks.own_data import check_own_data
 from autosparse.tasks.worker.dry_run import dry_run, placed
-from autosparse.tasks.worker.problem import open_problem
+from autosparse.tasks.worker.problem import is_own, open_problem
 
 
 @functools.lru_cache(maxsize=1)  # `autosparse run` asks before any service starts, and the flow asks again in the same process
@@ -33,10 +33,10 @@ def check_spec(spec: ExperimentSpec) -> None:
     """Raise SpecError for what no single field can know: unknown data sets and networks, batches that cannot be shared out, methods
     on networks that they do not support, pairs of arms that there will not be."""
     for field, data in data_specs(spec):
-        if is_outside(data.name):
+        if is_own(data):
             check_own_data(spec, field, data)
-        elif data.name not in DATASETS:
-            raise unknown_name(f"{field}.name", data.name, DATASETS)
+        else:
+            check_data_name(f"{field}.name", data.name)
         if data.path and is_local(data.path) and not Path(data.path).is_absolute():
             raise not_allowed(f"{field}.path", data.path, "an absolute path or s3://, because workers have another current directory")
     check_labels(spec)
@@ -131,9 +131,14 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
     """
     fields = dict(reversed([(data, field) for field, data in data_specs(spec)]))
     for data, field in fields.items():
-        if cache is None and data.download:
+        if cache is None and (data.download or data.name.startswith(PREFIX)):
             continue
-        problem = open_problem(data, cache)
+        try:
+            problem = open_problem(data, cache)
+        except AutosparseError as error:
+            said = str(error)
+            kind = SpecError if isinstance(error, SpecError) else type(error)
+            raise kind(f"{field}.{said.removeprefix('data.')}" if said.startswith("data.") else said, error.details) from None
         for split, count in problem.sizes.items():
             if not count:
                 raise DataError(f"{field}: {data.title} has no {split} examples")

@@ -11,7 +11,7 @@ Listener = Callable[["Event"], None]
 
 @dataclass(frozen=True)
 class Event:
-    """`kind`: planned, started, epoch, restarted, finished, cached, failed, note or waiting; `step` is the key of the step it is about."""
+    """`kind`: planned, started, epoch, restarted, finished, cached, failed, note, warning or waiting; `step`: its key."""
 
     kind: str
     step: str

@@ -18,6 +18,7 @@ class DataInputs(Spec):
 
 @body(DataInputs)
 def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
-    """Digest and counts; shape and class names of images, whose decoding fills the node's cache; the metric of a task of one's own."""
+    """Digest and counts; shape and class names of images, whose decoding fills the node's cache, and `notes` where something was left
+    out; the metric of a task of one's own."""
     problem = open_problem(inputs.data, job.cache)
     return {"digest": problem.digest, **problem.sizes, **problem.facts}

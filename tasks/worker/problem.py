@@ -18,6 +18,7 @@ from autosparse.models.training.images import channel_statistics, to_images
 from autosparse.models.training.objective import Classification, Objective
 from autosparse.models.training.own_task import OwnTask, find_task
 from autosparse.storage.image_datasets import ImageArrays, load_images
+from autosparse.storage.image_sources.hub import PREFIX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,9 @@ class ImageProblem:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Image shape and class names."""
-        return {"shape": list(self.arrays.image_shape), "classes": list(self.arrays.classes)}
+        """Image shape and class names, and `notes` where something was left out."""
+        notes = {"notes": list(self.arrays.notes)} if self.arrays.notes else {}
+        return {"shape": list(self.arrays.image_shape), "classes": list(self.arrays.classes), **notes}
 
     def objective(self, train: TrainSpec) -> Objective:
         """Cross entropy and accuracy."""
@@ -127,24 +129,21 @@ class OwnProblem:
 Problem = ImageProblem | OwnProblem  # a data set of a spec with everything that a training asks of it
 
 
+def is_own(data: DataSpec) -> bool:
+    """Whether it names a task of one's own, `package.module:task`."""
+    return is_outside(data.name) and not data.name.startswith(PREFIX)
+
+
 def open_problem(data: DataSpec, cache: Path | None) -> Problem:
     """The problem of a data spec; images are decoded once per node and kept in `cache`. Raises SpecError, DataError."""
-    if is_outside(data.name):
+    if is_own(data):
         return OwnProblem(find_task(data.name, data.path), data)
-    arrays = load_images(
-        name=data.name,
-        path=data.path,
-        download=data.download,
-        train_limit=data.train_limit,
-        test_limit=data.test_limit,
-        cache=cache,
-    )
-    return ImageProblem(arrays, data)
+    return ImageProblem(load_images(data, cache), data)
 
 
 def fit_of(data: DataSpec, report: Mapping[str, Any]) -> dict[str, Any]:
     """What networks must fit, by the report of `inspect_data`; images need not be opened again, a task of one's own is."""
-    if is_outside(data.name):
+    if is_own(data):
         return open_problem(data, None).fit
     channels, height, width = map(int, report["shape"])
     return {"image_shape": (channels, height, width), "num_classes": len(report["classes"])}

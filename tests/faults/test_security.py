@@ -23,6 +23,7 @@ from autosparse.models.errors import AutosparseError, SpecError, not_allowed, wi
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import from_plain
+from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage.addresses import address_kind
 from autosparse.storage.checkpoints import load_tensors, load_training_state, save_training_state
 from autosparse.storage.feature_table import open_dataset
@@ -129,7 +130,7 @@ def extension(marker: Path) -> bytes:
 
 
 def images(folder: Path, name: str = "parquet") -> Any:
-    return load_images(name=name, path=str(folder), download=False, train_limit=None, test_limit=None, cache=folder / "cache")
+    return load_images(DataSpec(name=name, path=str(folder)), folder / "cache")
 
 
 Door = Callable[[Path, bytes], Any]

@@ -35,6 +35,7 @@ from autosparse.models.scorers.drift import Column, Seen
 from autosparse.models.scorers.registry import build_scorer, scorer_config
 from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
+from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage.checkpoints import dump_tensors, load_tensors, load_training_state, read_metadata, save_training_state
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest
 from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
@@ -188,7 +189,7 @@ def training_state(files: tuple[bytes, bytes], folder: Path) -> Any:
 def _images(name: str, folder: Path) -> Any:
     cache = folder / "cache"
     try:
-        return load_images(name=name, path=str(folder), download=False, train_limit=None, test_limit=None, cache=cache)
+        return load_images(DataSpec(name=name, path=str(folder)), cache)
     finally:
         assert not list(cache.rglob("*.partial")), "a half-made entry"
         assert all(len(list(entry.parent.iterdir())) == 3 for entry in cache.rglob("split.json"))

@@ -36,6 +36,7 @@ def test_progress_counts_rounds_arms_and_cached_steps() -> None:
 def test_lines() -> None:
     assert line(Event("finished", "s", "round 1", {"accuracy": 0.5, "seconds": 2.0})) == "[done] round 1: accuracy 0.5 (2.0 s)"
     assert line(Event("cached", "s", "round 0", {"density": 1.0})) == "[cached] round 0: density 1"
+    assert line(Event("warning", "s", "data birds: 3 files are left out")) == "[note] data birds: 3 files are left out"
     assert line(Event("epoch", "s", "round 0", {})) is None
 
 

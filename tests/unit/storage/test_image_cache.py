@@ -14,55 +14,57 @@ from autosparse.storage.image_cache import cached
 from autosparse.storage.image_sources.source import Split
 
 
-def counting_source(images: np.ndarray, key: str = "k") -> Any:
-    """A source that says how often it was read."""
-    source = SimpleNamespace(reads=0, key=lambda split: key)
+def counting(images: np.ndarray, entry: str = "train-all", key: str = "k") -> Any:
+    """A half that says how often it was read."""
+    half = SimpleNamespace(reads=0, key=key, entry=entry)
 
-    def read(split: str, limit: int | None) -> Split:
-        source.reads += 1
-        return Split(images[:limit], np.arange(len(images))[:limit], tuple("abc"))
+    def read(*, colour: bool) -> Split:
+        half.reads += 1
+        return Split(np.repeat(images, 3, 1) if colour else images, np.arange(len(images)), tuple("abc"), ("a note",))
 
-    source.read = read
-    return source
+    half.read = read
+    return half
 
 
-def test_the_cache_decodes_once_per_split_limit_and_content(tmp_path: Path):
-    source = counting_source(np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
-    first, again = (cached(source, "train", 2, tmp_path) for _ in range(2))
-    assert source.reads == 1 and first.digest == again.digest and again.split.images.tolist() == first.split.images.tolist()
-    assert isinstance(again.split.images, np.memmap) and not again.split.images.flags.writeable and again.split.classes == ("a", "b", "c")
-    cached(source, "train", None, tmp_path)
-    cached(source, "test", 2, tmp_path)
-    assert source.reads == 3
-    source.key = lambda split: "other content"
-    cached(source, "train", 2, tmp_path)
-    cached(source, "train", 2, None)
-    assert source.reads == 5
+def test_the_cache_decodes_once_per_entry_colour_and_content(tmp_path: Path):
+    half = counting(np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2), "train-3")
+    first, again = (cached(half, tmp_path) for _ in range(2))
+    assert half.reads == 1 and first.digest == again.digest and again.split.images.tolist() == first.split.images.tolist()
+    assert isinstance(again.split.images, np.memmap) and not again.split.images.flags.writeable
+    assert again.split.classes == ("a", "b", "c") and again.split.notes == ("a note",)
+    half.entry = "test-3"
+    cached(half, tmp_path)
+    assert half.reads == 2
+    assert [cached(half, tmp_path, colour=True).split.images.shape for _ in range(2)] == [(3, 3, 2, 2)] * 2 and half.reads == 3
+    half.key = "other content"
+    cached(half, tmp_path)
+    cached(half, None)
+    assert half.reads == 5
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.json"])
 def test_a_broken_entry_and_the_left_overs_of_a_killed_process_are_replaced(tmp_path: Path, name: str):
-    source = counting_source(np.zeros((3, 1, 2, 2), np.uint8))
-    whole = cached(source, "train", None, tmp_path)
+    half = counting(np.zeros((3, 1, 2, 2), np.uint8))
+    whole = cached(half, tmp_path)
     (file,) = tmp_path.glob(f"*/train-all/{name}")
     shutil.copytree(file.parent, file.parent.with_name("train-all.partial"))
     for broken in (file.read_bytes()[:-9], b""):
         file.unlink()
         file.write_bytes(broken)
-        assert cached(source, "train", None, tmp_path).digest == whole.digest
-    assert source.reads == 3 and not list(tmp_path.glob("*/*.partial"))
-    assert cached(source, "train", None, tmp_path).digest == whole.digest and source.reads == 3
+        assert cached(half, tmp_path).digest == whole.digest
+    assert half.reads == 3 and not list(tmp_path.glob("*/*.partial"))
+    assert cached(half, tmp_path).digest == whole.digest and half.reads == 3
 
 
 def test_on_a_full_disk_there_is_no_cache_but_there_are_images(tmp_path: Path):
-    source, (soft, hard) = counting_source(np.zeros((3, 1, 2, 2), np.uint8)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    half, (soft, hard) = counting(np.zeros((3, 1, 2, 2), np.uint8)), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        found = [cached(source, "train", None, tmp_path) for _ in range(2)]
+        found = [cached(half, tmp_path) for _ in range(2)]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert found[0].digest == found[1].digest and source.reads == 2
-    assert not list(tmp_path.glob("*/*.partial")) and cached(source, "train", None, tmp_path).digest == found[0].digest
+    assert found[0].digest == found[1].digest and half.reads == 2
+    assert not list(tmp_path.glob("*/*.partial")) and cached(half, tmp_path).digest == found[0].digest
 
 
 WORKER = """
@@ -74,18 +76,21 @@ from autosparse.storage.image_sources.source import Split
 
 folder, me, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
-class Source:
-    def key(self, split):
+class Half:
+    entry = "train-all"
+
+    @property
+    def key(self):
         (folder / f"started-{me}").touch()
         return "k"
 
-    def read(self, split, limit):
+    def read(self, *, colour):
         (folder / f"read-{me}").touch()
         while len(list(folder.glob("started-*"))) < count:
             pass
         return Split(np.full((100, 3, 8, 8), 7, np.uint8), np.zeros(100, np.int64), ("a",))
 
-found = cached(Source(), "train", None, folder / "cache")
+found = cached(Half(), folder / "cache")
 assert (found.split.images == 7).all() and isinstance(found.split.images, np.memmap)
 print(found.digest)
 """

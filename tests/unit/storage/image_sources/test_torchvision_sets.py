@@ -9,11 +9,12 @@ import pytest
 
 from autosparse.models.errors import DataError
 from autosparse.models.networks.torchvision_guard import import_torchvision
+from autosparse.models.specs.run_specs import DataSpec
 from autosparse.storage.image_datasets import ImageArrays, load_images
 
 
 def load(name: str, path: Path, cache: Path | None = None, *, download: bool = False, train_limit: int | None = None) -> ImageArrays:
-    return load_images(name=name, path=str(path), download=download, train_limit=train_limit, test_limit=None, cache=cache)
+    return load_images(DataSpec(name=name, path=str(path), download=download, train_limit=train_limit), cache)
 
 
 def write_mnist(root: Path, name: str = "MNIST") -> Path:

@@ -46,12 +46,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def test_sizes_are_those_of_the_digits_and_a_guess_where_nobody_knows() -> None:
-    arrays = load_images(name="digits", path=None, download=False, train_limit=2, test_limit=2, cache=None)
+    arrays = load_images(DataSpec(name="digits", train_limit=2, test_limit=2), None)
     assert SIZES["digits"] == (arrays.image_shape, len(arrays.classes)) == ((1, 8, 8), 10)
     assert said(networks.seen_of(DataSpec(name="cifar100"))) == ((3, 32, 32), 100, True)
     for name in ("mnist", "fashion_mnist"):
         assert said(networks.seen_of(DataSpec(name=name))) == ((1, 28, 28), 10, True)
     assert said(networks.seen_of(DataSpec(name="parquet", path="/somewhere"))) == ((3, 32, 32), 10, False)
+    assert said(networks.seen_of(DataSpec(name="parquet", path="/somewhere", size=224))) == ((3, 224, 224), 10, False)
+    assert said(networks.seen_of(DataSpec(name="mnist", size=8))) == ((1, 8, 8), 10, True)
 
 
 def test_each_network_is_built_once_for_each_size_of_images(built: list[tuple[str, Any]]) -> None:

@@ -1,0 +1,23 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autosparse.models.specs.run_specs import DataSpec
+from autosparse.tasks.worker import inspect_data as worker
+from tests.image_sets import RED, encoded, write_folder
+
+
+def found(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> dict[str, Any]:
+    monkeypatch.setenv("AUTOSPARSE_HOME", str(folder / "home"))
+    data = DataSpec(name="image_folder", path=str(write_folder(folder / "set", files)))
+    look: Any = worker.inspect_data
+    return look.__wrapped__(None, worker.DataInputs(data=data))  # the function itself, without a job
+
+
+def test_a_report_says_what_was_left_out_and_nothing_where_nothing_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {"train/a/1.png": encoded(RED), "test/a/1.png": encoded(RED)}
+    report = found(tmp_path, monkeypatch, files)
+    assert report == {"digest": report["digest"], "train": 1, "test": 1, "shape": [3, 1, 2], "classes": ["a"]}, "as before there were notes"
+    more = found(tmp_path, monkeypatch, files | {"train/a/notes.txt": b""})
+    assert more == report | {"notes": [f"{tmp_path}/set/train: 1 files are no images and left out (1 .txt)"]}
