@@ -9,7 +9,7 @@ import numpy as np
 from autosparse.models.errors import DataError, not_allowed
 from autosparse.storage.image_sources.source import NO_LABEL, SPLIT_NAMES, DataFields, ImageSource, Rows, Split
 
-CHANCE = 5.0
+CHANCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ def split_off(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, 
 def within(labels: np.ndarray, limit: int) -> np.ndarray:
     """Places of `limit` rows: the first ones, if a shuffled set may begin so, else one of each class in turn.
 
-    It may where no class is less than half or more than twice of its fair share beyond CHANCE standard deviations of a random count
-    (the fair share is its part of all rows times `limit`), and where the first rows are not all of one class among several.
+    It may where no class is less than half or more than twice of its fair share (its part of all rows times `limit`) by more than CHANCE
+    standard deviations of what a random draw has (hypergeometric), and where the first rows are not all of one class among several.
     """
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     there, fair = np.bincount(classes[:limit], minlength=len(counts)), limit * counts / len(labels)
-    chance = CHANCE * np.sqrt(fair)
+    part, rest = counts / len(labels), (len(labels) - limit) / max(len(labels) - 1, 1)
+    chance = CHANCE * np.sqrt(limit * part * (1 - part) * rest)
     missed, crowded = (there < fair / 2) & (there < fair - chance), (there > 2 * fair) & (there > fair + chance)
     alone = limit > 1 and len(counts) > 1 and np.count_nonzero(there) == 1
     if not (missed.any() or crowded.any() or alone):

@@ -26,9 +26,11 @@ def kept_for(card: Report) -> dict[str, str]:
 
     Cards of earlier versions say less.
     """
-    known = {"data": card.get("data"), "label": card.get("label"), "data_digest": card["metadata"].get("data_digest")}
-    known |= {"sources": ", ".join(card["trained_on"]["sources"]), "rows": str(card["dataset"]["rows"])}
-    return {**{name: text for name, text in known.items() if text}, "held_out_on": "seeds" if "seeds" in card["metrics"] else "layers"}
+    metadata, sources = card.get("metadata", {}), card.get("trained_on", {}).get("sources", ())
+    known = {"data": card.get("data"), "label": card.get("label"), "data_digest": metadata.get("data_digest")}
+    known |= {"sources": ", ".join(sources), "rows": card.get("dataset", {}).get("rows")}
+    known |= {"held_out_on": next((group for group in ("seeds", "layers") if group in card.get("metrics", {})), None)}
+    return {name: str(text) for name, text in known.items() if text}
 
 
 @task(**TASK)

@@ -25,6 +25,11 @@ COMMENTS: dict[type, dict[str, str]] = {
         "std": "as mean",
         "augment": "shift: one offset per batch; crop: one per image; flip: left to right",
         "pad": "pixels that augmentation may shift by",
+        "label": "the column of labels, where there are several",
+        "image": "the column of images, where there are several",
+        "size": "resized and cropped to so many pixels a side, null as they are",
+        "test_share": "share of the training images to test on, where there is no test split",
+        "test_seed": "which ones those are",
     },
     NetworkSpec: {
         "name": "a network, or a factory of your own",

@@ -22,7 +22,15 @@ def test_a_limit_takes_the_first_rows_where_they_hold_half_of_every_fair_share()
 def test_a_limit_takes_a_balanced_sample_where_they_do_not():
     assert within(labels_of("0000 1111"), 4).tolist() == [0, 4, 1, 5]
     assert within(labels_of("0000 1111"), 3).tolist() == [0, 4, 1], "every prefix is balanced"
-    assert within(labels_of("2222 0000 1"), 7).tolist() == [0, 4, 8, 1, 5, 2, 6], "a class that ends leaves its turn to the others"
+    some = within(labels_of("2" * 60 + "0" * 60 + "1" * 10), 100)
+    assert sorted(some[:3].tolist()) == [0, 60, 120]
+    assert np.bincount(labels_of("2" * 60 + "0" * 60 + "1" * 10)[some]).tolist() == [45, 10, 45], "a class that ends leaves its turn"
+
+
+def test_a_shuffled_set_keeps_its_first_rows_at_every_limit():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 500))
+    changed = [limit for limit in range(2, 5000, 7) if within(labels, limit).tolist() != list(range(limit))]
+    assert changed == []
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 10, 20, 64, 128, 256, 512, 1000])
@@ -37,7 +45,7 @@ def test_a_limit_of_a_sorted_set_is_balanced_and_says_so(tmp_path: Path):
         write_parquet(tmp_path / f"{half}.parquet", [encoded([[row] * 2]) for row in range(40)], [0] * 20 + [1] * 20)
     found = load("parquet", tmp_path, train_limit=4)
     assert found.train_labels.tolist() == [0, 1, 0, 1] and found.train_images[:, 0, 0, 0].tolist() == [0, 20, 1, 21]
-    assert found.notes == ("train: the first 4 images miss a class or nearly, so that a balanced sample is taken",)
+    assert found.notes == ("train: the first 4 images are not of all classes alike, so that a balanced sample is taken",)
     assert len(found.test_labels) == 40
 
 
