@@ -35,7 +35,7 @@ def prune(
     density
         Kept share of the prunable weights, in (0, 1].
     data
-        A data set by name, or a folder (local or s3://) with train.parquet and test.parquet.
+        A data set by name, a folder (local or s3://) of Parquet files or pictures, or a task of your own, package.module:task.
     out
         A folder for the mask, the initial weights that it belongs to, and how the network is built; or a file that ends in
         .safetensors for the mask alone: one bool tensor per layer, true = kept.

@@ -1,15 +1,13 @@
 """`autosparse prune`: a person's own torch network, any method, a mask; no flow, no Ray, no server but the registry."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import Tensor
 
 from autosparse.flows.assignments import parse_changes
+from autosparse.flows.init.asked import data_of
 from autosparse.library.folder import Built, check_out, write_folder
 from autosparse.library.mask import Mask
 from autosparse.library.pruning import prune
@@ -21,11 +19,11 @@ from autosparse.models.methods.names import family, spelled
 from autosparse.models.networks.registry import ZOOS
 from autosparse.models.specs.grain import WEIGHTS, grain_of, names_grain
 from autosparse.models.specs.run_specs import SCORER, SCORER_GROWTH, DataSpec, ScoringSpec
-from autosparse.models.training.images import channel_statistics, normalise
 from autosparse.models.training.scoring_rows import scoring_rows
-from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind
-from autosparse.storage.image_datasets import DATASETS, PREFIX, ImageArrays, load_images
+from autosparse.storage.addresses import LOCAL, REGISTRY, S3, address_kind, is_local
+from autosparse.storage.image_datasets import DATASETS, PREFIX
 from autosparse.tasks import settings as settings_module
+from autosparse.tasks.worker.problem import OwnProblem, Problem, open_problem
 
 FILE = ".safetensors"  # what `--out` ends in where it is the mask alone
 
@@ -61,20 +59,20 @@ def prune_network(
     scoring = ScoringSpec(batches=batches, batch_size=batch_size)
     if out.suffix != FILE:
         check_out(out)
-    arrays = _images(data, settings.cache)
-    known: dict[str, Any] = {"image_shape": arrays.image_shape, "num_classes": len(arrays.classes), "seed": seed}
-    built = Built(network=network, keywords=parse_changes(keywords, "--keyword", "NAME=VALUE, e.g. depth=3"), **known)
+    problem = open_problem(_data(data), settings.cache)
+    built = Built(network=network, seed=seed, keywords=parse_changes(keywords, "--keyword", "NAME=VALUE, e.g. depth=3"), **_known(problem))
     module = built.build()
-    images = list(_batches(arrays, scoring, seed))
-    asked = {"density": density, "method": chosen, "grain": grain or WEIGHTS, "ignore": ignore, "min_per_layer": min_per_layer}
-    mask: Mask = prune(module, images, seed=seed, warn=False, **asked)
+    given = list(problem.few(scoring_rows(problem.sizes["train"], scoring, seed), "cpu", channels_last=True))
+    asked: dict[str, Any] = {"density": density, "method": chosen, "grain": grain or WEIGHTS}
+    asked |= {"ignore": ignore, "min_per_layer": min_per_layer}
+    mask: Mask = prune(module, given, seed=seed, warn=False, loss=problem.own.own_loss if problem.own else None, **asked)
     mask.about = replace(mask.about, network=network)
     if out.suffix == FILE:
         mask.save(out)
     else:
         write_folder(out, mask, module, built)
     console = Console()
-    console.print(mask.summary(module, images[0][0][:1]), highlight=False, markup=False)
+    console.print(mask.summary(module, built.example()), highlight=False, markup=False)
     if details and isinstance(chosen, Scorer) and chosen.found and chosen.found.warning:
         console.print(chosen.found.warning, highlight=False, markup=False)
     console.print(f"kept {mask.kept:,} of {mask.total:,} weights (density {mask.density:.6g}) -> {out}", highlight=False, markup=False)
@@ -97,15 +95,16 @@ def _method(method: str | None, scorer: str | None, settings: settings_module.Se
     return read_scorer(scorer, ahead=ahead)
 
 
-def _images(data: str, cache: Path) -> ImageArrays:
-    if data in DATASETS or data.startswith(PREFIX):
-        return load_images(DataSpec(name=data), cache)
-    path = data if address_kind("--data", data, LOCAL, S3) == S3 else str(Path(data).expanduser().resolve())
-    return load_images(DataSpec(name="parquet", path=path), cache)
+def _data(text: str) -> DataSpec:
+    """What `--data` means: a name, a task of one's own, or whatever lies in a folder."""
+    if text in DATASETS or text.startswith(PREFIX):
+        return DataSpec(name=text)
+    data = data_of(text, Path.cwd())
+    return replace(data, path=str(Path(data.path).expanduser().resolve())) if data.path and is_local(data.path) else data
 
 
-def _batches(arrays: ImageArrays, scoring: ScoringSpec, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    mean, std = channel_statistics(torch.tensor(arrays.train_images))  # a copy: the cache is read-only
-    for rows in (chosen.numpy() for chosen in scoring_rows(len(arrays.train_labels), scoring, seed)):
-        images = normalise(torch.from_numpy(arrays.train_images[rows]), mean, std, channels_last=True)
-        yield images, torch.from_numpy(arrays.train_labels[rows])
+def _known(problem: Problem) -> dict[str, Any]:
+    """What the folder keeps of the data, so that the network can be built again."""
+    if isinstance(problem, OwnProblem):
+        return {"image_shape": None, "num_classes": None, "task": problem.own.name, "path": problem.data.path}
+    return problem.fit

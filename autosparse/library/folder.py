@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from autosparse.library.mask import Mask
 from autosparse.library.mask_file import initial_weights
 from autosparse.models.channels.examples import example_of
 from autosparse.models.errors import DataError, SpecError, not_allowed
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.calls import Inputs
 from autosparse.models.specs.json_object import JsonObject
 from autosparse.models.specs.run_specs import NetworkSpec
+from autosparse.models.training.own_task import find_task
 from autosparse.storage.disk import disk_error
 
 MASK, NETWORK = "mask.safetensors", "network.json"
@@ -31,19 +33,24 @@ class Built:
     """How a network was built."""
 
     network: str
-    image_shape: tuple[int, int, int]
-    num_classes: int
+    image_shape: tuple[int, int, int] | None  # None for a task of one's own
+    num_classes: int | None
     seed: int
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    task: str | None = None  # package.module:task, and the path that it was given
+    path: str | None = None
 
     def build(self) -> nn.Module:
-        """The network again. Raises what `build_network` raises."""
+        """The network again. Raises what `build_network` raises, and for a task of one's own what `find_task` raises."""
         spec = NetworkSpec(name=self.network, init="own", keywords=JsonObject.of("keywords", self.keywords))
+        if self.task:
+            own = find_task(self.task, self.path)
+            return build_network(spec, image_shape=own.example, num_classes=None, seed=self.seed, given=own.keywords)
         return build_network(spec, image_shape=self.image_shape, num_classes=self.num_classes, seed=self.seed)
 
-    def example(self) -> Tensor:
-        """One image of noise, (1, channels, height, width), always the same."""
-        return example_of(self.image_shape)
+    def example(self) -> Inputs:
+        """One image of noise, (1, channels, height, width), always the same; the example of a task of one's own."""
+        return find_task(self.task, self.path).example if self.task else example_of(self.image_shape)
 
 
 def check_out(out: Path) -> None:
@@ -70,7 +77,7 @@ def read_folder(folder: Path) -> tuple[nn.Module, Mask, Built]:
     """The network with its initial weights, its mask, and how it was built. Raises DataError for anything but such a folder."""
     try:
         found: Any = json.loads((folder / NETWORK).read_text())
-        built = Built(**{**found, "image_shape": tuple(found["image_shape"])})
+        built = Built(**{**found, "image_shape": found["image_shape"] and tuple(found["image_shape"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder}: no folder of 'autosparse prune' ({type(error).__name__}: {NETWORK})") from None
     network = built.build()

@@ -16,7 +16,7 @@ from autosparse.storage.mask_files import load_mask
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import method_key
 from autosparse.tasks.worker.inputs import config_of, launched
-from autosparse.tasks.worker.problem import ImageProblem, open_problem
+from autosparse.tasks.worker.problem import open_problem
 from autosparse.tasks.worker.score_target import ScoringInputs, score_target
 from autosparse.tasks.worker.scoring_batches import scoring_batches
 from tests.worker_jobs import NOBODY, job_on
@@ -57,10 +57,8 @@ def test_prune_and_the_pipeline_agree(network: NetworkSpec, method: str, tmp_pat
     )
     report = score_target(launched(config_of(job.run, inputs), job.launch, NOBODY))
     problem = open_problem(data, None)
-    assert isinstance(problem, ImageProblem)
-    arrays = problem.arrays
-    mine = build_network(network, image_shape=arrays.image_shape, num_classes=len(arrays.classes), seed=seed)
-    batches = list(scoring_batches(job, arrays, seed, data=data, training=train))
+    mine = build_network(network, seed=seed, **problem.fit)
+    batches = list(scoring_batches(job, problem, seed, training=train))
     for found, control in ((report["cuts"], None), (report["controls"]["shuffle"], "shuffle")):
         masks = autosparse.prune(mine, batches, method=method, density=densities, seed=seed, control=control)
         for mask, cut in zip(masks, found.values(), strict=True):

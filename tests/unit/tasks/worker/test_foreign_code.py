@@ -128,7 +128,7 @@ def failing(job: Job, inputs: DataInputs) -> dict[str, Any]:
 def config(name: str) -> dict[str, Any]:
     run = RunInputs(storage="/nowhere", name="test", scoring=smoke().scoring)
     told = SimpleNamespace(put=lambda event: None)
-    return launched(config_of(run, DataInputs(data=DataSpec(name=name))), Launch(job="look", resources=JobSpec()), told)
+    return launched(config_of(run, DataInputs(data=DataSpec(name=name), networks=())), Launch(job="look", resources=JobSpec()), told)
 
 
 def test_an_error_of_own_code_in_a_job_is_a_value_that_nobody_retries() -> None:

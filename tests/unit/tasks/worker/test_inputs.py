@@ -19,7 +19,7 @@ from autosparse.tasks.prune_round import round_inputs
 from autosparse.tasks.worker.extract_features import FeaturesInputs, Source
 from autosparse.tasks.worker.fit_scorer import FitInputs
 from autosparse.tasks.worker.inputs import Launch, RunInputs, config_of, launched, read_sent
-from autosparse.tasks.worker.inspect_data import DataInputs
+from autosparse.tasks.worker.inspect_data import DataInputs, Named
 from autosparse.tasks.worker.irp_round import RoundInputs
 from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.probe_pair import PairInputs
@@ -59,7 +59,7 @@ SCORING = ScoringInputs(
     step="scores",
 )
 KINDS: list[Spec] = [
-    DataInputs(data=SPEC.data),
+    DataInputs(data=SPEC.data, networks=(Named(field="irp.networks.0", network=SPEC.irp.networks[0]),)),
     ROUND,
     round_inputs(SPEC, RunPaths("test"), NETWORK, 0, 0),
     FeaturesInputs(irp=SPEC.irp, data=SPEC.data, sources=(Source(network=NETWORK, seed=0, folder="source"),), fingerprint="abc"),
@@ -140,7 +140,9 @@ def looked(job: Job, inputs: DataInputs) -> dict[str, Any]:
 
 
 def sent(folder: Path, told: list[dict[str, Any]], inputs: Spec | None = None) -> dict[str, Any]:
-    config = config_of(RunInputs(storage=str(folder), name="test", scoring=SPEC.scoring), inputs or DataInputs(data=smoke().data))
+    config = config_of(
+        RunInputs(storage=str(folder), name="test", scoring=SPEC.scoring), inputs or DataInputs(data=smoke().data, networks=())
+    )
     return launched(config, Launch(job="look", resources=JobSpec()), SimpleNamespace(put=told.append))
 
 
@@ -154,7 +156,7 @@ def test_inputs_of_another_job_go_back_as_an_error_that_is_not_retried(tmp_path:
     told: list[dict[str, Any]] = []
     failure = looked(sent(tmp_path, told, PairInputs(**{one.name: getattr(KINDS[-1], one.name) for one in fields(PairInputs)})))["error"]
     assert failure["type"] == "SpecError"
-    assert "job.inputs.valley: 'valley' is not known; known: data" in failure["message"].splitlines()
+    assert "job.inputs.valley: 'valley' is not known; known: data, networks" in failure["message"].splitlines()
     assert told == [{"job": "look", "kind": "end"}]
 
 
