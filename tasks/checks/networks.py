@@ -9,6 +9,7 @@ from autosparse.models.imported import is_outside
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
+from autosparse.models.training.own_task import OwnTask
 from autosparse.storage.image_datasets import SIZES
 from autosparse.tasks.worker.problem import open_problem
 
@@ -21,6 +22,7 @@ class Seen:
     num_classes: int | None
     given: dict[str, Any] | None = None
     known: bool = True
+    task: OwnTask | None = None
 
     @property
     def fit(self) -> dict[str, Any]:
@@ -34,7 +36,8 @@ UNKNOWN = Seen((3, 32, 32), 10, known=False)  # near enough for a data set that 
 def seen_of(data: DataSpec) -> Seen:
     """That of a data set that is the same everywhere or of a task of one's own, else UNKNOWN. Raises SpecError for such a task."""
     if is_outside(data.name):
-        return Seen(**open_problem(data, None).fit)
+        problem = open_problem(data, None)
+        return Seen(**problem.fit, task=problem.own)
     return Seen(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
 
 
