@@ -150,7 +150,7 @@ class ScoringSpec(Spec):
     batches: Count
     batch_size: Count
     lookahead_steps: Natural = 0  # of training before the cut, rewound afterwards; 0 = the strict track
-    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
+    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # of SGD, reached in a linear warm-up over these steps
 
     @property
     def strict(self) -> "ScoringSpec":
