@@ -50,6 +50,13 @@ COMMENTS: dict[type, dict[str, str]] = {
         "warmup": "rising share of onecycle",
         "milestones": "epochs after which lr is multiplied by gamma (steps)",
         "gamma": "the factor at milestones",
+        "optimizer": "a name of torch.optim",
+        "settings": "its other keywords, name: value",
+        "clip": "the largest norm of all gradients together, null for any",
+        "accumulate": "parts of a batch, one after another, for one step",
+        "label_smoothing": "share of a label that goes to all classes",
+        "mixup": "alpha of mixup, 0 for none",
+        "evaluate_every": "epochs between looks at the test examples",
     },
     JobSpec: {
         "workers": "processes that train together",

@@ -1,8 +1,8 @@
 """What a method is made of. The training loop knows these parts and their order, never a method's name.
 
 Order within one step (`models/training/loop.py`): transforms sample; the gradient source fills `.grad`, with the loss terms of
-the controllers; the mask schedule updates while gradients are dense; masked gradients are zeroed; the step wrapper or the optimizer
-steps, then the method's own optimizers; the controllers look at what happened.
+the controllers; the mask schedule updates while gradients are dense; masked gradients are zeroed, gradients clipped where the training
+asks for it; the step wrapper or the optimizer steps, then the method's own optimizers; the controllers look at what happened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models.errors import not_allowed
+from autosparse.models.learning_rate import Rates, learning_rates
 from autosparse.models.masks.mask import Mask
 from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import Spec, TrainSpec
@@ -128,18 +129,24 @@ class Setup:
     image_shape: Shape
     steps_per_epoch: int
     seed: int
+    schedule: Callable[[int, int], float] | None = None  # of a task of one's own, in the place of the training's
 
     @property
     def steps(self) -> int:
         """Of the whole training."""
         return self.train.epochs * self.steps_per_epoch
 
+    @property
+    def rates(self) -> Rates:
+        """(learning rate, momentum) of every step."""
+        return learning_rates(self.train, self.steps_per_epoch, self.schedule)
+
 
 @dataclass(kw_only=True)
 class Parts:
-    """What a method puts into a training; what it leaves out is backpropagation, SGD as the spec says, and no mask.
+    """What a method puts into a training; what it leaves out is backpropagation, the optimizer of the spec, and no mask.
 
-    `optimizer` takes the place of SGD over all parameters; its learning rate (and momentum, where its groups have one) follows the
+    `optimizer` takes the place of that over all parameters; its learning rate (and momentum, where its groups have one) follows the
     schedule of the spec. `own` are optimizers of a method's own parameters (gates, thresholds), which the other one then leaves
     alone; their learning rates are their own. `cost` is for a rewrite that counts for itself: multiply-adds per image of the
     images that the rewritten network has seen, by the names of weights of its layers.

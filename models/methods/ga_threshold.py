@@ -23,7 +23,6 @@ import torch
 from torch import nn
 
 from autosparse.models.errors import not_allowed
-from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods import budgets
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
@@ -157,7 +156,7 @@ def soft_parts(setup: Setup, settings: Str) -> Parts:
     optimizer = _sgd(setup, params, settings.weight_decay)
     attached = Thresholds(setup.network, layers)
     own = _own_sgd(setup, settings, [layer.s for layer in layers.values()])
-    following = Following(own, learning_rates(setup.train, setup.steps_per_epoch), settings.threshold_lr)
+    following = Following(own, setup.rates, settings.threshold_lr)
 
     def facts() -> Facts:
         levels = torch.stack([layer.s.detach() for layer in layers.values()]).sigmoid()
@@ -189,7 +188,7 @@ def _sgd(setup: Setup, params: Mapping[str, nn.Parameter], weight_decay: float) 
 
 
 def _own_sgd(setup: Setup, settings: Str, thresholds: list[nn.Parameter]) -> torch.optim.Optimizer:
-    train, rates = setup.train, learning_rates(setup.train, setup.steps_per_epoch)
+    train, rates = setup.train, setup.rates
     decay = decay_to(settings.s_init, settings.s_end, rates) / settings.threshold_lr
     return torch.optim.SGD(thresholds, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, weight_decay=decay, fused=True)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed
@@ -9,7 +11,7 @@ from autosparse.models.methods.names import family, is_learned, looks_ahead
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.fields import Spec, check_fields, from_plain
 from autosparse.models.specs.grain import RATES
-from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec
+from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec, TrainSpec
 from autosparse.models.specs.scorer_heads import GlobalHead
 
 
@@ -45,9 +47,12 @@ class ExperimentSpec(Spec):
 
     @classmethod
     def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
-        """The scorer's part, unless it was replaced whole."""
-        if "scorer" not in named:
-            ScorerSpec.settle(data["scorer"], [path.removeprefix("scorer.") for path in named if path.startswith("scorer.")])
+        """The parts whose fields hang together, unless they were replaced whole."""
+        for keys, kind in ((("scorer",), ScorerSpec), (("irp", "train"), TrainSpec), (("fanout", "train"), TrainSpec)):
+            part = ".".join(keys)
+            if not {part, keys[0]} & set(named):
+                inside = [path.removeprefix(f"{part}.") for path in named if path.startswith(f"{part}.")]
+                kind.settle(reduce(getitem, keys, data), inside)
 
     def data_of(self, target: TargetSpec) -> DataSpec:
         """The data of a target; one that names no path finds the same kind of files where the run does."""

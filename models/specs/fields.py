@@ -47,6 +47,9 @@ class Range:
         return dict(handler(core_schema)) | {key: bound for key, bound in names.items() if bound is not None}
 
 
+Count = Annotated[int, Range(least=1)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Known:
     """A name out of a registry, which is asked only when it is needed (registries import the specs)."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from autosparse.models.errors import SpecError, not_allowed
+from autosparse.models.specs.fields import Count as Count
 from autosparse.models.specs.fields import Known, Range, Spec, WithoutCredentials, check_fields
 from autosparse.models.specs.json_object import NOTHING, JsonObject
 from autosparse.models.specs.scorer_heads import HEADS, OWNERS, ScorerHead, Share, Strength, Tilt
+from autosparse.models.specs.training import TrainSpec as TrainSpec
 
 Density = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, below=2**31)]
-Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 
 SCORER = "scorer"  # the method name of the learned scorer, beside the criteria
@@ -112,26 +113,6 @@ def _short(keywords: JsonObject) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainSpec(Spec):
-    """One training: SGD on cross entropy, the last short batch dropped, weight decay on every parameter.
-
-    `batch_size` counts the images of one step over all workers. `warmup` is the rising share of the one-cycle schedule
-    (other values as in torch.optim.lr_scheduler.OneCycleLR); `milestones` are epochs, each multiplies lr by `gamma`.
-    """
-
-    epochs: Count
-    batch_size: Count
-    lr: Annotated[float, Range(above=0)]
-    momentum: Annotated[float, Range(least=0, below=1)]
-    nesterov: bool
-    weight_decay: Annotated[float, Range(least=0)]
-    schedule: Literal["constant", "onecycle", "steps", "cosine"]
-    warmup: Annotated[float, Range(above=0, below=1)] = 0.3
-    milestones: tuple[Count, ...] = ()
-    gamma: Annotated[float, Range(above=0, most=1)] = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec(Spec):
     """What one Ray job occupies and how it computes. `gpus_per_worker` may be a fraction, so that small arms share one.
 
@@ -176,7 +157,7 @@ class ScoringSpec(Spec):
     batches: Count
     batch_size: Count
     lookahead_steps: Natural = 0  # of training before the cut, rewound afterwards; 0 = the strict track
-    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # reached in a linear warm-up over these steps
+    lookahead_lr: Annotated[float, Range(above=0)] = 0.05  # of SGD, reached in a linear warm-up over these steps
 
     @property
     def strict(self) -> "ScoringSpec":

@@ -25,7 +25,7 @@ from autosparse.models.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch: the mean `loss` in it, the metrics on the test examples after it, `step` steps done in all."""
+    """One epoch: the mean `loss` in it, the metrics on the test examples after it where they were looked at, `step` steps done in all."""
 
     epoch: int
     step: int
@@ -46,7 +46,7 @@ def fit(
     Raises DivergedError when the loss is NaN or infinite: at once on CPU, within GPU_LOSS_CHECK_STEPS steps on a GPU.
     """
     per_epoch = trainer.steps_per_epoch
-    rates = learning_rates(trainer.spec, per_epoch)
+    rates = learning_rates(trainer.spec, per_epoch, trainer.objective.schedule)
     while trainer.step < trainer.spec.epochs * per_epoch:
         epoch, done = divmod(trainer.step, per_epoch)
         total, seen = torch.zeros((), device=trainer.device), per_epoch - done
@@ -60,7 +60,9 @@ def fit(
         _sync_buffers(trainer)
         assert trainer.mask is None or masks.violations(trainer.network, trainer.mask) == 0, "a masked weight came back"
         loss = finite(trainer, float(total) / seen)
-        on_epoch(EpochReport(epoch, trainer.step, loss, evaluate(trainer), rates[trainer.step - 1][0], trainer.parts.report()))
+        metrics = evaluate(trainer) if trainer.spec.evaluates(epoch) else {}
+        lr = rates[trainer.step - 1][0] * trainer.scales[0]
+        on_epoch(EpochReport(epoch, trainer.step, loss, metrics, lr, trainer.parts.report()))
 
 
 def batches(trainer: Trainer, epoch: int, *, start: int = 0) -> Iterator[Any]:

@@ -4,7 +4,7 @@ Built in is the classification of images. A task of one's own says the same thin
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,8 +14,11 @@ from torch.nn import functional
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.networks.calls import logits_of
+from autosparse.models.specs.training import TrainSpec
+from autosparse.models.training.mixup import Between
 
 Sums = Mapping[str, Tensor]
+Schedule = Callable[[int, int], float]  # (step, steps of the whole training) -> the learning rate as a share of the spec's
 LARGER, SMALLER = "higher", "lower"
 # what the record of an epoch, a report or a table says beside the metrics
 RESERVED = frozenset({"epoch", "epochs", "step", "loss", "lr", "facts", "seconds", "density", "status", "metric", "value", "training_macs"})
@@ -80,6 +83,15 @@ class Objective(Protocol):
         """Metric name -> value, out of the sums over all test examples."""
         ...
 
+    def optimizer(self, network: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer | None:
+        """An optimizer in the place of the spec's."""
+        ...
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """A schedule in the place of the spec's."""
+        ...
+
 
 def check_names(metric: Metric, metrics: Mapping[str, float]) -> None:
     """Raise SpecError where the metric that counts is missing, or one has a reserved name."""
@@ -102,9 +114,11 @@ class Classification:
     metric: Metric = ACCURACY
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The mean cross entropy; labels may be class numbers or a probability per class."""
+        """The mean cross entropy; labels are class numbers, or between those of two images."""
         images, labels = batch
-        return functional.cross_entropy(logits_of(network(images)), labels, label_smoothing=self.label_smoothing)
+        logits = logits_of(network(images))
+        target = Between(*labels).probabilities(logits.shape[1]) if isinstance(labels, tuple) else labels
+        return functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
 
     def measure(self, network: nn.Module, batch: Any) -> Sums:
         """How many images are classified right, out of how many."""
@@ -115,3 +129,10 @@ class Classification:
     def metrics(self, sums: Sums) -> Mapping[str, float]:
         """The accuracy in [0, 1]."""
         return {"accuracy": int(sums["right"]) / int(sums["images"])}
+
+    def optimizer(self, network: nn.Module, spec: TrainSpec) -> None:
+        """That of the spec."""
+
+    @property
+    def schedule(self) -> None:
+        """That of the spec."""

@@ -16,7 +16,8 @@ The object, or what the class or function of that name returns, has these parts;
 `keywords`
     What builders of networks are given where they take it: name -> value, such as `num_classes`.
 `optimizer(network, settings)`, `schedule(step, steps)`
-    An optimizer in the place of the spec's; the learning rate as a share of `settings.lr`. `settings` is a TrainSpec.
+    An optimizer in the place of the spec's; the learning rate as a share of `settings.lr`. `settings` is a TrainSpec. Where groups of
+    the optimizer are made with other rates than `settings.lr`, they keep that ratio to it.
 `example`
     The inputs of one example as a batch of one, where they are not all but the last part of an example.
 `digest`
@@ -43,7 +44,7 @@ from autosparse.models.networks.calls import Inputs, call, inputs_of, labels_of,
 from autosparse.models.networks.trial import guarded
 from autosparse.models.specs.run_specs import DataSpec, TrainSpec
 from autosparse.models.training.examples import Pass
-from autosparse.models.training.objective import ACCURACY, SMALLER, Metric, Sums, check_names
+from autosparse.models.training.objective import ACCURACY, SMALLER, Metric, Schedule, Sums, check_names
 
 FIELD = "data.name"
 ALLOWED = "package.module:task, an object with train and test (docs/own.md)"
@@ -189,18 +190,25 @@ class OwnTask:
         """Raise SpecError where the metric that counts is missing, or one has a reserved name."""
         check_names(self.metric, metrics)
 
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether the optimizer is one's own."""
+        return getattr(self.parts, "optimizer", None) is not None
+
     def optimizer(self, network: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer | None:
         """The optimizer of one's own, None for that of the spec."""
-        make = getattr(self.parts, "optimizer", None)
-        if make is None:
+        if not self.has_optimizer:
             return None
-        found = guarded("task.optimizer", lambda: make(network, spec))
+        found = guarded("task.optimizer", lambda: self.parts.optimizer(network, spec))
         if not isinstance(found, torch.optim.Optimizer):
             raise not_allowed("task.optimizer", type(found).__name__, "a torch.optim.Optimizer")
+        known = {id(param) for param in network.parameters()}
+        if not any(id(param) in known for group in found.param_groups for param in group["params"]):
+            raise not_allowed("task.optimizer", type(found).__name__, "an optimizer of parameters of the network it is given")
         return found
 
     @property
-    def schedule(self) -> Callable[[int, int], float] | None:
+    def schedule(self) -> Schedule | None:
         """The learning rate of a step as a share of the spec's, None for the schedule of the spec."""
         return getattr(self.parts, "schedule", None)
 

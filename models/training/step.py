@@ -1,16 +1,20 @@
 """One step of training, in the order of `autosparse.models.methods.contract`."""
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from autosparse.models import seeding
-from autosparse.models.errors import DivergedError
+from autosparse.models.errors import DivergedError, not_allowed
 from autosparse.models.methods.contract import StepInfo
+from autosparse.models.networks.calls import mapped, tensors_in
 from autosparse.models.specs.run_specs import JobSpec
+from autosparse.models.training.mixup import mixed
 from autosparse.models.training.trainer import Trainer
 
 GPU_LOSS_CHECK_STEPS = 50  # reading the loss waits for the device
@@ -20,10 +24,7 @@ def train_step(trainer: Trainer, batch: Any, rates: tuple[float, float]) -> Tens
     """One step at (learning rate, momentum) of a network in train mode, in the order of `autosparse.models.methods.contract`; the mean loss
     over all ranks."""
     parts, draws = trainer.parts, seeding.generator(trainer.seed, "method", trainer.step)
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = rates[0]
-        if "momentum" in group:
-            group["momentum"] = rates[1]
+    trainer.set_rates(*rates)
     for transform in parts.transforms:
         transform.sample(draws)
     loss = _fill_gradients(trainer, batch, draws)
@@ -55,11 +56,37 @@ def _fill_gradients(trainer: Trainer, batch: Any, draws: torch.Generator) -> Ten
     if trainer.parts.gradient:
         images, labels = batch  # methods that replace the gradient know nothing else
         return trainer.parts.gradient.fill(trainer.network, images, labels, draws)
-    with autocast(trainer.job, trainer.device):
-        loss = trainer.objective.loss(trainer.forward, batch)
-        terms = [controller.loss_term() for controller in trainer.parts.controllers]
-    sum((term for term in terms if term is not None), start=loss).backward()
-    return loss.detach().float()
+    if trainer.spec.mixup:
+        batch = mixed(batch, trainer.spec.mixup, trainer.seed, trainer.step)
+    losses, pieces = [], split(batch, trainer.spec.accumulate)
+    for piece in pieces:
+        last = piece is pieces[-1]
+        with _gradients_of_all_ranks(trainer.forward, last=last):
+            with autocast(trainer.job, trainer.device):
+                loss = trainer.objective.loss(trainer.forward, piece)
+                terms = [controller.loss_term() for controller in trainer.parts.controllers] if last else []
+            sum((term for term in terms if term is not None), start=loss / len(pieces)).backward()
+        losses.append(loss.detach().float())
+    return torch.stack(losses).mean()
+
+
+def split(batch: Any, count: int) -> Sequence[Any]:
+    """The batch in so many parts of one size. Raises SpecError where its tensors do not all begin with the examples."""
+    if count == 1:
+        return [batch]
+    sizes = {len(tensor) for tensor in tensors_in(batch) if tensor.dim()}
+    if len(sizes) != 1 or (size := sizes.pop()) % count:
+        raise not_allowed("train.accumulate", count, "1 for batches whose tensors do not all begin with one number of examples")
+    part = size // count
+    cuts = [slice(start, start + part) for start in range(0, size, part)]
+    return [mapped(lambda tensor, cut=cut: tensor[cut] if tensor.dim() else tensor, batch) for cut in cuts]
+
+
+def _gradients_of_all_ranks(forward: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+    """Ranks exchange their gradients once in a step, with its last part."""
+    if last or not isinstance(forward, nn.parallel.DistributedDataParallel):
+        return nullcontext()
+    return forward.no_sync()
 
 
 def _change_mask(trainer: Trainer, info: StepInfo, draws: torch.Generator) -> bool:
@@ -71,13 +98,17 @@ def _change_mask(trainer: Trainer, info: StepInfo, draws: torch.Generator) -> bo
 
 
 def _move(trainer: Trainer) -> None:
-    """Zero the gradients of masked weights and step: the wrapper or the optimizer, then the optimizers of a method's own."""
+    """Zero the gradients of masked weights, clip and step: the wrapper or the optimizer, then the optimizers of a method's own."""
     if trainer.held:
         torch._foreach_mul_([parameter.grad for parameter, _ in trainer.held], [keep for _, keep in trainer.held])  # type: ignore
+    if trainer.spec.clip is not None:
+        moved = [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(moved, trainer.spec.clip)
     if trainer.parts.wrapper:
         trainer.parts.wrapper.step(trainer.optimizer)
     else:
         trainer.optimizer.step()
+    trainer.keep_zeros()
     for optimizer in trainer.parts.own:
         optimizer.step()
 

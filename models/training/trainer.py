@@ -11,9 +11,11 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.masks import mask as masks
 from autosparse.models.masks.mask import Mask
 from autosparse.models.methods.contract import Parts
+from autosparse.models.specs.optimizers import SGD
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
 from autosparse.models.training.examples import Examples
 from autosparse.models.training.objective import Classification, Objective
+from autosparse.models.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,44 @@ class Trainer:
     parts: Parts = field(default_factory=Parts)
     objective: Objective = field(default_factory=Classification)
     optimizer: torch.optim.Optimizer = field(init=False)
+    scales: list[float] = field(init=False)  # of the learning rate, per group of parameters
     held: list[tuple[nn.Parameter, Tensor]] = field(init=False)  # masked weights with their masks
 
     def __post_init__(self) -> None:
         if self.spec.batch_size % self.rank.count:
             raise not_allowed("train.batch_size", self.spec.batch_size, f"a multiple of the {self.rank.count} workers")
+        if self.spec.batch_size // self.rank.count % self.spec.accumulate:
+            shares = f"a number that divides the {self.spec.batch_size // self.rank.count} examples of a worker"
+            raise not_allowed("train.accumulate", self.spec.accumulate, shares)
         if self.steps_per_epoch < 1:
             raise not_allowed("train.batch_size", self.spec.batch_size, f"at most the {len(self.train)} training examples")
-        self.optimizer = self.parts.optimizer or self._sgd()
+        of_task = None if self.parts.optimizer else self.objective.optimizer(self.network, self.spec)
+        self.optimizer = self.parts.optimizer or of_task or self._of_spec()
+        groups = self.optimizer.param_groups
+        self.scales = [float(group.get("lr", self.spec.lr)) / self.spec.lr if of_task else 1.0 for group in groups]
+        self._sets_momentum = of_task is None and (bool(self.parts.optimizer) or self.spec.optimizer == SGD)
         self.hold(self.parts.schedule.mask if self.parts.schedule else self.mask)
 
-    def _sgd(self) -> torch.optim.Optimizer:
-        """Decay, momentum and gradient of a masked weight are all zero, so fused SGD leaves it at exactly zero."""
+    def _of_spec(self) -> torch.optim.Optimizer:
         own = {id(param) for optimizer in self.parts.own for group in optimizer.param_groups for param in group["params"]}
-        return torch.optim.SGD(
-            [param for param in self.network.parameters() if id(param) not in own],
-            lr=self.spec.lr,
-            momentum=self.spec.momentum,
-            nesterov=self.spec.nesterov,
-            weight_decay=self.spec.weight_decay,
-            fused=True,
-        )
+        return make_optimizer(self.spec, [param for param in self.network.parameters() if id(param) not in own])
+
+    def set_rates(self, lr: float, momentum: float) -> None:
+        """Of the next step. A task's own optimizer keeps what its groups of parameters began with as a multiple of the spec's lr.
+
+        Momentum moves in SGD and in the optimizers of methods; that of any other stays as it was made.
+        """
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = lr * scale
+            if self._sets_momentum and "momentum" in group:
+                group["momentum"] = momentum
+
+    @torch.no_grad()
+    def keep_zeros(self) -> None:
+        """Set masked weights to zero after a step. SGD has not moved them: their decay, momentum and gradient are zero."""
+        if type(self.optimizer) is not torch.optim.SGD:
+            for parameter, keep in self.held:
+                parameter.masked_fill_(keep == 0, 0)
 
     def hold(self, mask: Mask | None) -> None:
         """From now on train under `mask`."""
@@ -106,7 +125,7 @@ class Trainer:
     @property
     def device(self) -> torch.device:
         """Where examples and parameters are."""
-        return next(self.network.parameters()).device
+        return next((param.device for param in self.network.parameters()), torch.device("cpu"))
 
 
 def _held_gradients(network: nn.Module, mask: Mask | None) -> list[tuple[nn.Parameter, Tensor]]:

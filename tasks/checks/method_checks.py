@@ -18,7 +18,7 @@ from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.grain import NARROW, grain_of, narrow_of
 from autosparse.tasks.checks.networks import Seen, build
-from autosparse.tasks.worker.problem import is_own
+from autosparse.tasks.checks.training import changed, unread_beside
 
 FIELD = "fanout.methods"
 TRAIN_IMAGES = 50_000  # of a data set that nobody has opened yet
@@ -67,13 +67,17 @@ def _check(spec: ExperimentSpec, target: TargetSpec, text: str, density: float |
     where = f"on {target.label}" + ("" if density is None else f" at density {density:g}")
     if reason := method.refuses(setup, settings):
         raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; {reason}")
-    workers, own_task = spec.fanout.job.workers, is_own(spec.data_of(target))
-    if workers == 1 and not own_task:
+    workers = spec.fanout.job.workers
+    if workers == 1 and not seen.task and not changed(setup.train):
         return
     own = build(target.network, seen)  # which the parts change
     attached = method.parts(_setup(spec, target, density, own, seen), settings)
-    if own_task and attached.gradient:
+    if seen.task and attached.gradient:
         raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; it makes the gradient of images and labels, not of a task of your own")
+    if seen.task and seen.task.has_optimizer and (attached.optimizer or attached.own):
+        raise SpecError(f"{FIELD}: {text!r} {where} is not allowed; it brings an optimizer, and so does {seen.task.name}")
+    for error in unread_beside(setup.train, attached, text):
+        raise error
     if workers > 1 and (parts := in_the_step(attached)):
         raise not_allowed(
             "fanout.job.workers",

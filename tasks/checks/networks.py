@@ -8,6 +8,7 @@ from torch import nn
 from autosparse.models.networks.build import build_network
 from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
+from autosparse.models.training.own_task import OwnTask
 from autosparse.storage.image_datasets import SIZES
 from autosparse.tasks.worker.problem import is_own, open_problem
 
@@ -20,6 +21,7 @@ class Seen:
     num_classes: int | None
     given: dict[str, Any] | None = None
     known: bool = True
+    task: OwnTask | None = None
 
     @property
     def fit(self) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def seen_of(data: DataSpec) -> Seen:
     Raises SpecError for a task that will not do.
     """
     if is_own(data):
-        return Seen(**open_problem(data, None).fit)
+        problem = open_problem(data, None)
+        return Seen(**problem.fit, task=problem.own)
     seen = Seen(*SIZES[data.name]) if data.name in SIZES else UNKNOWN
     return seen if data.size is None else replace(seen, image_shape=(seen.image_shape[0], data.size, data.size))
 

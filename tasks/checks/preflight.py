@@ -15,7 +15,7 @@ from autosparse.models.features import FEATURES_VERSION
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fanout import TargetSpec
 from autosparse.models.specs.fields import fingerprint, to_plain
-from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
+from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.addresses import is_local
 from autosparse.storage.image_datasets import PREFIX
 from autosparse.storage.image_datasets import check_name as check_data_name
@@ -24,6 +24,7 @@ from autosparse.storage.store import Store, dump_json
 from autosparse.tasks.checks.method_checks import check_methods
 from autosparse.tasks.checks.networks import Seen, build, seen_of
 from autosparse.tasks.checks.own_data import check_own_data
+from autosparse.tasks.checks.training import check_trainings
 from autosparse.tasks.worker.dry_run import dry_run, placed
 from autosparse.tasks.worker.problem import is_own, open_problem
 
@@ -45,8 +46,7 @@ def check_spec(spec: ExperimentSpec) -> None:
     for field, network, data in networks_of(spec):
         if (key := (network, data)) not in built:
             built[key] = _built(field, network, seen[data])
-    for field, train, workers in (("irp", spec.irp.train, spec.irp.job.workers), ("fanout", spec.fanout.train, spec.fanout.job.workers)):
-        _check_train(f"{field}.train", train, workers)
+    check_trainings(spec, {data: one.task for data, one in seen.items()})
     check_methods(spec, {target: (built[target.network, data], seen[data]) for target, data in targets_of(spec)})
     spec_pairs(spec)
 
@@ -165,10 +165,3 @@ def _built(field: str, network: NetworkSpec, seen: Seen) -> nn.Module:
         return build(network, seen)
     except SpecError as error:
         raise placed(field, error) from None
-
-
-def _check_train(field: str, train: TrainSpec, workers: int) -> None:
-    if train.batch_size % workers:
-        raise not_allowed(f"{field}.batch_size", train.batch_size, f"a multiple of the {workers} workers")
-    if any(mark >= train.epochs for mark in train.milestones):
-        raise not_allowed(f"{field}.milestones", list(train.milestones), f"below the {train.epochs} epochs")

@@ -125,9 +125,9 @@ class Step:
             measured = event["metrics"]  # the one that counts first
             line = f"{self.title}: epoch {event['epoch'] + 1}/{event['epochs']}, loss {event['loss']:.4f}"
             line += "".join(f", {name} {event[name]:.4f}" for name in measured[:1])
-            if measured:
-                where = {"epoch": event["epoch"] + 1, "epochs": event["epochs"]}
-                progress.emit("epoch", self.key, self.title, **where, metric=measured[0], value=event[measured[0]])
+            where = {"epoch": event["epoch"] + 1, "epochs": event["epochs"]}
+            shown = measured[0] if measured else "loss"  # test examples are not looked at after every epoch
+            progress.emit("epoch", self.key, self.title, **where, metric=shown, value=event[shown])
             values = {name: event[name] for name in ("loss", *measured, "lr", "seconds")}
             values |= {f"method/{name}": value for name, value in event.get("facts", {}).items()}
             try:

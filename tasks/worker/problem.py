@@ -65,7 +65,7 @@ class ImageProblem:
 
     def objective(self, train: TrainSpec) -> Objective:
         """Cross entropy and accuracy."""
-        return Classification()
+        return Classification(label_smoothing=train.label_smoothing)
 
     def examples(self, split: str, device: torch.device | str) -> Examples:
         """The images in the memory of the device."""

@@ -156,6 +156,7 @@ def method_parts(inputs: ArmInputs, network: nn.Module, problem: Problem) -> Par
         image_shape=problem.shape,
         steps_per_epoch=problem.sizes["train"] // inputs.train.batch_size,
         seed=inputs.seed,
+        schedule=problem.objective(inputs.train).schedule,
     )
     return find_method(name).parts(setup, settings)
 

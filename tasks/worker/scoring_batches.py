@@ -10,7 +10,7 @@ from autosparse.models.masks.mask import Mask
 from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.layout import memory_format
 from autosparse.models.specs.run_specs import TrainSpec
-from autosparse.models.training.lookahead import look_ahead
+from autosparse.models.training.lookahead import by_sgd, look_ahead
 from autosparse.models.training.scoring_rows import scoring_rows
 from autosparse.models.training.trainer import Trainer
 from autosparse.tasks.worker.job import Job
@@ -36,10 +36,11 @@ def _look_ahead(job: Job, problem: Problem, training: TrainSpec, seed: int, netw
     layout = memory_format(network, channels_last=job.resources.channels_last)
     copy = copied(network).to(job.device, memory_format=layout)  # type: ignore[call-overload]
     train = problem.examples("train", job.device)
+    spec, parts = by_sgd(training, copy)
     trainer = Trainer(
         network=copy,
         forward=copy,
-        spec=training,
+        spec=spec,
         data=problem.data,
         job=job.resources,
         train=train,
@@ -47,5 +48,6 @@ def _look_ahead(job: Job, problem: Problem, training: TrainSpec, seed: int, netw
         seed=seeding.derive(seed, "look-ahead"),
         mask=mask,
         objective=problem.objective(training),
+        parts=parts,
     )
     return look_ahead(trainer, steps=job.run.scoring.lookahead_steps, lr=job.run.scoring.lookahead_lr)

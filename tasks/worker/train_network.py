@@ -211,7 +211,7 @@ def _report(job: Job, trainer: Trainer, record: dict[str, Any], history: list[di
     if job.launch.checkpoints:
         _keep(job, job.launch.checkpoints, trainer, history)
         return
-    metrics = {name: record[name] for name in ("epoch", "step", "loss", trainer.objective.metric.name, "lr")}
+    metrics = {name: record[name] for name in ("epoch", "step", "loss", trainer.objective.metric.name, "lr") if name in record}
     if job.rank.index:
         ray.train.report(metrics)
         return

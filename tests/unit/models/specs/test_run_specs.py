@@ -51,6 +51,30 @@ def test_every_recipe_survives_json(name: str) -> None:
         ),
         ({"irp.roundz": 3}, "did you mean 'rounds'?"),
         ({"irp.rounds.deep": 3}, "irp.rounds.deep: 'deep' is not known"),
+        ({"irp.train.optimizer": "admw"}, "irp.train.optimizer: 'admw' is not known; did you mean 'adamw'?"),
+        ({"irp.train.optimizer": "LBFGS"}, "irp.train.optimizer: 'lbfgs' is not allowed; allowed: adadelta | adafactor"),
+        ({"irp.train.optimizer": 3}, "irp.train.optimizer: 3 is not allowed; allowed: a value of type str"),
+        (
+            {"irp.train.optimizer": "adamw", "irp.train.momentum": 0.9},
+            "irp.train.momentum: 0.9 is not allowed; allowed: 0.0 beside optimizer 'adamw', which has no momentum",
+        ),
+        (
+            {"irp.train.optimizer": "rmsprop", "irp.train.nesterov": True},
+            "irp.train.nesterov: True is not allowed; allowed: False beside optimizer 'rmsprop', which has no nesterov",
+        ),
+        (
+            {"irp.train.optimizer": "adamw", "irp.train.settings.betaz": [0.9, 0.95]},
+            "irp.train.settings.betaz: 'betaz' is not known; did you mean 'betas'?",
+        ),
+        ({"irp.train.settings.weight_decay": 0}, "irp.train.settings.weight_decay: 0 is not allowed; allowed: nothing here; the field"),
+        ({"irp.train.settings.maximize": True}, "irp.train.settings.maximize: 'maximize' is not known"),
+        ({"irp.train.settings.fused": 1}, "irp.train.settings.fused: 1 is not allowed; allowed: true | false"),
+        ({"irp.train.settings": [1]}, "irp.train.settings: [1] is not allowed; allowed: a JSON object"),
+        ({"irp.train.clip": 0}, "irp.train.clip: 0.0 is not allowed; allowed: > 0"),
+        ({"irp.train.accumulate": 3}, "irp.train.accumulate: 3 is not allowed; allowed: a number that divides batch_size 128"),
+        ({"irp.train.label_smoothing": 1}, "irp.train.label_smoothing: 1.0 is not allowed; allowed: >= 0 and < 1"),
+        ({"irp.train.mixup": -0.1}, "irp.train.mixup: -0.1 is not allowed; allowed: >= 0"),
+        ({"irp.train.evaluate_every": 0}, "irp.train.evaluate_every: 0 is not allowed; allowed: >= 1"),
         ({"data.augment": "mixup"}, "data.augment: 'mixup' is not allowed; allowed: none | shift_flip | crop_flip | shift"),
     ],
 )
@@ -97,6 +121,34 @@ def test_controls_repair_and_compact_name_other_results_and_their_defaults_none(
     plain = to_plain(base)
     del plain["fanout"]["controls"], plain["fanout"]["repair"], plain["fanout"]["compact"]  # as runs were stored before
     assert from_plain(ExperimentSpec, plain) == base
+
+
+def test_what_a_training_may_set_names_other_results_and_its_defaults_none() -> None:
+    base, plain = small_cifar(), to_plain(small_cifar())
+    new = {"settings.dampening": 0.0, "clip": 1.0, "accumulate": 2, "label_smoothing": 0.1, "mixup": 0.2, "evaluate_every": 2}
+    changed = [override(base, {f"irp.train.{name}": value}) for name, value in new.items()]
+    assert len({fingerprint(base), *map(fingerprint, changed)}) == 7
+    for name in ("optimizer", *(name.partition(".")[0] for name in new)):
+        del plain["irp"]["train"][name]  # as runs were stored before
+    assert from_plain(ExperimentSpec, plain) == base
+
+
+def test_momentum_of_a_recipe_goes_with_its_sgd_where_another_optimizer_is_asked_for() -> None:
+    base = smoke()
+    train = override(base, {"irp.train.optimizer": "AdamW", "irp.train.lr": 1e-3}).irp.train
+    assert (train.optimizer, train.momentum, train.nesterov) == ("adamw", 0.0, False)
+    assert override(base, {"irp.train.optimizer": "adamw"}).fanout == base.fanout
+    train = override(base, {"fanout.train.optimizer": "RMSprop"}).fanout.train
+    assert (train.momentum, train.nesterov) == (0.9, False)  # which has momentum, but not Nesterov's
+    again = {"irp.train.optimizer": "adamw", "irp.train.momentum": 0.0, "irp.train.nesterov": False}
+    assert override(base, again) == override(base, {"irp.train.optimizer": "adamw"})
+    spec = override(base, {"irp.train.optimizer": "adamw"})
+    assert (
+        from_plain(ExperimentSpec, json.loads(json.dumps(to_plain(spec))))
+        == spec
+        == TypeAdapter(ExperimentSpec).validate_python(to_plain(spec))
+    )
+    assert override(spec, {"irp.rounds": 3}).irp.train == spec.irp.train
 
 
 def test_pydantic_refuses_what_the_spec_refuses() -> None:

@@ -12,8 +12,6 @@ def found(folder: Path, files: dict[str, bytes]) -> dict[str, Any]:
     look: Any = worker.inspect_data
     job = SimpleNamespace(cache=folder / "home/cache")
     return look.__wrapped__(job, worker.DataInputs(data=data, networks=()))  # the function itself, in no process of its own
-        SimpleNamespace(cache=folder / "home/cache"), worker.DataInputs(data=data, networks=())
-    )  # the function itself, without a job
 
 
 def test_a_report_says_what_was_left_out_and_nothing_where_nothing_was(tmp_path: Path):
