@@ -7,10 +7,10 @@ ends. Sources are bad at single rows: a Parquet file gives whole row groups, an 
 """
 
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,10 @@ class Packed:
         return np.load(self.folder / INDEX, allow_pickle=False)
 
     @cached_property
-    def _file(self) -> FileIO:
-        return (self.folder / IMAGES).open("rb", buffering=0)
+    def _file(self) -> int:
+        file = os.open(self.folder / IMAGES, os.O_RDONLY)
+        weakref.finalize(self, os.close, file)
+        return file
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Decode these rows: uint8 (n, C, H, W). Raises DataError naming the images that cannot be."""
@@ -76,7 +78,7 @@ class Packed:
 
     def _encoded(self, rows: np.ndarray) -> Iterator[Encoded]:
         for place, (begin, middle, end) in enumerate(self._index[rows].tolist()):
-            record = os.pread(self._file.fileno(), end - begin, begin)
+            record = os.pread(self._file, end - begin, begin)
             yield Encoded(place, os.fsdecode(record[: middle - begin]), record[middle - begin :])
 
     def __getstate__(self) -> dict[str, object]:

@@ -11,11 +11,12 @@ import json
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -51,7 +52,6 @@ class StreamedImages:
     image_shape: tuple[int, int, int]
     sums: tuple[Sums, ...]  # of the training images, per channel
     notes: tuple[str, ...] = ()
-    temporary: Any = field(default=None, repr=False, compare=False)  # the folder of the packs where there is no cache
 
     @property
     def packs(self) -> dict[str, Packed]:
@@ -70,31 +70,39 @@ class Facts(NamedTuple):
 def streamed(both: tuple[Half, Half], like: tuple[int, int] | None, cache: Path | None, processes: int, tell: Tell) -> StreamedImages:
     """Pack and look through what is not in the cache; `like` is the (height, width) of the first image.
 
-    Raises DataError naming what cannot be used.
+    Without a cache the packs are gone when nobody has what is returned. Raises DataError naming what cannot be used.
     """
-    temporary = None if cache else tempfile.TemporaryDirectory(prefix="autosparse-images-")
-    place = cache or Path(temporary.name)  # type: ignore[union-attr]
-    train, test = both
-    packs = [_packed(half, like, place, tell) for half in both]
+    if cache:
+        return _streamed(both, like, cache, processes, tell)
+    folder = tempfile.mkdtemp(prefix="autosparse-images-")
+    try:
+        found = _streamed(both, like, Path(folder), processes, tell)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(found, shutil.rmtree, folder)
+    return found
+
+
+def _streamed(both: tuple[Half, Half], like: tuple[int, int] | None, cache: Path, processes: int, tell: Tell) -> StreamedImages:
+    packs = [_packed(half, like, cache, tell) for half in both]
     found = [_facts(half, packed, processes, tell) for half, packed in zip(both, packs, strict=True)]
-    if max(one.shape[0] for one in found) > min(one.shape[0] for one in found):
+    if len({one.shape[0] for one in found}) > 1 or found[0].shape[0] == 3:
         packs = [replace(one, colour=True) for one in packs]
+    if len({one.shape[0] for one in found}) > 1:
         found = [_facts(half, packed, processes, tell) for half, packed in zip(both, packs, strict=True)]
+    train, test = both
     (train_rows, train_notes), (test_rows, test_notes) = train.chosen, test.chosen
-    notes = tuple(dict.fromkeys((*train.rows.notes, *test.rows.notes, *train_notes, *test_notes)))
-    colour = found[0].shape[0] == 3
-    train_pack, test_pack = (replace(one, colour=colour) for one in packs)
     return StreamedImages(
-        train_pack,
-        train.rows.labels[train_rows],
-        test_pack,
-        test.rows.labels[test_rows],
-        train.rows.classes,
-        whole_digest(found[0].digest, found[1].digest, len(train.rows.classes)),
-        found[0].shape,
-        found[0].sums,
-        notes,
-        temporary,
+        train=packs[0],
+        train_labels=train.rows.labels[train_rows],
+        test=packs[1],
+        test_labels=test.rows.labels[test_rows],
+        classes=train.rows.classes,
+        digest=whole_digest(found[0].digest, found[1].digest, len(train.rows.classes)),
+        image_shape=found[0].shape,
+        sums=found[0].sums,
+        notes=tuple(dict.fromkeys((*train.rows.notes, *test.rows.notes, *train_notes, *test_notes))),
     )
 
 
