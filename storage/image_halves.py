@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 
 import numpy as np
@@ -35,7 +36,13 @@ class Half:
 
     def read(self, *, colour: bool) -> Split:
         """Decode it. Raises DataError naming what cannot be used."""
-        labels, classes = self.rows.labels, self.rows.classes
+        rows, notes = self.chosen
+        return Split(self.rows.images(rows, self.size, colour=colour), self.rows.labels[rows], self.rows.classes, notes)
+
+    @cached_property
+    def chosen(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The rows of the split that it consists of, in its order, and how they were chosen. Raises DataError for a label that is none."""
+        labels = self.rows.labels
         notes: tuple[str, ...] = ()
         rows = np.arange(len(labels))
         if self.share is not None:
@@ -45,8 +52,8 @@ class Half:
             rows, first = rows[within(labels[rows], self.limit)], rows[: self.limit]
             if not np.array_equal(rows, first):
                 notes += (f"{self.name}: the first {self.limit:,} images are not of all classes alike, so that a balanced sample is taken",)
-        self._check(labels, rows, len(classes))
-        return Split(self.rows.images(rows, self.size, colour=colour), labels[rows], classes, notes)
+        self._check(labels, rows, len(self.rows.classes))
+        return rows, notes
 
     def _check(self, labels: np.ndarray, rows: np.ndarray, classes: int) -> None:
         strangers = rows[(labels[rows] < 0) | (labels[rows] >= classes)]

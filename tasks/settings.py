@@ -9,6 +9,7 @@
     AUTOSPARSE_MLFLOW_SECONDS  how long a run waits for an MLflow that went away, where it needs its answer (default 240)
     AUTOSPARSE_SILENCE_SECONDS  after which a deployment run without heartbeat is Crashed (default 540; asked at the first `up`)
     AUTOSPARSE_CODE         the folder of one's own modules, named package.module:object (default: where the command is called)
+    AUTOSPARSE_IMAGE_MEMORY  data sets that are larger when decoded are streamed: 8GiB, 500MB (default 1/8 of the memory, at most 4GiB)
     AUTOSPARSE_COMMIT       the commit that reports name, where the code has no .git
 
 What `autosparse up` started stands in between: it is used unless the environment says otherwise.
@@ -19,12 +20,15 @@ Addresses are shown and recorded. A name and password in one of them are taken o
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from autosparse.models.errors import not_allowed
 from autosparse.storage.addresses import is_local
+from autosparse.storage.memory import machine_memory
 
 ENVIRONMENT = {
     # nobody phones home
@@ -51,6 +55,9 @@ ENVIRONMENT = {
 
 
 MLFLOW_SECONDS = 240.0
+MOST_IMAGE_MEMORY = 4 * 2**30  # they lie there twice while they are copied to where they are used
+IMAGE_MEMORY_SHARE = 1 / 8  # several jobs share a machine
+BYTES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 EMBEDDED_PREFECT = "AUTOSPARSE_EMBEDDED_PREFECT"  # the address of a server that lives as long as this run
 
 CODE = "AUTOSPARSE_CODE"
@@ -72,6 +79,7 @@ class Settings:
     mlflow_uri: str
     prefect_api_url: str | None
     code: Path | None = None
+    image_memory: int = MOST_IMAGE_MEMORY
     mlflow_seconds: float = MLFLOW_SECONDS
     environment: Mapping[str, str] = field(default_factory=dict)  # what the services of `up` ask of their users
 
@@ -106,6 +114,7 @@ def load() -> Settings:
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
         mlflow_seconds=float(os.environ.get("AUTOSPARSE_MLFLOW_SECONDS", MLFLOW_SECONDS)),
         code=_code(),
+        image_memory=_image_memory(os.environ.get("AUTOSPARSE_IMAGE_MEMORY")),
         prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
         environment={} if ray_address else services.get("environment", {}),
     )
@@ -123,6 +132,15 @@ def export(settings: Settings) -> None:
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+
+
+def _image_memory(text: str | None) -> int:
+    if text is None:
+        return min(MOST_IMAGE_MEMORY, int(machine_memory() * IMAGE_MEMORY_SHARE))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    if not found or found[2] not in BYTES:
+        raise not_allowed("AUTOSPARSE_IMAGE_MEMORY", text, "bytes, also with a unit: 8GiB, 500MB")
+    return int(float(found[1]) * BYTES[found[2]])
 
 
 def _code() -> Path | None:

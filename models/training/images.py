@@ -7,6 +7,7 @@ applied to a share of its rows, so that the ranks of a distributed training agre
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,15 +21,21 @@ from autosparse.models.training.examples import Pass
 
 KINDS = ("none", "shift", "shift_flip", "crop_flip")
 FLIP_PROBABILITY = 0.5
+AT_ONCE = 500  # images that are evaluated
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """`images` uint8 (N, C, H, W) and `labels` int64 (N,) on one device; pixels lie channels-last, as batches are used."""
+class Reader(Protocol):
+    """Images that are not in memory."""
 
-    images: Tensor
+    def read(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """uint8 (n, C, H, W) on the CPU for each of the int64 `rows`, in their order. Raises DataError."""
+        ...
+
+
+class ImageBatches:
+    """Batches of images, wherever these are; `labels` int64 (N,) are on the device of the training."""
+
     labels: Tensor
-    at_once: int | None = 500
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,8 +49,12 @@ class ImageSet:
 
     def batches(self, rows: Sequence[Tensor], data: DataSpec, *, channels_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of each of the rows, normalised, with their labels."""
-        for some in rows:
-            yield normalise(self.images[some], data.mean, data.std, channels_last=channels_last), self.labels[some]
+        for some, pixels in zip(rows, self.pixels(rows), strict=True):
+            yield normalise(pixels, data.mean, data.std, channels_last=channels_last), self.labels[some]
+
+    def pixels(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """uint8 (n, C, H, W) for each of the rows, on the device."""
+        raise NotImplementedError
 
     def _drawn(self, order: Pass) -> list["Augmentation"]:
         """What is drawn for the batches of a pass, on the device: one copy for all, because a copy may wait for it."""
@@ -52,6 +63,32 @@ class ImageSet:
             return []
         streams = (seeding.generator(order.seed, "augment", step) for step in order.steps(len(self)))
         return to_device([draw(data.augment, order.size, data.pad, stream) for stream in streams], self.labels.device)
+
+
+@dataclass(frozen=True)
+class ImageSet(ImageBatches):
+    """`images` uint8 (N, C, H, W) and `labels` int64 (N,) on one device; pixels lie channels-last, as batches are used."""
+
+    images: Tensor
+    labels: Tensor
+    at_once: int | None = AT_ONCE
+
+    def pixels(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Copied out of memory."""
+        return (self.images[some] for some in rows)
+
+
+@dataclass(frozen=True)
+class StreamedSet(ImageBatches):
+    """Images that are not in memory, with their labels."""
+
+    reader: Reader
+    labels: Tensor
+    at_once: int | None = AT_ONCE
+
+    def pixels(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """As they come from the reader."""
+        return (pixels.to(self.labels.device, non_blocking=True) for pixels in self.reader.read(rows))
 
 
 def to_images(images: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> ImageSet:
@@ -65,17 +102,20 @@ def channel_statistics(images: Tensor | np.ndarray) -> tuple[tuple[float, ...], 
 
     Computed from exact integer counts, hence the same on every device. A constant channel has the deviation 1.
     """
-    means, deviations = [], []
+    sums = []
     for channel in range(images.shape[1]):
         pixels = images[:, channel].reshape(-1)  # an array may be a memory map, of which torch wants no tensor
         counted = torch.bincount(pixels, minlength=256) if isinstance(pixels, Tensor) else np.bincount(pixels, minlength=256)
         counts = counted.tolist()
-        total = sum(counts)
         first = sum(value * count for value, count in enumerate(counts))
-        second = sum(value * value * count for value, count in enumerate(counts))
-        means.append(first / total / 255)
-        deviations.append((total * second - first * first) ** 0.5 / total / 255 or 1.0)
-    return tuple(means), tuple(deviations)
+        sums.append((sum(counts), first, sum(value * value * count for value, count in enumerate(counts))))
+    return statistics_of(sums)
+
+
+def statistics_of(sums: Sequence[tuple[int, int, int]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The same of the number of pixels of each channel, their sum and the sum of their squares."""
+    means = tuple(first / total / 255 for total, first, _ in sums)
+    return means, tuple((total * second - first * first) ** 0.5 / total / 255 or 1.0 for total, first, second in sums)
 
 
 def normalise(batch: Tensor, mean: tuple[float, ...], std: tuple[float, ...], *, channels_last: bool) -> Tensor:

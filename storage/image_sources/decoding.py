@@ -20,6 +20,7 @@ NEVER = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 USUAL = ("PNG", "JPEG", "BMP", "WEBP")
 ALLOWED = "image files that Pillow reads, 8 bits per channel or 16 bits grey"
 NAMED = 10  # images in one error
+UNDECODED = "undecoded"  # in its details
 GREY = ("1", "L", "LA", "La")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16 bits, grey
 COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV")
@@ -58,12 +59,13 @@ def endings() -> dict[str, str]:
     return {ending: name for ending, name in Image.registered_extensions().items() if name in read}
 
 
-def decode(files: Iterable[Encoded], count: int, size: int | None, *, colour: bool) -> np.ndarray:
+def decode(files: Iterable[Encoded], count: int, size: int | None, *, colour: bool, like: tuple[int, int] | None = None) -> np.ndarray:
     """Decode `count` image files, which may come in any order, to uint8 (count, C, H, W): C = 3 if one is in colour or `colour`, else 1.
 
     With `size` each is resized so that its shorter side is `size`, and cropped to its middle. Raises DataError for images that cannot be
-    decoded, all of them in one line, and without a size for one that is not as large as the first. One thread: Pillow holds the
-    interpreter lock for most of a small image, and two threads are slower than one.
+    decoded, all of them in one line and one by one in its details, and without a size for one that is not as large as the first, or as
+    `like` (height, width) says that the first is. One thread: Pillow holds the interpreter lock for most of a small image, and two
+    threads are slower than one.
     """
     pixels: np.ndarray | None = None
     bad: list[tuple[int, str]] = []
@@ -74,8 +76,9 @@ def decode(files: Iterable[Encoded], count: int, size: int | None, *, colour: bo
             bad.append((place, str(error)))
             continue
         if pixels is None:
-            pixels, first = _room(name, (count, 3 if colour else len(image), *image.shape[1:])), name
-        if image.shape[1:] != pixels.shape[2:]:
+            like = like or image.shape[1:]
+            pixels, first = _room(name, (count, 3 if colour else len(image), *like)), name
+        if image.shape[1:] != like:
             raise DataError(
                 f"{name}: {_size(image)}, but the first image is {_size(pixels[0])}; "
                 "allowed: one size for all images, or data.size, to which all are brought"
@@ -85,7 +88,7 @@ def decode(files: Iterable[Encoded], count: int, size: int | None, *, colour: bo
             pixels[:] = grey
         pixels[place] = image
     if bad:
-        raise _undecoded([line for _, line in sorted(bad)], count)
+        raise undecoded([line for _, line in sorted(bad)], count)
     assert pixels is not None, "a source refuses an empty split"
     return pixels
 
@@ -112,11 +115,13 @@ def to_size(image: Image.Image, size: int) -> Image.Image:
     return transforms.center_crop(transforms.resize(image, [size], antialias=True), [size])
 
 
-def _undecoded(lines: list[str], count: int) -> DataError:
+def undecoded(lines: list[str], count: int) -> DataError:
+    """The error of images that cannot be decoded, a line each, of `count`; its details hold all of them."""
+    details = {UNDECODED: lines}
     if len(lines) == 1:
-        return DataError(f"{lines[0]}; allowed: {ALLOWED}")
+        return DataError(f"{lines[0]}; allowed: {ALLOWED}", details)
     more = f" and {len(lines) - NAMED:,} more" if len(lines) > NAMED else ""
-    return DataError(f"{len(lines):,} of {count:,} images cannot be used: {', '.join(lines[:NAMED])}{more}; allowed: {ALLOWED}")
+    return DataError(f"{len(lines):,} of {count:,} images cannot be used: {', '.join(lines[:NAMED])}{more}; allowed: {ALLOWED}", details)
 
 
 def _room(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,15 +1,15 @@
 """What every image source offers: the rows of a split, whose labels are known before any image is decoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from autosparse.models.errors import not_allowed
 from autosparse.storage.addresses import LOCAL, address_kind
-from autosparse.storage.image_sources.decoding import resized
+from autosparse.storage.image_sources.decoding import Encoded, resized
 
 SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "validation", "valid", "val", "dev", "eval")}  # the first that is there
 NO_LABEL = np.iinfo(np.int64).min  # of a row that has none
@@ -78,6 +78,15 @@ class Rows(Protocol):
 
     def images(self, rows: np.ndarray, size: int | None, *, colour: bool) -> np.ndarray:
         """Decode these rows alone, in this order: uint8 (N, C, H, W), brought to `size` x `size`; C = 3 if one is in colour or `colour`."""
+        ...
+
+
+@runtime_checkable
+class EncodedRows(Protocol):
+    """Rows that are image files, and need not all be in memory."""
+
+    def fetch(self, rows: np.ndarray) -> Iterator[Encoded]:
+        """The files of these rows in any order; each says its place in `rows`."""
         ...
 
 

@@ -2,7 +2,9 @@
 
 import functools
 import platform
+import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,7 +136,7 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
         if cache is None and (data.download or data.name.startswith(PREFIX)):
             continue
         try:
-            problem = open_problem(data, cache)
+            problem = open_problem(data, cache, partial(_say, field))
         except AutosparseError as error:
             said = str(error)
             kind = SpecError if isinstance(error, SpecError) else type(error)
@@ -145,6 +147,10 @@ def check_local_data(spec: ExperimentSpec, cache: Path | None) -> None:
         for place, network, other in networks_of(spec):
             if other == data:
                 dry_run(problem, network, place)
+
+
+def _say(field: str, message: str) -> None:
+    sys.stderr.write(f"{field}: {message}\n")  # of work that may take minutes, as it goes on
 
 
 def targets_of(spec: ExperimentSpec) -> list[tuple[TargetSpec, DataSpec]]:

@@ -30,7 +30,7 @@ class DataInputs(Spec):
 def inspect_data(job: Job, inputs: DataInputs) -> dict[str, Any]:
     """Digest and counts; shape and class names of images, whose decoding fills the node's cache, and `notes` where something was left
     out; the metric of a task of one's own."""
-    problem = open_problem(inputs.data, job.cache)
+    problem = open_problem(inputs.data, job.cache, lambda message: job.tell("note", message=message))
     for one in inputs.networks:
         dry_run(problem, one.network, one.field)
     return {"digest": problem.digest, **problem.sizes, **problem.facts}

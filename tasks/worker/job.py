@@ -26,6 +26,7 @@ from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks.settings import load as load_settings
 from autosparse.tasks.worker.inputs import Launch, RunInputs, Sent, read_sent
+from autosparse.tasks.worker.loaders import close_all
 
 Report = dict[str, Any]
 Inputs = TypeVar("Inputs", bound=Spec)
@@ -88,6 +89,8 @@ def body(kind: type[Inputs]) -> Callable[[Callable[[Job, Inputs], Report]], Call
                 if job.rank.index:
                     raise ours from None
                 report = {"error": {"type": _known(ours), "message": str(ours), "details": ours.details}}
+            finally:
+                close_all()
             job.tell("end")
             return report
 

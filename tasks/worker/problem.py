@@ -14,18 +14,22 @@ from autosparse.models.networks.build import build_network
 from autosparse.models.networks.calls import Shape
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, TrainSpec
 from autosparse.models.training.examples import Examples
-from autosparse.models.training.images import channel_statistics, to_images
+from autosparse.models.training.images import StreamedSet, channel_statistics, statistics_of, to_images
 from autosparse.models.training.objective import Classification, Objective
 from autosparse.models.training.own_task import OwnTask, find_task
-from autosparse.storage.image_datasets import ImageArrays, load_images
+from autosparse.storage.image_datasets import ImageArrays, open_images
+from autosparse.storage.image_loader import ImageLoader, SplitReader
 from autosparse.storage.image_sources.hub import PREFIX
+from autosparse.storage.streamed_images import StreamedImages, Tell
+from autosparse.tasks.settings import load as load_settings
+from autosparse.tasks.worker.loaders import kept
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageProblem:
-    """The classification of images."""
+class _Images:
+    """The classification of images, wherever they are."""
 
-    arrays: ImageArrays
+    arrays: ImageArrays | StreamedImages
     spec: DataSpec
     own: None = None
 
@@ -34,7 +38,8 @@ class ImageProblem:
         """Mean and std are measured on the training images where the spec leaves them out."""
         if self.spec.mean and self.spec.std:
             return self.spec
-        mean, std = channel_statistics(self.arrays.train_images)
+        arrays = self.arrays
+        mean, std = statistics_of(arrays.sums) if isinstance(arrays, StreamedImages) else channel_statistics(arrays.train_images)
         return dataclasses.replace(self.spec, mean=tuple(mean), std=tuple(std))
 
     @property
@@ -67,6 +72,13 @@ class ImageProblem:
         """Cross entropy and accuracy."""
         return Classification(label_smoothing=train.label_smoothing)
 
+
+@dataclasses.dataclass(frozen=True)
+class ImageProblem(_Images):
+    """Images in memory."""
+
+    arrays: ImageArrays
+
     def examples(self, split: str, device: torch.device | str) -> Examples:
         """The images in the memory of the device."""
         arrays = self.arrays
@@ -79,6 +91,30 @@ class ImageProblem:
         for some in (chosen.numpy() for chosen in rows):
             loaded = to_images(images[some], labels[some], device)
             yield from loaded.batches([torch.arange(len(loaded))], self.data, channels_last=channels_last)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedProblem(_Images):
+    """Images that do not fit into memory, decoded as they are needed; the same batches, bit for bit."""
+
+    arrays: StreamedImages
+    loaders: dict[bool, ImageLoader] = dataclasses.field(default_factory=dict, compare=False)  # with and without pinned memory
+
+    def examples(self, split: str, device: torch.device | str) -> Examples:
+        """The labels in the memory of the device; other processes, which both splits share, decode images for it."""
+        pin = torch.device(device).type == "cuda"
+        if pin not in self.loaders:
+            self.loaders[pin] = kept(ImageLoader(self.arrays.packs, processes=processes(), pin=pin))
+        return self._set(split, SplitReader(self.loaders[pin], split), device)
+
+    def few(self, rows: Sequence[Tensor], device: torch.device | str, *, channels_last: bool) -> Iterator[Any]:
+        """A batch for each of the rows of training images, not augmented, decoded in this process."""
+        reader = SplitReader(ImageLoader(self.arrays.packs, processes=0), "train")
+        yield from self._set("train", reader, device).batches(rows, self.data, channels_last=channels_last)
+
+    def _set(self, split: str, reader: SplitReader, device: torch.device | str) -> StreamedSet:
+        labels = self.arrays.train_labels if split == "train" else self.arrays.test_labels
+        return StreamedSet(reader, torch.from_numpy(labels).to(device))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +162,7 @@ class OwnProblem:
         return self.own.examples("train", device).batches(rows, self.data, channels_last=channels_last)
 
 
-Problem = ImageProblem | OwnProblem  # a data set of a spec with everything that a training asks of it
+Problem = ImageProblem | StreamedProblem | OwnProblem  # a data set of a spec with everything that a training asks of it
 
 
 def is_own(data: DataSpec) -> bool:
@@ -134,11 +170,20 @@ def is_own(data: DataSpec) -> bool:
     return is_outside(data.name) and not data.name.startswith(PREFIX)
 
 
-def open_problem(data: DataSpec, cache: Path | None) -> Problem:
-    """The problem of a data spec; images are decoded once per node and kept in `cache`. Raises SpecError, DataError."""
+def open_problem(data: DataSpec, cache: Path | None, tell: Tell = lambda message: None) -> Problem:
+    """The problem of a data spec; images are decoded, or looked through, once per node and kept in `cache`. `tell` hears of long work.
+
+    Raises SpecError, DataError.
+    """
     if is_own(data):
         return OwnProblem(find_task(data.name, data.path), data)
-    return ImageProblem(load_images(data, cache), data)
+    arrays = open_images(data, cache, budget=load_settings().image_memory, processes=processes(), tell=tell)
+    return StreamedProblem(arrays, data) if isinstance(arrays, StreamedImages) else ImageProblem(arrays, data)
+
+
+def processes() -> int:
+    """How many decode: as many as the job has CPUs, which is what its threads are set to."""
+    return torch.get_num_threads()
 
 
 def fit_of(data: DataSpec, report: Mapping[str, Any]) -> dict[str, Any]:
