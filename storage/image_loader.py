@@ -93,6 +93,11 @@ class ImageLoader:
         finally:
             self._free.append(loader)
 
+    def start(self, split: str) -> None:
+        """Start the processes now, and wait until they decode: nobody then takes the first batch of a training for a step that hangs."""
+        for _ in self.decoded(split, [torch.tensor([0])] * self._processes):
+            pass
+
     def close(self) -> None:
         """End the processes."""
         for loader in self._all:

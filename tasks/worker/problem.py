@@ -105,6 +105,7 @@ class StreamedProblem(_Images):
         pin = torch.device(device).type == "cuda"
         if pin not in self.loaders:
             self.loaders[pin] = kept(ImageLoader(self.arrays.packs, processes=processes(), pin=pin))
+            self.loaders[pin].start(split)
         return self._set(split, SplitReader(self.loaders[pin], split), device)
 
     def few(self, rows: Sequence[Tensor], device: torch.device | str, *, channels_last: bool) -> Iterator[Any]:

@@ -101,9 +101,10 @@ def test_a_training_on_streamed_images_is_that_on_images_in_memory(kind: str, tm
     assert (other.digest, other.data, other.facts, other.sizes, other.fit) == (held.digest, held.data, held.facts, held.sizes, held.fit)
     rows = [torch.tensor([5, 3]), torch.tensor([51])]
     assert_equal(*(list(problem.few(rows, "cpu", channels_last=False)) for problem in (held, other)))
+    other.examples("train", "cpu")
+    assert multiprocessing.active_children(), "before the first step, for which a watchdog waits"
     (weights, metrics), (other_weights, other_metrics) = trained(held), trained(other)
     assert metrics == other_metrics and all(torch.equal(weights[name], other_weights[name]) for name in weights)
-    assert multiprocessing.active_children(), "other processes decoded"
 
 
 def test_a_pass_begins_in_the_middle_and_is_shared_out_among_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
