@@ -6,8 +6,11 @@ torch anew in every process of every arm, which takes seconds. The server import
 
 import contextlib
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -118,6 +121,7 @@ class ImageLoader:
             prefetch_factor=AHEAD if self._processes else None,
             persistent_workers=self._processes > 0,
             multiprocessing_context=context,
+            worker_init_fn=_end_with_parent,
             pin_memory=self._pin,
             generator=torch.Generator(),  # else each pass draws from the generator of the training
         )
@@ -150,6 +154,18 @@ def channel_sums(pixels: np.ndarray) -> tuple[Sums, ...]:
             second += int(np.einsum("ij,ij->i", full, full).sum(dtype=np.float64)) + int(rest @ rest)
         found.append(Sums(flat.size, int(flat.sum(dtype=np.uint64)), second))
     return tuple(found)
+
+
+def _end_with_parent(number: int) -> None:
+    """End this process with the one that it decodes for. torch looks at the fork server, and misses one that died before this began."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "of a DataLoader's process"
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _as_it_is(found: Decoded) -> Decoded:
