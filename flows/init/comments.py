@@ -23,7 +23,7 @@ COMMENTS: dict[type, dict[str, str]] = {
         "test_limit": "so many test images, null for all",
         "mean": "per channel, of pixels in [0, 1]; empty: measured",
         "std": "as mean",
-        "augment": "shift: one offset per batch; crop: one per image; flip: left to right",
+        "augment": "shift: one offset per batch; crop: one per image, resized_crop: and scaled; flip: left to right",
         "pad": "pixels that augmentation may shift by",
         "label": "the column of labels, where there are several",
         "image": "the column of images, where there are several",

@@ -58,7 +58,8 @@ class DataSpec(Spec):
     test_limit: Count | None = None
     mean: tuple[float, ...] = ()
     std: tuple[Annotated[float, Range(above=0)], ...] = ()
-    augment: Literal["none", "shift_flip", "crop_flip", "shift"] = "none"  # shift: one offset per batch; crop: one per image
+    # shift: one offset per batch; crop: one per image; resized_crop: a window of each image, scaled to the whole
+    augment: Literal["none", "shift_flip", "crop_flip", "shift", "resized_crop_flip"] = "none"
     pad: Annotated[int, Range(least=0, most=64)] = 0
     label: str | None = None
     image: str | None = None

@@ -1,26 +1,20 @@
-"""Images as tensors on the device: statistics, normalisation and augmentation of whole batches by a passed generator.
-
-Augmentation acts on normalised images and pads with zero, that is with the mean colour. It is drawn for the global batch and
-applied to a share of its rows, so that the ranks of a distributed training agree with a single process.
-"""
+"""Images as tensors on the device, in memory or decoded as they are needed: batches, statistics, normalisation."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from autosparse.models import seeding
 from autosparse.models.errors import not_allowed
 from autosparse.models.specs.run_specs import DataSpec
+from autosparse.models.training.augmentation import Augmentation, draw, to_device
 from autosparse.models.training.examples import Pass
 
-KINDS = ("none", "shift", "shift_flip", "crop_flip")
-FLIP_PROBABILITY = 0.5
 AT_ONCE = 500  # images that are evaluated
 
 
@@ -142,69 +136,3 @@ def _constants(
     rows = [255 * torch.tensor(values, dtype=torch.float64) for values in (mean, std)]
     flat = [row.repeat(pixels) if channels_last else row.repeat_interleave(pixels) for row in rows]
     return flat[0].to(device, torch.float32), flat[1].to(device, torch.float32)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What was drawn for one global batch: offsets are (row, column) in [0, 2 * pad] into the padded image."""
-
-    pad: int = 0
-    offset: tuple[int, int] | None = None  # one for the whole batch
-    offsets: Tensor | None = None  # int64 (batch, 2), one per image
-    flips: Tensor | None = None  # bool (batch,)
-
-    def apply(self, images: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Augment normalised float images (n, C, H, W), which are the `rows` of the batch this was drawn for.
-
-        The memory format is kept. Raises SpecError when `pad` is not smaller than the image.
-        """
-        height, width = images.shape[-2:]
-        if self.pad >= min(height, width):
-            raise not_allowed("data.pad", self.pad, f"< {min(height, width)}, the image size")
-        if self.offset is not None:
-            down, right = self.pad - self.offset[0], self.pad - self.offset[1]
-            images = functional.pad(images, (right, -right, down, -down))
-        if self.offsets is not None:
-            images = _crops(images, self.offsets[rows].to(images.device, non_blocking=True), self.pad)
-        if self.flips is not None:
-            chosen = self.flips[rows].to(images.device, non_blocking=True)
-            images = torch.where(chosen[:, None, None, None], images.flip(3), images)
-        return images
-
-
-def _crops(images: Tensor, offsets: Tensor, pad: int) -> Tensor:
-    """One window of the original size per zero-padded image, at its own offset."""
-    height, width = images.shape[-2:]
-    windows = functional.pad(images, (pad,) * 4).permute(0, 2, 3, 1).unfold(1, height, 1).unfold(2, width, 1)
-    every = torch.arange(len(images), device=images.device)
-    return windows[every, offsets[:, 0], offsets[:, 1]]
-
-
-def draw(kind: str, batch: int, pad: int, generator: torch.Generator) -> Augmentation:
-    """Draw the augmentation of a global batch of `batch` images from a CPU generator.
-
-    none: the images as they are. shift: zero-pad by `pad` and crop the whole batch at one random offset. shift_flip: the same,
-    and each image mirrored left to right with probability 1/2. crop_flip: an offset of its own for each image, and the
-    mirroring. Raises SpecError for another kind.
-    """
-    if kind not in KINDS:
-        raise not_allowed("data.augment", kind, " | ".join(KINDS))
-    if kind == "none":
-        return Augmentation()
-    offsets = torch.randint(0, 2 * pad + 1, (batch if kind == "crop_flip" else 1, 2), generator=generator)
-    flips = torch.rand(batch, generator=generator) < FLIP_PROBABILITY if kind != "shift" else None
-    if kind == "crop_flip":
-        return Augmentation(pad, offsets=offsets, flips=flips)
-    down, right = offsets[0].tolist()
-    return Augmentation(pad, offset=(down, right), flips=flips)
-
-
-def to_device(drawn: Sequence[Augmentation], device: torch.device) -> list[Augmentation]:
-    """The same augmentations, all of one kind and batch size, with their tensors on `device`: one copy for all of them."""
-    moved = list(drawn)
-    for name in ("offsets", "flips"):
-        parts = [part for one in drawn if (part := getattr(one, name)) is not None]
-        if parts:
-            together = torch.stack(parts).to(device)
-            moved = [replace(one, **{name: part}) for one, part in zip(moved, together, strict=True)]
-    return moved

@@ -104,7 +104,7 @@ def test_allowed_values_are_those_of_the_declarations() -> None:
     lines = {line.split()[0].strip("#"): line for line in written(demo(), "").splitlines() if line.strip(" #")}
     assert lines["rounds:"].endswith("[int >= 1 and <= 200]")
     assert lines["criterion:"].endswith("[magnitude | snip]")
-    assert lines["augment:"].endswith("[none | shift_flip | crop_flip | shift]")
+    assert lines["augment:"].endswith("[none | shift_flip | crop_flip | shift | resized_crop_flip]")
     assert not lines["methods:"].endswith("]")  # too many
 
 

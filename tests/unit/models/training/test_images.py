@@ -4,7 +4,8 @@ import torch
 
 from autosparse.models.errors import SpecError
 from autosparse.models.seeding import generator
-from autosparse.models.training.images import KINDS, Augmentation, channel_statistics, draw, normalise, to_device, to_images
+from autosparse.models.training.augmentation import AREA, KINDS, RATIO, Augmentation, draw, to_device
+from autosparse.models.training.images import channel_statistics, normalise, to_images
 
 FOUR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
@@ -138,3 +139,30 @@ def test_augmentations_copied_together_change_each_batch_as_before(kind: str):
     assert len(moved) == 3
     for old, new in zip(drawn, moved, strict=True):
         assert torch.equal(old.apply(batch[1:4], slice(1, 4)), new.apply(batch[1:4], slice(1, 4)))
+
+
+def test_a_resized_crop_is_a_window_scaled_to_the_whole():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+
+    def window(*box: float) -> list[list[float]]:
+        return Augmentation(boxes=torch.tensor([box], dtype=torch.float32)).apply(image)[0, 0].tolist()
+
+    assert torch.allclose(torch.tensor(window(0, 0, 1, 1)), image[0, 0], atol=1e-5)
+    # the right half, twice as wide: pixels at 2 - .25, 2 + .25, 3 - .25 and 3 + .25, the last at the border
+    assert torch.allclose(torch.tensor(window(0.5, 0, 0.5, 1))[0], torch.tensor([1.75, 2.25, 2.75, 3.0]), atol=1e-5)
+    # the lower half, twice as high
+    assert torch.allclose(torch.tensor(window(0, 0.5, 1, 0.5))[:, 0], torch.tensor([7.0, 9.0, 11.0, 12.0]), atol=1e-5)
+
+
+def test_windows_of_resized_crops_have_the_areas_and_ratios_of_the_paper():
+    boxes = draw("resized_crop_flip", 20_000, 0, generator(3, "boxes")).boxes
+    assert boxes is not None and (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 1 + 1e-6).all()
+    area, ratio = boxes[:, 2] * boxes[:, 3], boxes[:, 2] / boxes[:, 3]
+    whole = (boxes[:, 2:] < 1).all(1)  # those that were not cut
+    assert (
+        area.min() >= AREA[0] * 0.999
+        and area.max() <= 1
+        and ratio[whole].min() >= RATIO[0] * 0.999
+        and ratio[whole].max() <= RATIO[1] * 1.001
+    )
+    assert float(area[whole].mean()) == pytest.approx(0.5, abs=0.03) and float(ratio.log().mean()) == pytest.approx(0, abs=0.01)

@@ -13,7 +13,8 @@ from autosparse.models.learning_rate import learning_rates
 from autosparse.models.masks import mask as masks
 from autosparse.models.seeding import generator
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, TrainSpec
-from autosparse.models.training.images import ImageSet, draw, normalise
+from autosparse.models.training.augmentation import draw
+from autosparse.models.training.images import ImageSet, normalise
 from autosparse.models.training.loop import EpochReport, batches, evaluate, fit
 from autosparse.models.training.trainer import Rank, Trainer
 from autosparse.storage.checkpoints import TrainingState, load_training_state, save_training_state
