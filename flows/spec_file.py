@@ -78,7 +78,11 @@ def _plain(text: str, file: Path) -> Any:
     try:
         if file.suffix.lower() == ".json":
             return json.loads(text, object_pairs_hook=_once) if text.strip() else None
-        plain = yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
+        loader = _Loader(text)
+        try:
+            plain = loader.get_single_data()
+        finally:
+            loader.dispose()
         if len(list(islice(_values(plain), LARGEST))) == LARGEST:
             raise SpecError(f"more than {LARGEST:,} values are not allowed; allowed: {FIELDS}")
         return plain
