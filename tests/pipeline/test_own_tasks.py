@@ -26,8 +26,25 @@ SETTINGS = (
 )
 
 
+def test_a_table_goes_through_the_whole_dag(tmp_path: Path) -> None:
+    done = cli(tmp_path, "run", "--recipe", "examples.own_table:recipe", "--name", "table", "--set", "fanout.methods=[snip,scorer]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "test error (points of the scale), last epoch" in done.stdout
+    found = json.loads(cli(tmp_path, "show", "table", "--json").stdout)
+    assert [(row["metric"]["name"], row["accuracy"]) for row in found["rounds"]] == [("error", None)] * 2
+    arms = {arm["method"]: arm for arm in found["arms"]}
+    assert set(arms) == {"dense", "snip", "scorer"} and {arm["status"] for arm in arms.values()} == {"ok"}
+    assert all({"error", "absolute_error"} == set(arm["metrics"]) for arm in arms.values())
+    assert 40 < arms["dense"]["metrics"]["error"] < 100  # points of a scale from 25 to 346
+    page = (tmp_path / "storage/runs/table/summary/report.html").read_text()
+    assert "error (points of the scale)" in page and "lower is better" in page
+    inspected = cli(tmp_path, "inspect", "table", "snip@0.1")
+    assert inspected.returncode == 0, inspected.stderr
+
+
+@pytest.mark.slow
 def test_one_run_has_three_tasks_each_with_its_own_metric(tmp_path: Path) -> None:
-    done = cli(tmp_path, "run", "--recipe", "examples.own_text:recipe", "--name", "tasks", *SETTINGS)
+    done = cli(tmp_path, "run", "--recipe", "examples.own_text:recipe", "--name", "tasks", *SETTINGS, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "epoch" not in done.stderr and "perplexity" in done.stdout
 

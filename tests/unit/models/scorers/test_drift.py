@@ -27,6 +27,7 @@ from autosparse.storage.checkpoints import load_tensors
 from autosparse.storage.feature_table import commit_dataset, open_dataset, write_shard
 from autosparse.storage.open_store import open_store
 from autosparse.storage.store import Store
+from autosparse.tasks.worker.problem import open_problem
 from autosparse.tasks.worker.score_target import Scoring, ScoringInputs, _method
 from autosparse.tasks.worker.scorer_split import Split
 from tests.worker_jobs import job_on
@@ -258,7 +259,7 @@ def scored(store: Store, method: str, network: nn.Module, card: dict[str, Any]) 
     scoring = Scoring(job, inputs, network, criterion, batches(10), SHAPE)
     if method == "scorer":
         scoring.scores(scoring.batches)
-    return scoring.drift(described, watch)
+    return scoring.drift(described, watch, open_problem(inputs.data, None))
 
 
 @pytest.mark.parametrize("method", ["scorer", "scorer_growth"])  # the second ranks by growth alone: the guard looks for itself

@@ -34,9 +34,9 @@ from autosparse.storage.paths import RunPaths, is_arm, method_key
 from autosparse.storage.store import Store
 from autosparse.tasks.results.arm_reports import step_of
 from autosparse.tasks.retrain_arm import Origin
-from autosparse.tasks.worker.problem import ImageProblem, initial_network
+from autosparse.tasks.worker.problem import ImageProblem, initial_network, open_problem
 from autosparse.tasks.worker.retrain_arm import ArmInputs, starting_network
-from autosparse.tasks.worker.score_target import Scoring, ScoringInputs
+from autosparse.tasks.worker.score_target import Scoring, ScoringInputs, elsewhere
 from tests.worker_jobs import job_on
 
 SHAPE = (1, 8, 8)
@@ -211,3 +211,13 @@ def test_channels_leave_whole_and_their_shuffle_is_as_wide(store: Store) -> None
 def test_a_mixed_mask_has_the_density_that_was_asked_for(store: Store) -> None:
     _, report = scored(store, "synflow(grain=mixed)", densities=(0.1,))
     assert report["cuts"]["0.1"]["density"] == pytest.approx(0.1, abs=5e-4)
+
+
+def test_a_scorer_of_other_data_is_said_to_be_one() -> None:
+    digits = open_problem(DataSpec(name="digits", train_limit=20, test_limit=10), None)
+    here = {"data": "digits", "metadata": {"data_digest": digits.digest}}
+    assert elsewhere(here, digits, None) is None and elsewhere(here, digits, "drift") == "drift"
+    other = {"data": "birds", "metadata": {"data_digest": "another"}}
+    assert elsewhere(other, digits, None) == "the scorer was fitted on birds, this is digits: by its features this network looks alike"
+    assert elsewhere(other, digits, "drift") == "the scorer was fitted on birds, this is digits: drift"
+    assert elsewhere({"metadata": {}}, digits, "drift") == "drift", "cards of earlier versions do not say"
