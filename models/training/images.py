@@ -1,5 +1,6 @@
 """Images as tensors on the device, in memory or decoded as they are needed: batches, statistics, normalisation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,7 @@ class Reader(Protocol):
         ...
 
 
-class ImageBatches:
+class ImageBatches(ABC):
     """Batches of images, wherever these are; `labels` int64 (N,) are on the device of the training."""
 
     labels: Tensor
@@ -46,9 +47,9 @@ class ImageBatches:
         for some, pixels in zip(rows, self.pixels(rows), strict=True):
             yield normalise(pixels, data.mean, data.std, channels_last=channels_last), self.labels[some]
 
+    @abstractmethod
     def pixels(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         """uint8 (n, C, H, W) for each of the rows, on the device."""
-        raise NotImplementedError
 
     def _drawn(self, order: Pass) -> list["Augmentation"]:
         """What is drawn for the batches of a pass, on the device: one copy for all, because a copy may wait for it."""

@@ -47,7 +47,21 @@ def test_a_task_in_a_file_beside_one_is_planned(tmp_path: Path) -> None:
     planned = typed(tmp_path, BLOCKS[1][0])
     assert "142 training and 36 test examples, measured by error (% vol)" in planned
     assert "next: autosparse run --spec wine.yaml" in planned
-    assert "2 networks" not in typed(tmp_path, "autosparse validate --spec wine.yaml")
+    checked = typed(tmp_path, "autosparse validate --spec wine.yaml")
+    assert "1 networks x 1 seeds" in checked and checked.strip() in planned, "the line that init printed"
+    pruned = typed(
+        tmp_path, "autosparse prune wine:build --data wine:Alcohol --method snip --density .1 --batches 2 --batch-size 32 --out pruned"
+    )
+    assert "density 0.1" in pruned and "0.weight" in typed(tmp_path, "autosparse inspect pruned")
+
+
+def test_pictures_in_a_folder_prune_a_network(tmp_path: Path) -> None:
+    for number in range(8):
+        place = tmp_path / "pictures" / ("train" if number < 6 else "test") / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 30 * number, np.uint8)).save(place / f"{number}.png")
+    command = "autosparse prune examples.own_network:build --data ./pictures --density .2 --out pruned --batch-size 4"
+    assert "density 0.2" in typed(tmp_path, command)
 
 
 @pytest.mark.slow
