@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from autosparse.flows import cli_init, cli_networks
+from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_services
 from autosparse.flows.assignments import SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.models.errors import AutosparseError
@@ -152,68 +152,12 @@ def valley(
     compare_run(run, first, second, seed, parse_changes(set_))
 
 
-@app.command
-def up(*, expose: str | None = None) -> None:
-    """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment.
-
-    Parameters
-    ----------
-    expose
-        Listen on this IP address of the machine instead. Only with credentials for every server in the environment
-        (docs/running.md); without them nothing is started.
-    """
-    from autosparse.flows.service_commands import start_services
-
-    start_services(expose)
-
-
-@app.command
-def down() -> None:
-    """Stop what `autosparse up` started, and nothing else."""
-    from autosparse.flows.service_commands import stop_services
-
-    stop_services()
-
-
-@app.command
-def status() -> None:
-    """The services and the last runs."""
-    from autosparse.flows.service_commands import print_status
-
-    print_status()
-
-
-@app.command
-def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """List what killed runs left in the storage: unfinished writes and uploads, checkpoints of steps that are done.
-
-    Parameters
-    ----------
-    older_than
-        Hours; younger ones may belong to a run that is under way.
-    delete
-        Remove them as well.
-    """
-    from autosparse.flows.gc_command import collect
-
-    collect(older_than, delete)
-
-
-@app.command
-def sync(run: str) -> None:
-    """Bring MLflow what it missed of a run while it was away: runs, metrics, files, the registered scorer.
-
-    Parameters
-    ----------
-    run
-        The name of the run; what MLflow has already is left as it is.
-    """
-    from autosparse.flows.sync_command import sync_with_mlflow
-
-    print(sync_with_mlflow(run))
-
-
-for command in (cli_init.init, cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export):
+for command in (
+    cli_init.init,
+    *(cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export),
+    *(cli_services.up, cli_services.down, cli_services.status),
+    *(cli_keeping.gc, cli_keeping.sync),
+):
     app.command(command)
 
 

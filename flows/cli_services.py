@@ -1,0 +1,29 @@
+"""`autosparse up`, `down`, `status`: each imports what it needs when it is called."""
+
+
+def up(*, expose: str | None = None) -> None:
+    """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment.
+
+    Parameters
+    ----------
+    expose
+        Listen on this IP address of the machine instead. Only with credentials for every server in the environment
+        (docs/running.md); without them nothing is started.
+    """
+    from autosparse.flows.service_commands import start_services
+
+    start_services(expose)
+
+
+def down() -> None:
+    """Stop what `autosparse up` started, and nothing else."""
+    from autosparse.flows.service_commands import stop_services
+
+    stop_services()
+
+
+def status() -> None:
+    """The services and the last runs."""
+    from autosparse.flows.service_commands import print_status
+
+    print_status()
