@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_services
 from autosparse.flows.assignments import SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
+from autosparse.flows.standard_output import outlive_reader
 from autosparse.models.errors import AutosparseError
 from autosparse.tasks import own_code, settings
 
@@ -81,8 +82,19 @@ def validate(
 
 
 @app.command
-def recipes(name: str | None = None) -> None:
-    """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take."""
+def recipes(name: str | None = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take.
+
+    Parameters
+    ----------
+    name
+        A recipe by name, or package.module:function, which returns one.
+    json_
+        The list as JSON too: description by name.
+    """
+    if name is None and json_:
+        print(json.dumps({key: (function.__doc__ or "").strip() for key, function in RECIPES.items()}, indent=2))
+        return
     if name is None:
         print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
         return
@@ -160,9 +172,12 @@ for command in (
 ):
     app.command(command)
 
+app.register_install_completion_command(help="Complete commands and options with the tab key, in bash, zsh, fish or PowerShell.")
+
 
 def main() -> None:
     """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130."""
+    outlive_reader()
     try:
         own_code.add(settings.load().code)
         app()

@@ -1,6 +1,8 @@
 """Commands and options of `autosparse` are pinned: people's scripts depend on them."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ SURFACE = {
     "run": {"--recipe", "--spec", "--name", "--set", "--force"},
     "validate": {"--recipe", "--spec", "--name", "--set"},
     "init": {"--network", "--data", "--budget", "--set", "--force"},
-    "recipes": set(),
+    "recipes": {"--json"},
     "show": {"--json"},
     "report": {"--out"},
     "valley": {"--first", "--second", "--seed", "--set"},
@@ -43,13 +45,55 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
     assert all(f" {command} " in listed.stdout for command in SURFACE)
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
-)
+@pytest.mark.parametrize("command", [command for command, options in SURFACE.items() if options])
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")
     assert shown.returncode == 0
     assert all(option in shown.stdout for option in SURFACE[command])
+
+
+def test_the_list_of_recipes_is_json_too(typed: Typed) -> None:
+    listed = json.loads(typed("recipes", "--json").stdout)
+    assert "pipeline" in listed["demo"] and all(listed.values())
+
+
+@pytest.mark.parametrize("line", [["recipes", "small_cifar"], ["--help"]])
+def test_a_reader_that_leaves_hears_nothing_more(line: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([AUTOSPARSE, *line], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_work_goes_on_when_its_reader_leaves(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from autosparse.flows.standard_output import outlive_reader; outlive_reader();"
+        "from rich.console import Console; console = Console()\n"
+        "for turn in range(5000): print('a line of a run'); console.print('another', turn)\n"
+        "open(sys.argv[1], 'w').write('all of it')"
+    )
+    line = [sys.executable, "-c", program, str(tmp_path / "result")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout and run.stderr
+        assert run.stdout.readline() == "a line of a run\n"
+        run.stdout.close()
+        assert (run.wait(60), run.stderr.read()) == (0, "")
+    assert (tmp_path / "result").read_text() == "all of it"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_completion(tmp_path: Path) -> None:
+    there = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
+    subprocess.run([AUTOSPARSE, "--install-completion"], env=there, capture_output=True, timeout=120, check=True)
+    ask = """
+        . ~/.bashrc
+        for words in "autosparse va" "autosparse validate --re"; do
+            COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); _autosparse; echo "${COMPREPLY[@]}"
+        done
+    """
+    offered = subprocess.run(["bash", "-c", ask], env=there, capture_output=True, text=True, timeout=60)
+    assert offered.stdout.splitlines() == ["validate valley", "--recipe"], offered
 
 
 def test_run_help_lists_the_recipes(typed: Typed) -> None:

@@ -86,6 +86,7 @@ def arms(cluster: Cluster, folder: Path, job: JobSpec | None = None) -> Iterator
         found.series.close()
 
 
+@pytest.mark.slow
 @fault(None, "workers killed, hung and diverged in jobs that train one arm after another", "only that arm is struck; same bits")
 def test_what_strikes_one_arm_strikes_no_other(cluster: Cluster, tmp_path: Path) -> None:
     once = {"call": MID_EPOCH, "where": STEP}

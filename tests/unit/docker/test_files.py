@@ -26,6 +26,7 @@ CONTAINER_FILES = (
     "docker/Dockerfile",
     "docker/compose.yaml",
     "docker/kuberay-cluster.yaml",
+    "docker/kuberay-job.yaml",
     "docker/start-flow-worker",
     "docker/example.env",
 )
@@ -116,6 +117,7 @@ def test_the_install_step_is_the_script_of_make() -> None:
 
 def test_what_the_image_installs_is_locked() -> None:
     extras = re.findall(r"EXTRAS=(\S+)", " ".join(said("RUN")))[0].split(",")
+    assert extras == ["pipeline", "postgres"]  # no test tools
     wanted = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
     names = [re.split(r"[\[<>=!~ ]", line)[0] for line in wanted]
     assert [name for name in names if name.lower() not in {locked.lower() for locked in LOCK}] == []

@@ -1,33 +1,90 @@
-"""The KubeRay manifest is held against what it names: our version, the locked Ray, its options, our settings, the image."""
+"""The KubeRay manifests are held against what they name: version, Ray, options, settings, image, fields of KubeRay."""
 
+import copy
 import re
+import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from autosparse import __version__
 from autosparse.tasks import settings
+from tests.unit.docker.kuberay_schema import RESOURCES
 
 ROOT = Path(__file__).parents[3]
 CONFIG_MAP, RAY_CLUSTER, FLOW_WORKER = yaml.safe_load_all((ROOT / "docker/kuberay-cluster.yaml").read_text())
-GROUPS: list[dict[str, Any]] = [RAY_CLUSTER["spec"]["headGroupSpec"], *RAY_CLUSTER["spec"]["workerGroupSpecs"]]
-RAY_PODS: list[dict[str, Any]] = [group["template"]["spec"] for group in GROUPS]
-PODS = [*RAY_PODS, FLOW_WORKER["spec"]["template"]["spec"]]
+JOB_CONFIG_MAP, RAY_JOB = yaml.safe_load_all((ROOT / "docker/kuberay-job.yaml").read_text())
+CLUSTERS: list[dict[str, Any]] = [RAY_CLUSTER["spec"], RAY_JOB["spec"]["rayClusterSpec"]]
+GROUPS: list[dict[str, Any]] = [group for one in CLUSTERS for group in (one["headGroupSpec"], *one["workerGroupSpecs"])]
+FLOW_WORKER_POD, SUBMITTER = FLOW_WORKER["spec"]["template"]["spec"], RAY_JOB["spec"]["submitterPodTemplate"]["spec"]
+PODS: list[dict[str, Any]] = [*(group["template"]["spec"] for group in GROUPS), FLOW_WORKER_POD, SUBMITTER]
 CONTAINERS = [pod["containers"][0] for pod in PODS]
 
 
 def test_it_has_the_locked_ray_and_our_version() -> None:
-    assert (RAY_CLUSTER["apiVersion"], RAY_CLUSTER["kind"]) == ("ray.io/v1", "RayCluster")
     lock = (ROOT / "requirements.lock").read_text().splitlines()
-    assert f"ray=={RAY_CLUSTER['spec']['rayVersion']}" in lock
+    assert [f"ray=={one['rayVersion']}" in lock for one in CLUSTERS] == [True, True]
     assert [one["image"].split("/")[-1] for one in CONTAINERS] == [
         f"autosparse-ray-worker:{__version__}",
         f"autosparse-ray-worker:{__version__}",
         f"autosparse-ray-worker:{__version__}-cuda",
+        f"autosparse-ray-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}-cuda",
         f"autosparse-flow-worker:{__version__}",
+        f"autosparse-ray-worker:{__version__}",
     ]
+
+
+@pytest.mark.parametrize("manifest", [RAY_CLUSTER, RAY_JOB], ids=["cluster", "job"])
+def test_kuberay_has_these_fields(manifest: dict[str, Any]) -> None:
+    jsonschema.validate(manifest, RESOURCES[manifest["kind"]])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.entryPoint", "autosparse run"),
+        ("spec.backoffLimit", "2"),
+        ("spec.submissionMode", "k8sJobMode"),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.maxReplica", 2),
+        ("spec.rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0),
+        ("spec.rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.limits.cpu", 2),
+        ("spec.submitterPodTemplate.spec.containers.0.envfrom", []),
+    ],
+)
+def test_a_wrong_field_is_found(path: str, value: object) -> None:
+    spoiled = copy.deepcopy(RAY_JOB)
+    *parents, name = path.split(".")
+    inner: Any = spoiled
+    for parent in parents:
+        inner = inner[int(parent) if parent.isdigit() else parent]
+    inner[name] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(spoiled, RESOURCES["RayJob"])
+
+
+def test_the_operator_takes_them() -> None:
+    """What KubeRay checks beside its schema: lengths of names, bounds of replicas, a time to live only where something is shut down."""
+    assert all(len(one["metadata"]["name"]) <= 47 for one in (RAY_CLUSTER, RAY_JOB))
+    for group in [group for group in GROUPS if "groupName" in group]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    spec = RAY_JOB["spec"]
+    assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] > 0
+    assert SUBMITTER["restartPolicy"] == "Never"
+
+
+def test_the_job_is_a_run_that_a_second_try_takes_up(typed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    program, command, *options = shlex.split(RAY_JOB["spec"]["entrypoint"])
+    assert (program, command) == ("autosparse", "run")
+    assert "--name" in options and RAY_JOB["spec"]["backoffLimit"] > 0
+    checked = typed("validate", *options, AUTOSPARSE_RAY_ADDRESS=JOB_CONFIG_MAP["data"]["AUTOSPARSE_RAY_ADDRESS"])
+    assert checked.returncode == 0 and checked.stdout.startswith("first: spec "), checked
+    assert JOB_CONFIG_MAP["data"]["AUTOSPARSE_RAY_ADDRESS"] == "auto"
 
 
 def test_images_are_targets_of_the_dockerfile_that_its_user_may_run() -> None:
@@ -46,8 +103,9 @@ def test_ray_start_knows_the_parameters(helps: dict[str, str]) -> None:
 
 
 def test_the_head_offers_no_cpu() -> None:
-    assert GROUPS[0]["rayStartParams"]["num-cpus"] == "0"
-    assert not any("num-cpus" in group["rayStartParams"] for group in GROUPS[1:])
+    for one in CLUSTERS:
+        assert one["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        assert not any("num-cpus" in group["rayStartParams"] for group in one["workerGroupSpecs"])
 
 
 def test_the_flow_worker_joins_this_cluster() -> None:
@@ -55,23 +113,28 @@ def test_the_flow_worker_joins_this_cluster() -> None:
     assert FLOW_WORKER["spec"]["selector"]["matchLabels"] == FLOW_WORKER["spec"]["template"]["metadata"]["labels"]
 
 
-@pytest.mark.parametrize("one", CONTAINERS, ids=[one["image"].split("-", 1)[1] for one in CONTAINERS])
+@pytest.mark.parametrize("one", CONTAINERS, ids=[f"{index} {one['name']}" for index, one in enumerate(CONTAINERS)])
 def test_containers_have_settings_secrets_and_token(one: dict[str, Any]) -> None:
-    assert one["envFrom"] == [{"configMapRef": {"name": CONFIG_MAP["metadata"]["name"]}}, {"secretRef": {"name": "autosparse"}}]
     assert {"name": "RAY_AUTH_MODE", "value": "token"} in one["env"]
-    if one is not CONTAINERS[-1]:  # KubeRay's init container gets `env`, but not `envFrom`
+    if one["name"] == "submit":  # tells the cluster what to run, and no more
+        assert "envFrom" not in one
+    else:
+        config, secret = one["envFrom"]
+        assert config["configMapRef"]["name"] in (CONFIG_MAP["metadata"]["name"], JOB_CONFIG_MAP["metadata"]["name"])
+        assert secret == {"secretRef": {"name": "autosparse"}}
+    if one["name"] != "flow-worker":  # KubeRay's init container gets `env`, but not `envFrom`
         assert "RAY_AUTH_TOKEN" in [variable["name"] for variable in one["env"]]
 
 
 def test_settings_are_known_to_autosparse() -> None:
     known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', Path(settings.__file__).read_text()))
-    given = {name for name in CONFIG_MAP["data"] if not name.startswith("AWS_")}
-    assert given == {"AUTOSPARSE_STORAGE", "AUTOSPARSE_RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PREFECT_API_URL"}
+    given = {name for name in {**CONFIG_MAP["data"], **JOB_CONFIG_MAP["data"]} if not name.startswith("AWS_")}
+    assert given == {"AUTOSPARSE_STORAGE", "AUTOSPARSE_RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "AUTOSPARSE_HOME"}
     assert given <= known
 
 
 def test_no_secret_is_written_down() -> None:
-    text = (ROOT / "docker/kuberay-cluster.yaml").read_text()
+    text = "".join((ROOT / "docker" / name).read_text() for name in ("kuberay-cluster.yaml", "kuberay-job.yaml"))
     values = re.findall(r"(?:SECRET\w*|ACCESS_KEY\w*|TOKEN)=(\S+)", text)
     assert set(values) <= {"...", '"$(ray'}
     assert len(values) == 3
