@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
 
 import json
+import signal
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +19,8 @@ from autosparse.models.errors import AutosparseError
 from autosparse.tasks import own_code, settings
 
 RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
+INTERRUPTED = "interrupted: the same command goes on from the last finished step"
+TERMINATED = 128 + signal.SIGTERM
 
 app = App(
     suppress_keyboard_interrupt=False,  # ours says how to go on
@@ -176,7 +179,7 @@ app.register_install_completion_command(help="Complete commands and options with
 
 
 def main() -> None:
-    """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130."""
+    """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130, SIGTERM 143."""
     outlive_reader()
     try:
         own_code.add(settings.load().code)
@@ -195,8 +198,12 @@ def main() -> None:
         print(f"error: no package {error.name}; the pipeline's are in pip install 'autosparse[pipeline]'", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last finished step", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
+    except SystemExit as left:
+        if left.code == TERMINATED:
+            print(INTERRUPTED, file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """How a driver learns that its Ray is gone."""
 
-import contextlib
 import socket
 
 from autosparse.models.errors import JobError
@@ -26,14 +25,16 @@ class Lifeline:
 
     def check(self) -> None:
         """Raise JobError once the raylet has ended: not a ServiceError, which a step would wait for to heal."""
-        with contextlib.suppress(BlockingIOError):
-            try:
-                alive = bool(self._connection.recv(1, socket.MSG_PEEK))
-            except ConnectionError:
-                alive = False
-            if not alive:
-                raise JobError(self.loss)
+        try:
+            alive = bool(self._connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:  # nothing was said: it lives
+            return
+        except OSError:
+            alive = False
+        if not alive:
+            raise JobError(self.loss)
 
     def close(self) -> None:
-        """Let go."""
+        """Let go; whoever still asks hears that the run was interrupted."""
+        self.loss = "the run was interrupted"
         self._connection.close()

@@ -23,6 +23,8 @@ def test_it_holds_as_long_as_the_other_side_lives_and_not_a_moment_longer(tmp_pa
         with pytest.raises(JobError, match="^ray: gone$"):
             lifeline.check()
     lifeline.close()
+    with pytest.raises(JobError, match="^the run was interrupted$"):
+        lifeline.check()
 
 
 def test_another_ray_at_the_same_address_is_not_taken_for_the_first(tmp_path: Path) -> None:
