@@ -1,5 +1,5 @@
-# make install | demo | test | test-slow | test-gpu | test-faults | chaos | check | bench
-.PHONY: install demo test test-slow test-gpu test-faults chaos check format bench clean
+# make install | demo | test | test-slow | test-gpu | test-faults | chaos | check | docs | release | bench
+.PHONY: install demo test test-slow test-gpu test-faults chaos check docs release format bench clean
 
 VENV ?= .venv
 
@@ -24,6 +24,15 @@ test-faults: install
 chaos: install
 	@$(VENV)/bin/python -m tests.faults.chaos
 
+docs: install
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet && echo "site/index.html"
+
+release: install # dry: nothing is uploaded
+	@rm -rf dist build && $(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@$(VENV)/bin/python .ci/release.py dist/autosparse.cdx.json
+	@if docker info >/dev/null 2>&1; then docker build -f docker/Dockerfile --target flow-worker -t autosparse-flow-worker .; else echo "no Docker engine here: the image was not built"; fi
+	@ls dist
+
 check: install
 	@.ci/check
 
@@ -35,4 +44,4 @@ bench: install
 	@for name in feature_table scoring bounded training round; do $(VENV)/bin/python -m benchmarks.bench_$$name || exit 1; done
 
 clean:
-	@rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	@rm -rf $(VENV) site .pytest_cache .ruff_cache *.egg-info

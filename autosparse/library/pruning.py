@@ -96,8 +96,12 @@ def prune(
     warn
         Whether what a person should know is said as a MaskWarning; `mask.about.notes` has it in any case.
 
-    Raises SpecError, one line, for what network, batches or a value do wrong, before anything is scored; DivergedError for numbers that
-    are not finite.
+    Raises
+    ------
+    SpecError
+        One line, for what network, batches or a value do wrong, before anything is scored.
+    DivergedError
+        For numbers that are not finite.
     """
     at = grain_of_call(method, grain, cost)
     cuts, name = Cuts.of(density, min_per_layer, at), family(_name(method))

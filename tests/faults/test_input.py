@@ -92,7 +92,7 @@ def named() -> st.SearchStrategy[str]:
 
 @given(named())
 @settings(max_examples=400, deadline=None, database=None, derandomize=True)
-@fault(27, "`../..`, absolute, very long and unicode names of runs", "one validator lets through [a-z0-9][a-z0-9_-]{0,62} only")
+@fault(27, "`../..`, absolute, very long and unicode names of runs", "one validator lets through `[a-z0-9][a-z0-9_-]{0,62}` only")
 def test_no_run_name_leads_out_of_the_storage(name: str) -> None:
     try:
         run = RunPaths(check_name("name", name))
