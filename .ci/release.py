@@ -67,8 +67,8 @@ def page() -> str:
     rows = [f"| {one} | {', '.join(names)} |" for one, names in sorted(by_licence.items(), key=lambda pair: (-len(pair[1]), pair[0]))]
     head = (
         "# Licences of dependencies\n\nautosparse is under [Apache-2.0](../LICENSE). Every package of the lock file, extras and test tools "
-        "included, with its licence; all may be used together with it. Written by `.ci/release.py`; a package with a licence that nobody has "
-        "looked at fails a test.\n\n| licence | packages |\n|---|---|\n"
+        "included, with its licence; all may be used together with it. Written by `.ci/release.py`; one that nobody has looked at "
+        "fails a test.\n\n| licence | packages |\n|---|---|\n"
     )
     return head + "\n".join(rows) + "\n"
 
