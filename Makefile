@@ -31,7 +31,7 @@ release: install # dry: nothing is uploaded
 	@rm -rf dist build && $(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@$(VENV)/bin/python .ci/release.py dist/autosparse.cdx.json
 	@if docker info >/dev/null 2>&1; then docker build -f docker/Dockerfile --target flow-worker -t autosparse-flow-worker .; else echo "no Docker engine here: the image was not built"; fi
-	@ls dist
+	@rm -rf build && ls dist
 
 check: install
 	@.ci/check

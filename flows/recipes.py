@@ -20,7 +20,7 @@ REPEATED = ("set", "str")  # rigl with random growth, ga_threshold without annea
 VALLEYS = (("dense", "grda(c=0.025,mu=0.8)"), ("dense", "scorer@0.05"))
 
 
-# The scorer that held up best on new seeds (docs/results.md): it learns growth, ranks inside layers and cuts by paths.
+# The scorer that held up best on new seeds (docs/results-archive.md): it learns growth, ranks inside layers and cuts by paths.
 CHAMPION: dict[str, Any] = {"label": "growth", **CHAMPION_HEAD.spelled}
 
 
