@@ -164,7 +164,7 @@ for command in (
 def main() -> None:
     """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130."""
     try:
-        own_code.add(settings.load().code)
+        own_code.add(settings.code_folder())  # no more than that: `recipes` needs no home
         app()
     except AutosparseError as error:
         for line in str(error).splitlines():
