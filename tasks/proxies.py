@@ -26,13 +26,16 @@ def spare_local(environment: MutableMapping[str, str], hosts: Iterable[str] = ()
     """
     if not proxies(environment):
         return
-    found = [name.strip() for variable in EXCEPTIONS for name in environment.get(variable, "").split(",")]
     own = [host.strip("[]") for host in (*LOOPBACK, *hosts) if host]
-    text = "*" if "*" in found else ",".join(dict.fromkeys([*filter(None, found), *own]))  # a star beside other names is no star to urllib
-    for variable in EXCEPTIONS:
-        environment[variable] = text
+    text = _with(own, *(environment.get(variable, "") for variable in EXCEPTIONS))
+    environment.update(dict.fromkeys(EXCEPTIONS, text))
     if environment.get(GRPC_EXCEPTIONS):
-        environment[GRPC_EXCEPTIONS] = f"{environment[GRPC_EXCEPTIONS]},{','.join(own)}"
+        environment[GRPC_EXCEPTIONS] = _with(own, environment[GRPC_EXCEPTIONS])
+
+
+def _with(own: list[str], *texts: str) -> str:
+    found = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    return "*" if "*" in found else ",".join(dict.fromkeys([*found, *own]))  # a star beside other names is no star to urllib
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:

@@ -234,6 +234,7 @@ def _keep_logs(logs: Path, kept: Path) -> None:
 def _init(settings: Settings, code: Path | None) -> RayFolder | None:
     """Connect, or start a local Ray in a folder of its own, which is returned."""
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
+    folder = None
     try:
         if settings.ray_address:
             elsewhere = code and not settings.environment  # `up` starts its Ray on this machine
@@ -256,8 +257,13 @@ def _init(settings: Settings, code: Path | None) -> RayFolder | None:
     except errors.AutosparseError:
         raise
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){_hint(settings)}") from error
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        logs = ""
+        if folder:
+            _keep_logs(folder.session / "logs", _kept_logs(settings, folder))
+            folder.remove()
+            logs = f"; its logs: {_kept_logs(settings, folder)}"
+        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){logs}{_hint(settings)}") from error
 
 
 def _deliver(cluster: Cluster) -> None:

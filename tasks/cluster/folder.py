@@ -19,6 +19,7 @@ PREFIX, IN_USE, RAY = "autosparse-", "in-use", "ray"
 SOCKET_BYTES = 107  # of a socket's path, at most
 IN_THE_FOLDER = len(f"/{PREFIX}xxxxxxxx/{RAY}/session_2030-01-02_03-04-05_678901_4194304/sockets/plasma_store")
 LONGEST = SOCKET_BYTES - IN_THE_FOLDER
+LONGEST_OF_PYTHON = SOCKET_BYTES - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # of multiprocessing, which Ray's dashboard uses
 ROOM = 64 * 2**20  # logs and sockets
 OTHERS = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -58,8 +59,14 @@ class Place:
 
 
 def new_folder() -> str:
-    """A new folder for a Ray, in the first place that will do. Raises ServiceError where there is none."""
-    return tempfile.mkdtemp(prefix=PREFIX, dir=place().folder)
+    """A new folder for a Ray, in the first place that will do. Raises ServiceError where there is none.
+
+    A TMPDIR that is too long even for Python's own sockets is no longer that of the processes that this one starts.
+    """
+    folder = place().folder
+    if len(os.fsencode(os.environ.get("TMPDIR", ""))) > LONGEST_OF_PYTHON:
+        os.environ["TMPDIR"] = folder
+    return tempfile.mkdtemp(prefix=PREFIX, dir=folder)
 
 
 def place() -> Place:
