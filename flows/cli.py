@@ -170,7 +170,7 @@ def valley(
 for command in (
     cli_init.init,
     *(cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export),
-    *(cli_services.up, cli_services.down, cli_services.status),
+    *(cli_services.up, cli_services.down, cli_services.status, cli_services.doctor),
     *(cli_keeping.gc, cli_keeping.sync),
 ):
     app.command(command)
@@ -182,7 +182,7 @@ def main() -> None:
     """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130, SIGTERM 143."""
     outlive_reader()
     try:
-        own_code.add(settings.load().code)
+        own_code.add(settings.code_folder())  # no more than that: `recipes` needs no home
         app()
     except AutosparseError as error:
         for line in str(error).splitlines():

@@ -1,6 +1,7 @@
 """`autosparse run`: a recipe or a file and its changes, checked here before any service starts, then the flow in this process."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from autosparse.models.arms.plan import planned
 from autosparse.models.errors import not_allowed
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint, override
+from autosparse.storage.cpus import machine_slots
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks import settings as settings_module
@@ -19,6 +21,7 @@ from autosparse.tasks.checks.own_source import check_same_code
 from autosparse.tasks.checks.preflight import check_local_data, check_same_spec, check_same_versions, check_spec, run_name
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.orphans import sweep
+from autosparse.tasks.doctor.before_a_run import check_services
 from autosparse.tasks.services.embedded_prefect import prefect_starting
 
 # our own lines tell it
@@ -41,6 +44,8 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
         os.environ.setdefault(key, value)
     settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
     spec, _ = _checked(settings, begun(recipe, file), name, changes, settings.cache, force=force)
+    for warning in check_services(settings):
+        sys.stderr.write(f"warning: {warning}\n")
     sweep(settings)
 
     with prefect_starting(settings):
@@ -92,7 +97,7 @@ def _checked(
 def _check_fits_here(spec: ExperimentSpec) -> None:
     import torch
 
-    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    cpus, gpus = machine_slots(), torch.cuda.device_count()
     for field, job in (("irp", spec.irp.job), ("scorer", spec.scorer.job), ("fanout", spec.fanout.job)):
         try:
             check_capacity(job, cpus, gpus)

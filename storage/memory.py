@@ -3,26 +3,13 @@
 import os
 from pathlib import Path
 
+from autosparse.storage.control_groups import limits
+
+FILES = (("sys/fs/cgroup", "memory.max"), ("sys/fs/cgroup/memory", "memory.limit_in_bytes"))  # of version 2, of version 1
+
 
 def machine_memory(root: Path = Path("/")) -> int:
     """Bytes. Limits of control groups count, of either version and of every group above this process."""
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([whole, *_limits(root)])
-
-
-def _limits(root: Path) -> list[int]:
-    """The limits of this process's groups: those of a container are at the top of what it sees."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    found = []
-    for folder, name in (("sys/fs/cgroup", "memory.max"), ("sys/fs/cgroup/memory", "memory.limit_in_bytes")):
-        top = root / folder
-        groups = {top / line.split(":", 2)[2].lstrip("/") for line in lines if line.count(":") > 1}
-        for group in {place for one in (top, *groups) for place in (one, *one.parents) if place.is_relative_to(top)}:
-            try:
-                found.append(int((group / name).read_text()))
-            except (OSError, ValueError):  # no such group, or `max`
-                continue
-    return found
+    said = [text for folder, name in FILES for (text,) in limits(root, (folder,), name)]
+    return min([whole, *(int(text) for text in said if text.isdecimal())])  # or `max`

@@ -23,6 +23,11 @@ def check_name(field: str, value: str, longest: int = LONGEST) -> str:
     return value
 
 
+def probe(name: str) -> str:
+    """A key for `autosparse doctor` to write, read and remove."""
+    return f"doctor/{name}"
+
+
 def method_key(method: str) -> str:
     """A method's name as part of keys and metric names: a bare name as it is, `grda(c=0.02,mu=0.8)` as `grda-c-0.02-mu-0.8`.
 

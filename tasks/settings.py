@@ -5,7 +5,7 @@
     AUTOSPARSE_RAY_ADDRESS  a Ray cluster; without it a local Ray is started for the run
     MLFLOW_TRACKING_URI     an MLflow server; without it SQLite in <home>
     AUTOSPARSE_MLFLOW_DB    the SQLAlchemy URL of the MLflow server that `autosparse up` starts (default SQLite in <home>)
-    PREFECT_API_URL         a Prefect server; without it an embedded one on <home>'s database
+    PREFECT_API_URL         a Prefect server, with or without /api; without it an embedded one on <home>'s database
     AUTOSPARSE_MLFLOW_SECONDS  how long a run waits for an MLflow that went away, where it needs its answer (default 240)
     AUTOSPARSE_SILENCE_SECONDS  after which a deployment run without heartbeat is Crashed (default 540; asked at the first `up`)
     AUTOSPARSE_CODE         the folder of one's own modules, named package.module:object (default: where the command is called)
@@ -16,6 +16,7 @@ What `autosparse up` started stands in between: it is used unless the environmen
 
 Addresses are shown and recorded. A name and password in one of them are taken out of it and given to the library that asks for them
 (MLFLOW_TRACKING_USERNAME and _PASSWORD, PREFECT_API_AUTH_STRING); those of a database stay, and are left out where it is named.
+Proxies of the environment (HTTP_PROXY and others) are for other machines: loopback and what `up` started are excepted from them.
 """
 
 import json
@@ -24,11 +25,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from autosparse.models.errors import not_allowed
 from autosparse.storage.addresses import is_local
 from autosparse.storage.memory import machine_memory
+from autosparse.tasks.home import check_home, home_folder, settle_user
+from autosparse.tasks.proxies import spare_local
+from autosparse.tasks.server_addresses import settle_addresses
 
 ENVIRONMENT = {
     # nobody phones home
@@ -82,6 +86,7 @@ class Settings:
     image_memory: int = MOST_IMAGE_MEMORY
     mlflow_seconds: float = MLFLOW_SECONDS
     environment: Mapping[str, str] = field(default_factory=dict)  # what the services of `up` ask of their users
+    ours: frozenset[str] = frozenset()  # addresses that `up` started
 
     @property
     def cache(self) -> Path:
@@ -100,29 +105,38 @@ class Settings:
 
 
 def load() -> Settings:
-    """Read the settings now: environment first, then what `autosparse up` started, then embedded defaults."""
-    _take_out_credentials()
-    home = Path(os.environ.get("AUTOSPARSE_HOME", "~/.autosparse")).expanduser().absolute()
-    storage = os.environ.get("AUTOSPARSE_STORAGE", str(home / "storage"))
+    """Read the settings now: environment first, then what `autosparse up` started, then embedded defaults.
+
+    Addresses and exceptions from proxies in the environment are put right. Raises SpecError for a setting that is not allowed.
+    """
+    settle_addresses(os.environ)
+    home = home_folder(os.environ)
+    storage = os.environ.get("AUTOSPARSE_STORAGE") or str(home / "storage")
     services = _services(home / "services.json")
     started, ray_address = services.get("addresses", {}), os.environ.get("AUTOSPARSE_RAY_ADDRESS")
+    spare_local(os.environ, [urlsplit(one if "://" in one else f"//{one}").hostname or "" for one in started.values()])
     prefect_api_url = os.environ.get("PREFECT_API_URL") or started.get("prefect")
     return Settings(
         home=home,
         storage=str(Path(storage).expanduser().absolute()) if is_local(storage) else storage,
         ray_address=ray_address or started.get("ray"),
         mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or started.get("mlflow") or f"sqlite:///{home / 'mlflow.db'}",
-        mlflow_seconds=float(os.environ.get("AUTOSPARSE_MLFLOW_SECONDS", MLFLOW_SECONDS)),
-        code=_code(),
+        mlflow_seconds=_seconds("AUTOSPARSE_MLFLOW_SECONDS", MLFLOW_SECONDS),
+        code=code_folder(),
         image_memory=_image_memory(os.environ.get("AUTOSPARSE_IMAGE_MEMORY")),
         prefect_api_url=None if prefect_api_url == os.environ.get(EMBEDDED_PREFECT) else prefect_api_url,
         environment={} if ray_address else services.get("environment", {}),
+        ours=frozenset(started.values()),
     )
 
 
 def export(settings: Settings) -> None:
-    """Put defaults for Prefect, Ray and MLflow into the environment; what is set already stays. Call before importing them."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    """Put defaults for Prefect, Ray and MLflow into the environment; what is set already stays. Call before importing them.
+
+    Raises SpecError where the home cannot be used.
+    """
+    check_home(settings.home)
+    settle_user(os.environ, settings.home)
     embedded_ray = {} if settings.ray_address else ONE_MACHINE_RAY
     for name, value in {**ENVIRONMENT, **embedded_ray, **settings.environment}.items():
         os.environ.setdefault(name, value)
@@ -143,27 +157,19 @@ def _image_memory(text: str | None) -> int:
     return int(float(found[1]) * BYTES[found[2]])
 
 
-def _code() -> Path | None:
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable) or str(default)
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise not_allowed(variable, text, "seconds: 240")
+    return float(text)
+
+
+def code_folder() -> Path | None:
+    """Where one's own modules lie: AUTOSPARSE_CODE, else the current folder; None where that was removed."""
     try:
         return Path(os.environ.get(CODE) or Path.cwd()).expanduser().absolute()
     except FileNotFoundError:  # the current folder was removed
         return None
-
-
-def _take_out_credentials() -> None:
-    """Leave addresses of servers in the environment without name and password, which go where Prefect and MLflow look for them."""
-    for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
-        address = os.environ.get(variable, "")
-        login, at, _ = urlsplit(address).netloc.rpartition("@")
-        if not at or not address.startswith("http"):
-            continue
-        os.environ[variable] = address.replace(f"{login}@", "", 1)
-        name, _, password = (unquote(part) for part in login.partition(":"))
-        if variable == "MLFLOW_TRACKING_URI":
-            os.environ.setdefault("MLFLOW_TRACKING_USERNAME", name)
-            os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)
-        else:
-            os.environ.setdefault("PREFECT_API_AUTH_STRING", f"{name}:{password}")
 
 
 def _services(path: Path) -> dict[str, dict[str, str]]:

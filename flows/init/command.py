@@ -1,6 +1,5 @@
 """`autosparse init` from its options to a file: look at the data, try the networks, choose a plan, write, read back."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.specs.fields import override
 from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.models.training.probe import step_seconds
+from autosparse.storage.cpus import machine_slots
 from autosparse.tasks import settings as settings_module
 from autosparse.tasks.worker.problem import OwnProblem, Problem, initial_network, open_problem
 
@@ -53,7 +53,7 @@ def write_spec(
     folder = file.absolute().parent
     given = asked(networks, data, budget, folder)
     gpus = torch.cuda.device_count()
-    machine = Machine(gpus=gpus, slots=gpus or os.cpu_count() or 1)
+    machine = Machine(gpus=gpus, slots=gpus or machine_slots())
 
     first = override(draft(LADDER[0], given.networks, given.data, batch_size=1, lr=0.1, images=1, weights=1), changes)
     problem = open_problem(absolute_paths(first, folder).data, settings.cache)

@@ -27,9 +27,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autosparse.models import errors
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage.cpus import machine_slots
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.folder import RAY, RayFolder
 from autosparse.tasks.cluster.lifeline import Lifeline
+from autosparse.tasks.cluster.object_store import OBJECT_STORE_BYTES, object_store_folder
 from autosparse.tasks.cluster.orphans import await_end, descendants
 from autosparse.tasks.cluster.process_group import NodeTorchConfig
 from autosparse.tasks.settings import Settings
@@ -40,7 +42,6 @@ Loop = Callable[[dict[str, Any]], dict[str, Any]]
 
 MAX_RESTARTS = 3  # of one job after lost workers
 COLLECTIVE_TIMEOUT_S = 300
-OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 LAST_EVENT_S = 10
 LOOK_S = 1  # how often a waiting thread looks whether its Ray still lives
 KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
@@ -233,6 +234,7 @@ def _keep_logs(logs: Path, kept: Path) -> None:
 def _init(settings: Settings, code: Path | None) -> RayFolder | None:
     """Connect, or start a local Ray in a folder of its own, which is returned."""
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
+    folder = None
     try:
         if settings.ray_address:
             elsewhere = code and not settings.environment  # `up` starts its Ray on this machine
@@ -243,16 +245,25 @@ def _init(settings: Settings, code: Path | None) -> RayFolder | None:
         os.environ["RAY_TMPDIR"] = str(folder.path)
         ray.init(
             address="local",  # never a cluster that nobody asked for
+            num_cpus=machine_slots(),
             object_store_memory=OBJECT_STORE_BYTES,
+            _plasma_directory=object_store_folder(str(folder.path)),
             include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
             dashboard_host="127.0.0.1",
             **common,
         )
         (folder.path / RAY / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
         return folder
+    except errors.AutosparseError:
+        raise
     except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){_hint(settings)}") from error
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        logs = ""
+        if folder:
+            _keep_logs(folder.session / "logs", _kept_logs(settings, folder))
+            folder.remove()
+            logs = f"; its logs: {_kept_logs(settings, folder)}"
+        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){logs}{_hint(settings)}") from error
 
 
 def _deliver(cluster: Cluster) -> None:

@@ -1,6 +1,10 @@
-"""The folder of a local Ray: locked for as long as its run lives, so that the next run can tell what a killed one has left."""
+"""The folder of a local Ray: locked for as long as its run lives, so that the next run can tell what a killed one has left.
+
+It lies below the system's folder for temporary files, unless that has no room or too long a name for the sockets of a Ray.
+"""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -8,20 +12,29 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from autosparse.models.errors import ServiceError
+from autosparse.storage.disk import free_bytes
+
 PREFIX, IN_USE, RAY = "autosparse-", "in-use", "ray"
+SOCKET_BYTES = 107  # of a socket's path, at most
+IN_THE_FOLDER = len(f"/{PREFIX}xxxxxxxx/{RAY}/session_2030-01-02_03-04-05_678901_4194304/sockets/plasma_store")
+LONGEST = SOCKET_BYTES - IN_THE_FOLDER
+LONGEST_OF_PYTHON = SOCKET_BYTES - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # of multiprocessing, which Ray's dashboard uses
+ROOM = 64 * 2**20  # logs and sockets
+OTHERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 @dataclass(frozen=True)
 class RayFolder:
-    """A new folder for one local Ray, below the system's folder for temporary files."""
+    """A new folder for one local Ray."""
 
     path: Path
     _lock: FileLock
 
     @classmethod
     def make(cls) -> "RayFolder":
-        """Make it, locked until `remove` or until this process ends."""
-        path = Path(tempfile.mkdtemp(prefix=PREFIX))  # short: socket paths have 107 bytes at most
+        """Make it, locked until `remove` or until this process ends. Raises ServiceError where there is no place for it."""
+        path = Path(new_folder())
         lock = FileLock(path / IN_USE)
         lock.acquire()
         return cls(path, lock)
@@ -37,10 +50,53 @@ class RayFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Place:
+    """A folder in which a Ray can have its own, and why not in those that came before it."""
+
+    folder: str
+    refused: dict[str, str]
+
+
+def new_folder() -> str:
+    """A new folder for a Ray, in the first place that will do. Raises ServiceError where there is none.
+
+    A TMPDIR that is too long even for Python's own sockets is no longer that of the processes that this one starts.
+    """
+    folder = place().folder
+    if len(os.fsencode(os.environ.get("TMPDIR", ""))) > LONGEST_OF_PYTHON:
+        os.environ["TMPDIR"] = folder
+    return tempfile.mkdtemp(prefix=PREFIX, dir=folder)
+
+
+def place() -> Place:
+    """Where new folders go: TMPDIR, or the first usable one of OTHERS. Raises ServiceError, one line, where there is none."""
+    refused = {}
+    for folder in _candidates():
+        if not (reason := why_not(folder)):
+            return Place(folder, refused)
+        refused[folder] = reason
+    said = ", ".join(f"{folder} {reason}" for folder, reason in refused.items())
+    mend = f"export TMPDIR=/a/folder  # at most {LONGEST} bytes long, with {ROOM // 2**20} MiB free"
+    raise ServiceError(f"TMPDIR: there is no place for the sockets of a Ray ({said}); {mend}", {"mend": mend})
+
+
+def why_not(folder: str, room: int = ROOM) -> str | None:
+    """Why a Ray cannot have its folder there; None where it can."""
+    if (length := len(os.fsencode(folder))) > LONGEST:
+        return f"has a name of {length} bytes, and Ray's sockets leave room for {LONGEST}"
+    try:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder):
+            free = free_bytes(folder)
+    except OSError as error:
+        return f"cannot be written to ({os.strerror(error.errno) if error.errno else error})"
+    return f"is full: {free / 2**20:.0f} MiB free" if free < room else None
+
+
 def remove_dead() -> int:
     """Delete the folders of runs that were killed, best effort; their number."""
     found = 0
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for path in (path for folder in _candidates() for path in Path(folder).glob(f"{PREFIX}*")):
         with contextlib.suppress(OSError, Timeout):
             if (path / IN_USE).is_file():
                 with FileLock(path / IN_USE).acquire(timeout=0):
@@ -49,3 +105,11 @@ def remove_dead() -> int:
                         shutil.rmtree(path, ignore_errors=True)
                         found += 1
     return found
+
+
+def _candidates() -> list[str]:
+    """What TMPDIR says, even where Python itself goes elsewhere, and so the next ones say why."""
+    named = os.environ.get("TMPDIR")
+    with contextlib.suppress(FileNotFoundError):  # no folder at all can be written to
+        return list(dict.fromkeys([*([os.path.abspath(named)] if named else []), tempfile.gettempdir(), *OTHERS]))
+    return list(dict.fromkeys([*([os.path.abspath(named)] if named else []), *OTHERS]))

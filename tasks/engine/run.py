@@ -27,7 +27,8 @@ from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
-from autosparse.tasks.tracking.tracker import Tracker, check_reachable
+from autosparse.tasks.tracking.reachable import check_experiment
+from autosparse.tasks.tracking.tracker import Tracker
 from autosparse.tasks.worker.inputs import RunInputs, config_of
 
 
@@ -115,7 +116,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
         check_same_spec(store, paths, spec)
         versions = check_same_versions(store, paths, force=force) | check_same_code(store, paths, spec, force=force)
         check_room(store, paths, spec)
-        check_reachable(settings.mlflow_uri)
+        check_experiment(settings.mlflow_uri)
         with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):
             claim_name(store, paths, spec, versions)
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
@@ -137,7 +138,7 @@ def reopen_run(name: str) -> Iterator[Run]:
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
     with _sole(settings, paths):
-        check_reachable(settings.mlflow_uri)
+        check_experiment(settings.mlflow_uri)
         spec, ids = stored_spec(store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
         with _connected(settings, spec, paths) as (cluster, tracker, _), tracker.closing():
             mlflow_run = tracker.adopt("run", ids["mlflow_run_id"]) or tracker.open("run", name)

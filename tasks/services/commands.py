@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autosparse.models.errors import not_allowed
+from autosparse.storage.cpus import machine_slots
+from autosparse.tasks.cluster.object_store import OBJECT_STORE_BYTES, object_store_folder
+from autosparse.tasks.server_addresses import DATABASES
 from autosparse.tasks.settings import ONE_MACHINE_RAY
 
 LOOPBACK = "127.0.0.1"
 PREFECT, MLFLOW, RAY, WORKER = "prefect", "mlflow", "ray", "worker"
 POOL = "autosparse"
 PORTS = {PREFECT: 4200, MLFLOW: 5000, RAY: 6379, "ray-dashboard": 8265, "ray-client": 10001, "ray-agent": 52365, WORKER: 4280}
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-OBJECT_STORE_BYTES = 200 * 2**20  # jobs pass addresses, not tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,9 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path | None, host:
         "--dashboard-agent-listen-port": ports["ray-agent"],
         "--min-worker-port": 0,  # any that is free: the fixed range collides with a second cluster
         "--max-worker-port": 0,
+        "--num-cpus": machine_slots(),
         "--object-store-memory": OBJECT_STORE_BYTES,
+        **({"--plasma-directory": place} if (place := object_store_folder(folder)) else {}),
         "--include-log-monitor": "false",  # copies logs of workers to drivers; ours report events
     }
     flags = ("--disable-usage-stats", "--no-monitor", "--block")  # the monitor is the autoscaler's

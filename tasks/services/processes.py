@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from autosparse.models.errors import ServiceError, without_password
+from autosparse.tasks.proxies import opener
 from autosparse.tasks.services.commands import Launch
 
 MARK = "AUTOSPARSE_SERVICE"
@@ -200,7 +200,7 @@ def _mark(process: psutil.Process) -> str | None:
 
 def _get(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+        with opener(url).open(url, timeout=ANSWER_SECONDS) as answer:
             return answer.status
     except urllib.error.HTTPError as answer:
         answer.close()

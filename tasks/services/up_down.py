@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from autosparse.models.errors import ServiceError, without_password
+from autosparse.tasks.cluster.folder import new_folder
+from autosparse.tasks.home import check_home
+from autosparse.tasks.proxies import spare_local
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services.commands import LOOPBACK, MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
@@ -66,6 +68,7 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
     if expose:
         check_exposure(expose)
     let_clients_in()
+    spare_local(os.environ, [expose or LOOPBACK])
     with _locked(settings):
         state = read_state(settings)
         elsewhere, former = _elsewhere(state), {}
@@ -170,7 +173,7 @@ def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str
         token = None if expose else settings.home / "ray-token"
         if token:
             _write_private(token, secrets.token_hex(32))
-        state.folders.append(tempfile.mkdtemp(prefix="autosparse-"))
+        state.folders.append(new_folder())
         state.environment = service_commands.ray_environment(token)
         _start(settings, state, service_commands.ray_head(ports, folder=state.folders[-1], token=token, host=host))
     if PREFECT in missing:
@@ -268,7 +271,7 @@ def _write_private(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
-    settings.home.mkdir(parents=True, exist_ok=True)
+    check_home(settings.home)
     try:
         with FileLock(settings.home / "services.lock", timeout=LOCK_SECONDS):
             yield

@@ -1,4 +1,5 @@
-"""The door to MLflow, with tracking_records.py: only these two import it. Explicit run ids and a client, never the thread-local active run.
+"""The door to MLflow, with records.py and reachable.py: only these import it. Explicit run ids and a client, never the thread-local
+active run.
 
 Every MLflow run carries the identity tags `autosparse.run`, `autosparse.step_digest`, `prefect.flow_run_id` and `ray.job_id`.
 Ray workers never talk to MLflow: what they measure reaches this file as events. What a run tells MLflow goes through a spool
@@ -9,8 +10,6 @@ id is not known before the server has made it.
 import hashlib
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,10 @@ from torch import Tensor, nn
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
 from autosparse.storage.store import Store
 from autosparse.tasks.settings import Settings
+from autosparse.tasks.tracking.reachable import EXPERIMENT, check_reachable
 from autosparse.tasks.tracking.records import REGISTERED_MODEL, Receiver, is_final
 from autosparse.tasks.tracking.spool import RefusedError, Spool
 
-EXPERIMENT = "autosparse"
-HEALTH_SECONDS = 15
 ID_SECONDS = 5
 LAST_SECONDS = 5  # for a run that failed or was called off
 
@@ -210,22 +208,6 @@ def load_scorer_files(settings: Settings, uri: str) -> tuple[bytes, bytes]:
     except (MlflowException, TypeError, OSError) as error:
         registry, reason = without_password(settings.mlflow_uri), (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"scorer: {uri} is not in the registry at {registry} ({reason})") from error
-
-
-def check_reachable(uri: str) -> None:
-    """Raise ServiceError, in HEALTH_SECONDS at most, when an MLflow server does not answer; a database is not asked."""
-    if not uri.startswith("http"):
-        return
-    start = time.monotonic()
-    while True:
-        try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() - start > HEALTH_SECONDS - 5:
-                waited = time.monotonic() - start
-                raise ServiceError(f"mlflow: {uri} did not answer for {waited:.0f} s ({getattr(error, 'reason', error)})") from error
-            time.sleep(0.5)
 
 
 def spool_folder(settings: Settings, name: str) -> Path:

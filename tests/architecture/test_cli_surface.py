@@ -32,6 +32,7 @@ SURFACE = {
     "up": {"--expose"},
     "down": set(),
     "status": set(),
+    "doctor": {"--json"},
     "gc": {"--older-than", "--delete"},
     "sync": set(),
 }

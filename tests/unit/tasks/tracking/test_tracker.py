@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from autosparse.library.scorer_files import read_scorer, save_scorer
-from autosparse.models.errors import DataError, ServiceError, TrackingError
+from autosparse.models.errors import ConflictError, DataError, TrackingError
 from autosparse.models.features import FEATURE_NAMES
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings
 from autosparse.tasks.tracking import tracker as tracking
+from autosparse.tasks.tracking.reachable import check_experiment
 from autosparse.tasks.tracking.spool import Record, Spool
 from autosparse.tasks.tracking.tracker import Tracker, flatten
 
@@ -139,7 +140,14 @@ def test_the_champion_moves_only_for_a_better_scorer(tracker: Tracker, here: set
         tracking.load_scorer_files(here, "models:/autosparse-scorer/99")
 
 
-def test_a_server_that_does_not_answer_is_named_with_the_time_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "HEALTH_SECONDS", 5.5)
-    with pytest.raises(ServiceError, match=r"mlflow: http://127\.0\.0\.1:9 did not answer for 1 s"):
-        tracking.check_reachable("http://127.0.0.1:9")
+def test_a_deleted_experiment_is_said_with_the_command_that_restores_it(here: settings.Settings, tracker: Tracker) -> None:
+    check_experiment(here.mlflow_uri)
+    tracker.client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(ConflictError) as error:
+        check_experiment(here.mlflow_uri)
+    tracker.client.restore_experiment(tracker.experiment_id)
+    assert str(error.value) == (
+        f"mlflow: the experiment 'autosparse' was deleted at {here.mlflow_uri}; "
+        f"MLFLOW_TRACKING_URI={here.mlflow_uri} mlflow experiments restore --experiment-id {tracker.experiment_id}"
+    )
+    check_experiment(here.mlflow_uri)

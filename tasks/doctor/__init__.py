@@ -1,0 +1,1 @@
+"""What `autosparse doctor` looks at, and what a run must know before it starts."""
