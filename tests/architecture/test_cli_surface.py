@@ -15,6 +15,7 @@ Typed = Callable[..., subprocess.CompletedProcess[str]]
 SURFACE = {
     "run": {"--recipe", "--spec", "--name", "--set", "--force"},
     "validate": {"--recipe", "--spec", "--name", "--set"},
+    "plan": {"--recipe", "--spec", "--name", "--set", "--price", "--json"},
     "init": {"--network", "--data", "--budget", "--set", "--force"},
     "recipes": set(),
     "show": {"--json"},
@@ -44,7 +45,7 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
+    "command", ["run", "validate", "plan", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
 )
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")
