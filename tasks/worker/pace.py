@@ -91,13 +91,13 @@ def row_seconds(network: nn.Module, spec: ScorerSpec, *, head: bool = True) -> f
     flat = [torch.cat([part.detach().reshape(-1).float() for part in parts.values()]) for parts in (params, gradients)]
     layers = torch.arange(len(facts)).repeat_interleave(torch.tensor([fact.numel for fact in facts]))
     chosen = torch.randint(len(layers), (ROWS * spec.batch_size,), generator=stream)
-    columns = [column[chosen] for column in (layers, *flat)]
+    layer, weight, gradient = (column[chosen] for column in (layers, *flat))
     scorer, target = build_scorer(spec.kind, hidden=spec.hidden, seed=spec.seed), torch.rand(len(chosen), generator=stream)
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.job.cpus_per_worker)
     start = time.perf_counter()
     try:
-        features: Tensor = feature_matrix_rows(*columns, facts)
+        features: Tensor = feature_matrix_rows(layer, weight, gradient, facts)
         batches = list(zip(features.split(spec.batch_size), target.split(spec.batch_size), strict=True))
         fit_scorer(scorer, lambda epoch: batches, epochs=1, lr=spec.lr)
     finally:
