@@ -28,6 +28,7 @@ from autosparse.tasks.engine.run import Run, open_run
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.extract_features import extract_features
 from autosparse.tasks.inspect_data import inspect_data
+from autosparse.tasks.planning.artifact import show_plan
 from autosparse.tasks.results.comparisons import comparisons
 from autosparse.tasks.summarize_arms import summarize_arms
 
@@ -62,6 +63,7 @@ def autosparse(
     with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label, f"data {data.title}").result()
+        show_plan(run, probes=True)
         found = sources(run.spec)
         in_parallel(
             run,

@@ -18,9 +18,8 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
-from autosparse.tasks.planning.ledger import fill
-from autosparse.tasks.planning.plan import RunPlan, costed, stored_plan
-from autosparse.tasks.planning.probe import probed, rates_of
+from autosparse.tasks.planning.plan import RunPlan, measured_by, stored_plan
+from autosparse.tasks.planning.probe import probed
 from autosparse.tasks.planning.schedule import Place, machine
 from autosparse.tasks.results.run_view import spec_of_run
 from autosparse.tasks.settings import Settings
@@ -57,8 +56,7 @@ def made_plan(settings: Settings, spec: ExperimentSpec, paths: RunPaths, price: 
     if settings.ray_address:
         return _on_cluster(settings, found)
     if found.seconds is None:
-        measured = paces(probed(spec), None)
-        return _with(found, found.place, measured, spec, "ten steps of each training on this machine")
+        return measured_by(found, paces(probed(spec), None), "ten steps of each training on this machine")
     return found
 
 
@@ -84,24 +82,17 @@ def _on_cluster(settings: Settings, found: RunPlan) -> RunPlan:
     inputs = probed(spec)
     try:
         with connected(settings, own_code.named(settings.code, to_plain(spec))) as cluster:
-            place = Place(cpus=cluster.cpus, gpus=cluster.gpus, name=f"the Ray at {settings.ray_address}")
+            found = replace(found, place=Place(cpus=cluster.cpus, gpus=cluster.gpus, name=f"the Ray at {settings.ray_address}"))
             for job in (spec.irp.job, spec.scorer.job, spec.fanout.job):
-                place.slots(job)
+                found.place.slots(job)
             if found.seconds is not None:
-                return _with(found, place, None, spec, "")
+                return found
             config = job_config(spec, store, paths, inputs)
             job = spec.fanout.job
             measured = run_remote(cluster, name="probe", body=probe_pace, config=config, job=job, on_event=lambda event: None)
-            return _with(found, place, measured, spec, f"ten steps of each training on {place.name}")
+            return measured_by(found, measured, f"ten steps of each training on {found.place.name}")
     except ServiceError as error:
         sys.stderr.write(f"{error}: measured on this machine instead\n")
-    measured = None if found.seconds is not None else paces(inputs, None)
-    return _with(found, found.place, measured, spec, "ten steps of each training on this machine, not on the cluster")
-
-
-def _with(found: RunPlan, place: Place, measured: dict[str, Any] | None, spec: ExperimentSpec, said: str) -> RunPlan:
-    if measured is None:
-        return replace(found, place=place)
-    fill(found.rates, rates_of(spec, measured))
-    steps = costed(spec, RunPaths(found.name), found.rates)
-    return replace(found, place=place, steps=steps, known_from=(*found.known_from, said))
+    if found.seconds is not None:
+        return found
+    return measured_by(found, paces(inputs, None), "ten steps of each training on this machine, not on the cluster")

@@ -1,7 +1,7 @@
 """The plan of a run: its steps with what they cost, done and to do, and the sums; as plain data, in lines and as markdown."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -11,7 +11,8 @@ from autosparse.storage.store import Store
 from autosparse.tasks.checks.disk_room import sizes_of, stored_bytes
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.costs import Cost, Rates, cost_of
-from autosparse.tasks.planning.ledger import EARLIER, known_rates
+from autosparse.tasks.planning.ledger import EARLIER, fill, known_rates
+from autosparse.tasks.planning.probe import rates_of
 from autosparse.tasks.planning.schedule import Place, wall_seconds
 from autosparse.tasks.planning.steps import KINDS, PlannedStep, steps_of
 from autosparse.tasks.planning.words import counted, sized, spoken
@@ -197,3 +198,10 @@ def stored_plan(
         known_from=tuple(known),
         price=price,
     )
+
+
+def measured_by(found: RunPlan, measured: Mapping[str, Any], said: str) -> RunPlan:
+    """The plan with what a probe of its trainings measured, where storage knew nothing; `said` is where that was."""
+    fill(found.rates, rates_of(found.spec, measured))
+    steps = costed(found.spec, RunPaths(found.name), found.rates)
+    return replace(found, steps=steps, known_from=(*found.known_from, said))

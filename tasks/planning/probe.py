@@ -21,7 +21,7 @@ def trainings_of(spec: ExperimentSpec) -> list[Training]:
     return list(found.values())
 
 
-def probed(spec: ExperimentSpec) -> PaceInputs:
+def probed(spec: ExperimentSpec, *, quick: bool = False) -> PaceInputs:
     """What `paces` is to try."""
     trainings = tuple(
         Probed(
@@ -34,12 +34,13 @@ def probed(spec: ExperimentSpec) -> PaceInputs:
         )
         for field, network, data, train, job in trainings_of(spec)
     )
-    return PaceInputs(trainings=trainings, scorer=spec.scorer)
+    return PaceInputs(trainings=trainings, scorer=spec.scorer, quick=quick)
 
 
 def rates_of(spec: ExperimentSpec, measured: Mapping[str, Any]) -> Rates:
     """The rates in an answer of `paces` to `probed(spec)`."""
-    rates = Rates(row=measured["row_seconds"], slowness=measured["start_seconds"] / TORCH_S)
+    start_s = measured["start_seconds"]
+    rates = Rates(row=measured["row_seconds"], slowness=max(1.0, start_s / TORCH_S) if start_s else None)
     for (_, network, data, train, job), record in zip(trainings_of(spec), measured["trainings"], strict=True):
         rates.steps[Pace.of(network, data, train, job)] = record["step_seconds"]
         rates.passes[network.label] = record["pass_seconds"]

@@ -17,13 +17,14 @@ from autosparse.models.scorers.fit import fit_scorer
 from autosparse.models.scorers.registry import build_scorer
 from autosparse.models.specs.fields import Count, Spec
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, ScorerSpec
-from autosparse.models.training.probe import step_seconds
+from autosparse.models.training.probe import PATIENCE_S, step_seconds
 from autosparse.tasks.worker.dry_run import dry_run
 from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
 
 BATCHES = 2  # that the probe takes in turn
 PASS = 2  # examples of a pass for which their number hardly counts; BatchNorm cannot train on one
 ROWS = 16  # batches of a scorer's fit
+QUICK_S = 0.1  # after which a quick look begins no further step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +41,14 @@ class Probed(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaceInputs(Spec):
-    """The trainings to try, and the scorer that is to be fitted to the weights of the first network."""
+    """The trainings to try, and the scorer that is to be fitted to the weights of the first network.
+
+    A `quick` look takes a fraction of a second for small networks, two steps for large ones, and starts no process.
+    """
 
     trainings: tuple[Probed, ...]
     scorer: ScorerSpec
+    quick: bool = False
 
 
 def paces(inputs: PaceInputs, cache: Path | None) -> dict[str, Any]:
@@ -58,11 +63,12 @@ def paces(inputs: PaceInputs, cache: Path | None) -> dict[str, Any]:
         problem = problems[one.data] = problems.get(one.data) or open_problem(one.data, cache)
         dry_run(problem, one.network, one.field)
         network = initial_network(one.network, problem, seed=0)
-        step_s, pass_s = (_step(one, network, problem, size) for size in (one.batch_size, min(PASS, one.batch_size)))
+        patience = QUICK_S if inputs.quick else PATIENCE_S
+        step_s, pass_s = (_step(one, network, problem, size, patience) for size in (one.batch_size, min(PASS, one.batch_size)))
         weights = sum(param.numel() for param in network.parameters())
         found.append({**problem.sizes, "weights": weights, "step_seconds": step_s, "pass_seconds": pass_s})
         row_s = row_s or row_seconds(network, inputs.scorer, head=one.network.prune_head)
-    return {"trainings": found, "row_seconds": row_s, "start_seconds": start_seconds()}
+    return {"trainings": found, "row_seconds": row_s, "start_seconds": None if inputs.quick else start_seconds()}
 
 
 def start_seconds() -> float:
@@ -72,14 +78,15 @@ def start_seconds() -> float:
     return time.perf_counter() - start
 
 
-def _step(one: Probed, network: nn.Module, problem: Problem, size: int) -> float:
+def _step(one: Probed, network: nn.Module, problem: Problem, size: int, patience_s: float) -> float:
     count = problem.sizes["train"]
     if size > count:
         raise not_allowed("train.batch_size", size, f"at most the {count} training examples")
     rows = [part for part in torch.arange(count)[: BATCHES * size].split(size) if len(part) == size]
     device = "cuda" if one.gpu else "cpu"
     batches = list(problem.few(rows, "cpu", channels_last=True))
-    return step_seconds(network, batches, device=device, loss=problem.own.loss if problem.own else None, threads=one.threads)
+    loss = problem.own.loss if problem.own else None
+    return step_seconds(network, batches, device=device, loss=loss, threads=one.threads, patience_s=patience_s)
 
 
 def row_seconds(network: nn.Module, spec: ScorerSpec, *, head: bool = True) -> float:
