@@ -18,6 +18,7 @@ from autosparse.flows.rerun import rerun_command
 from autosparse.flows.scorer_training import scorer_training
 from autosparse.flows.target_fanout import target_fanout
 from autosparse.flows.valley import valley
+from autosparse.models.arms.plan import sources
 from autosparse.models.imported import NAME, is_outside
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import Known
@@ -27,6 +28,7 @@ from autosparse.tasks.engine.run import Run, open_run
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.extract_features import extract_features
 from autosparse.tasks.inspect_data import inspect_data
+from autosparse.tasks.planning.artifact import show_plan
 from autosparse.tasks.results.comparisons import comparisons
 from autosparse.tasks.summarize_arms import summarize_arms
 
@@ -60,14 +62,15 @@ def autosparse(
     """
     with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
         for label, data in data_specs(run.spec):
-            inspect_data.submit(run, data, label.replace(".", "-"), f"data {data.title}").result()
-        sources = [(network, seed) for network in run.spec.irp.networks for seed in run.spec.irp.seeds]
+            inspect_data.submit(run, data, label, f"data {data.title}").result()
+        show_plan(run, probes=True)
+        found = sources(run.spec)
         in_parallel(
             run,
-            [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in sources],
+            [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in found],
             at_once=run.cluster.slots(run.spec.irp.job),
         )
-        dataset = extract_features.submit(run, f"features of {len(sources)} sources").result()
+        dataset = extract_features.submit(run, f"features of {len(found)} sources").result()
         scorer = scorer_training(run, dataset, run.name)
         slots = run.cluster.slots(run.spec.fanout.job)
         runner: Any = ThreadPoolTaskRunner(max_workers=slots)

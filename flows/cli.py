@@ -85,6 +85,41 @@ def validate(
 
 
 @app.command
+def plan(
+    run: str | None = None,
+    *,
+    recipe: str | None = None,
+    spec: Path | None = None,
+    name: str | None = None,
+    set_: SpecChanges = (),
+    price: float | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """What a run will cost: steps done and to do, trainings, examples, hours, storage. Nothing is started, nothing is written.
+
+    Hours are known from reports in the storage, else from ten steps of each training here, or on the Ray of the settings.
+
+    Parameters
+    ----------
+    run
+        The name of a run in storage that is to be taken up; none with the options of a new one.
+    recipe
+        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
+    spec
+        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
+    name
+        The run's name; by default made from the spec.
+    price
+        Of an hour of the machine or cluster, in whatever currency: the whole is shown as well.
+    json_
+        Everything as JSON: docs/running.md has the keys.
+    """
+    from autosparse.flows.plan_command import print_plan
+
+    print_plan(run, recipe, spec, name, parse_changes(set_), price, as_json=json_)
+
+
+@app.command
 def recipes(name: str | None = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take.
 

@@ -6,6 +6,7 @@ from autosparse.models.specs.run_specs import NetworkSpec
 from autosparse.tasks.engine.progress_artifact import ProgressArtifact
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report, table_artifact
+from autosparse.tasks.planning.artifact import show_plan
 from autosparse.tasks.prune_round import prune_round, round_title
 from autosparse.tasks.results.measured import metric_of, value_of
 
@@ -17,6 +18,8 @@ def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> 
     reports = []
     for index in range(run.spec.irp.rounds):
         reports.append(prune_round.submit(run, network, seed, index, round_title(run, index)).result())
+        if index == 0:
+            show_plan(run)  # from here on its own reports say how long a training takes
         artifact.update((index + 1) / run.spec.irp.rounds)
     columns = ("round", "density", "kept", "seconds")
     rows = [{metric_of(report).name: value_of(report)} | {name: report[name] for name in columns} for report in reports]

@@ -22,6 +22,8 @@ from autosparse.tasks.checks.preflight import check_local_data, check_same_spec,
 from autosparse.tasks.cluster.capacity import check_capacity
 from autosparse.tasks.cluster.orphans import sweep
 from autosparse.tasks.doctor.before_a_run import check_services
+from autosparse.tasks.planning.plan import stored_plan
+from autosparse.tasks.planning.schedule import machine
 from autosparse.tasks.services.embedded_prefect import prefect_starting
 
 # our own lines tell it
@@ -43,9 +45,12 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
-    spec, _ = _checked(settings, begun(recipe, file), name, changes, settings.cache, force=force)
+    spec, paths = checked(settings, begun(recipe, file), name, changes, force=force)
     for warning in check_services(settings):
         sys.stderr.write(f"warning: {warning}\n")
+    if settings.ray_address is None:
+        check_local_data(spec, settings.cache)
+    _say_plan(settings, spec, paths)
     sweep(settings)
 
     with prefect_starting(settings):
@@ -67,7 +72,10 @@ def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], c
 
     Without a `cache` for decoded images nothing is written.
     """
-    spec, paths = _checked(settings_module.load(), base, name, changes, cache, force=False)
+    settings = settings_module.load()
+    spec, paths = checked(settings, base, name, changes, force=False)
+    if settings.ray_address is None:
+        check_local_data(spec, cache)
     irp, fanout = spec.irp, spec.fanout
     trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
     return (
@@ -76,10 +84,10 @@ def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], c
     )
 
 
-def _checked(
-    settings: settings_module.Settings, base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None, *, force: bool
+def checked(
+    settings: settings_module.Settings, base: ExperimentSpec, name: str | None, changes: dict[str, Any], *, force: bool
 ) -> tuple[ExperimentSpec, RunPaths]:
-    """The spec and where it goes; without a `cache` for decoded images nothing is written."""
+    """The spec and where it goes, after every check that opens no data. Raises SpecError, ConflictError, DataError or CapacityError."""
     spec = absolute_paths(override(base, changes), Path.cwd())
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
@@ -90,8 +98,17 @@ def _checked(
     check_room(store, paths, spec)
     if settings.ray_address is None:
         _check_fits_here(spec)
-        check_local_data(spec, cache)
     return spec, paths
+
+
+def _say_plan(settings: settings_module.Settings, spec: ExperimentSpec, paths: RunPaths) -> None:
+    """The plan in one line, by what storage knows; best effort."""
+    try:
+        found = stored_plan(open_store(settings.storage), paths, spec, machine(), quick=True)
+        sys.stdout.write(f"{paths.name}: {found.line(timed=settings.ray_address is None)}\n")
+    except Exception as error:
+        sys.stdout.write(f"{paths.name}: no plan ({type(error).__name__}: {error})\n")
+    sys.stdout.flush()
 
 
 def _check_fits_here(spec: ExperimentSpec) -> None:

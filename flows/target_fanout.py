@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture, wait
 
 from autosparse.models.arms.arm import Arm
-from autosparse.models.arms.plan import planned, target_of
+from autosparse.models.arms.plan import planned, scorings, target_of
 from autosparse.models.errors import DataError
 from autosparse.models.methods.names import trains
 from autosparse.models.specs.run_specs import TICKET
@@ -20,17 +20,18 @@ from autosparse.tasks.score_target import score_target
 def target_fanout(run: Run, title: str) -> list[Report]:
     """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
     with run.back_to_back(run.spec.fanout.job):
-        return _all(run, planned(run.spec))
+        return _all(run)
 
 
-def _all(run: Run, arms: list[Arm]) -> list[Report]:
+def _all(run: Run) -> list[Report]:
+    arms = planned(run.spec)
     scored = [arm for arm in arms if arm.scored]
     trained = [arm for arm in arms if trains(arm.method)]
     ends = [arm for arm in arms if not arm.scored and not trains(arm.method)]  # of the scale: dense and tickets
     futures = [retrain_arm.submit(run, arm, origin_of(run, arm), arm.title) for arm in ends]
     scores = {
         (target, seed, method): score_target.submit(run, target_of(run.spec, target), seed, method, f"score {target} {method} seed {seed}")
-        for target, seed, method in dict.fromkeys((arm.target, arm.seed, arm.method) for arm in scored)
+        for target, seed, method in scorings(run.spec)
     }
     futures += [retrain_arm.submit(run, arm, origin_of(run, arm), arm.title) for arm in trained]
     with run.interruptible():

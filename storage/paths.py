@@ -76,9 +76,9 @@ class RunPaths:
         """What the image data sets held."""
         return f"{self.root}/data"
 
-    def data(self, label: str) -> str:
-        """What an image data set held when the run first saw it."""
-        return f"{self.images}/{label}"
+    def data(self, field: str) -> str:
+        """What a data set held when the run first saw it; `field` is that of the spec, `fanout.targets.1.data`."""
+        return f"{self.images}/{field.replace('.', '-')}"
 
     @property
     def irp(self) -> str:

@@ -2,6 +2,7 @@
 
 from prefect import task
 
+from autosparse.models.arms.plan import sources
 from autosparse.models.specs.fields import fingerprint
 from autosparse.tasks.cluster.jobs import run_remote
 from autosparse.tasks.engine.run import Run
@@ -13,14 +14,12 @@ from autosparse.tasks.worker import extract_features as worker
 def extract_features(run: Run, title: str) -> Report:
     """Write the feature data set of the run: uri, digest and rows in the report, lineage in MLflow."""
     spec = run.spec
-    sources = tuple(
-        worker.Source(network=network, seed=seed, folder=run.paths.source(network.label, seed))
-        for network in spec.irp.networks
-        for seed in spec.irp.seeds
+    parts = tuple(
+        worker.Source(network=network, seed=seed, folder=run.paths.source(network.label, seed)) for network, seed in sources(spec)
     )
 
     def work(step: Step) -> Report:
-        inputs = worker.FeaturesInputs(irp=spec.irp, data=spec.data, sources=sources, fingerprint=fingerprint(spec))
+        inputs = worker.FeaturesInputs(irp=spec.irp, data=spec.data, sources=parts, fingerprint=fingerprint(spec))
         report = run_remote(
             run.cluster,
             name=step.job_name,

@@ -33,6 +33,16 @@ def planned(spec: ExperimentSpec) -> list[Arm]:
     return [*(dense if fanout.dense else []), *tickets, *sorted(methods, key=lambda arm: arm.scored)]  # the sort is stable
 
 
+def sources(spec: ExperimentSpec) -> list[tuple[NetworkSpec, int]]:
+    """Every source network and seed: one IRP each, and one part of the feature data set."""
+    return [(network, seed) for network in spec.irp.networks for seed in spec.irp.seeds]
+
+
+def scorings(spec: ExperimentSpec) -> list[tuple[str, int, str]]:
+    """(target, seed, method) of every scoring: each is cut at all densities."""
+    return list(dict.fromkeys((arm.target, arm.seed, arm.method) for arm in planned(spec) if arm.scored))
+
+
 def target_of(spec: ExperimentSpec, label: str) -> TargetSpec:
     """The target of that label, be it one of the fan-out or one that has tickets alone."""
     tickets = (target for network in spec.irp.networks for target in ticket_targets(spec, network))

@@ -26,14 +26,15 @@ def step_seconds(
     device: torch.device | str = "cpu",
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     patience_s: float = PATIENCE_S,
+    threads: int = 1,
 ) -> float:
-    """The median of the last LAST of STEPS training steps on the batches in turn, in seconds, on one thread as a job has it.
+    """The median of the last LAST of STEPS training steps on the batches in turn, in seconds, on as many threads as a job has.
 
     Forward, backward and a step of SGD; the network stays as it was. After `patience_s` no further step is begun, and the median is that
     of the steps after the first, or the first itself.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         probe = copied(network).to(device)
         probe.to(memory_format=memory_format(probe, channels_last=True)).train()  # type: ignore[call-overload]
@@ -52,5 +53,5 @@ def step_seconds(
             if sum(seconds) > patience_s:
                 break
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return median(seconds[-LAST:] if len(seconds) == STEPS else seconds[1:] or seconds)

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from autosparse.models.arms.plan import planned, target_of
+from autosparse.models.arms.plan import sources
 from autosparse.models.errors import DataError
 from autosparse.models.masks.mask import prunable
 from autosparse.models.specs.experiment import ExperimentSpec
@@ -13,6 +13,8 @@ from autosparse.storage.feature_shards import ROW_BYTES
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.checks.networks import build, seen_of
+from autosparse.tasks.checks.preflight import run_name
+from autosparse.tasks.planning.steps import ARM, FEATURES, ROUND, SCORING, PlannedStep, steps_of
 
 FLOAT_BYTES = 4
 
@@ -33,21 +35,21 @@ def check_room(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
 @functools.lru_cache(maxsize=1)  # asked twice by `autosparse run`, as the whole of these checks
 def bytes_of(spec: ExperimentSpec) -> int:
     """About what a run stores: weights of all rounds and arms, features, scores. Masks, reports and checkpoints are not counted."""
-    irp, arms = spec.irp, planned(spec)
-    sizes = functools.cache(_sizes)
-    total = 0
-    for network in irp.networks:
-        rows, state = sizes(network, spec.data)
-        total += len(irp.seeds) * (irp.rounds * state + rows * ROW_BYTES)
-    for label in dict.fromkeys(arm.target for arm in arms):
-        target = target_of(spec, label)
-        rows, state = sizes(target.network, spec.data_of(target))
-        mine = [arm for arm in arms if arm.target == label]
-        total += len(mine) * state + len({(arm.seed, arm.method) for arm in mine if arm.scored}) * rows * FLOAT_BYTES
-    return total
+    return sum(stored_bytes(step, spec) for step in steps_of(spec, RunPaths(run_name(spec))))
 
 
-def _sizes(network: NetworkSpec, data: DataSpec) -> tuple[int, int]:
+def stored_bytes(step: PlannedStep, spec: ExperimentSpec) -> int:
+    """What one step leaves in storage."""
+    if step.kind == FEATURES:
+        return sum(sizes_of(network, spec.data)[0] * ROW_BYTES for network, _ in sources(spec))
+    if step.kind not in (ROUND, ARM, SCORING) or step.network is None or step.data is None:
+        return 0
+    rows, state = sizes_of(step.network, step.data)
+    return rows * FLOAT_BYTES if step.kind == SCORING else state
+
+
+@functools.lru_cache(maxsize=64)
+def sizes_of(network: NetworkSpec, data: DataSpec) -> tuple[int, int]:
     """Prunable weights, and bytes of all parameters."""
     built = build(network, seen_of(data))
     rows = sum(weight.numel() for weight in prunable(built, head=network.prune_head).values())

@@ -1,4 +1,4 @@
-"""Whether a job fits at all; imports no Ray, so that a bad answer comes at once."""
+"""Whether a job fits at all, and how many do; imports no Ray, so that a bad answer comes at once."""
 
 from autosparse.models import errors
 from autosparse.models.specs.run_specs import JobSpec
@@ -13,3 +13,10 @@ def check_capacity(job: JobSpec, cpus: float, gpus: float) -> None:
         if asked > has:
             value = f"{job.workers} workers x {getattr(job, name):g}"
             raise errors.CapacityError(f"job.{name}: {value} = {asked:g} is not allowed; allowed: at most the {has:g} of the cluster")
+
+
+def slots_of(job: JobSpec, cpus: float, gpus: float) -> int:
+    """How many such jobs fit at once on a cluster of that size. Raises CapacityError when not even one does."""
+    check_capacity(job, cpus, gpus)
+    by_gpu = gpus // (job.workers * job.gpus_per_worker) if job.gpus_per_worker else float("inf")
+    return int(min(cpus // (job.workers * job.cpus_per_worker), by_gpu))

@@ -28,7 +28,7 @@ from autosparse.models import errors
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.cpus import machine_slots
-from autosparse.tasks.cluster.capacity import check_capacity
+from autosparse.tasks.cluster.capacity import slots_of
 from autosparse.tasks.cluster.folder import RAY, RayFolder
 from autosparse.tasks.cluster.lifeline import Lifeline
 from autosparse.tasks.cluster.object_store import OBJECT_STORE_BYTES, object_store_folder
@@ -97,9 +97,7 @@ class Cluster:
 
     def slots(self, job: JobSpec) -> int:
         """How many such jobs fit at once. Raises CapacityError when not even one does."""
-        check_capacity(job, self.cpus, self.gpus)
-        by_gpu = self.gpus // (job.workers * job.gpus_per_worker) if job.gpus_per_worker else float("inf")
-        return int(min(self.cpus // (job.workers * job.cpus_per_worker), by_gpu))
+        return slots_of(job, self.cpus, self.gpus)
 
     def result(self, reference: "ray.ObjectRef[Any]") -> Any:
         """What `ray.get` gives. Raises, beside what it raises, JobError within seconds after this driver's Ray has died."""

@@ -21,10 +21,7 @@ ARM_FIELDS = (
 def view_run(store: Store, name: str) -> dict[str, Any]:
     """Spec, fingerprint, rounds, dataset, scorer, arms, summary, ids. Unfinished parts are empty. Raises DataError."""
     run = RunPaths(name)
-    if not store.exists(run.spec):
-        known = last_runs(store)
-        raise DataError(f"run: {name!r} is not in {store.uri(paths.RUNS)}; there are: {', '.join(known) or 'none'}")
-    stored = store.read_json(run.spec)
+    stored = record_of(store, run)
     spec = stored_spec(stored["spec"])
     ids = store.read_json(run.run) if store.exists(run.run) else {}
     dataset = reports.find(store, run.features)
@@ -52,6 +49,19 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
             "Prefect": ids.get("prefect_url"),
         },
     }
+
+
+def spec_of_run(store: Store, name: str) -> ExperimentSpec:
+    """The spec that a run was begun with. Raises DataError where there is no such run."""
+    return stored_spec(record_of(store, RunPaths(name))["spec"])
+
+
+def record_of(store: Store, run: RunPaths) -> dict[str, Any]:
+    """What is written first of a run: its spec, and the fingerprint of it. Raises DataError where there is none."""
+    if not store.exists(run.spec):
+        known = last_runs(store)
+        raise DataError(f"run: {run.name!r} is not in {store.uri(paths.RUNS)}; there are: {', '.join(known) or 'none'}")
+    return store.read_json(run.spec)
 
 
 def last_runs(store: Store, count: int = 10) -> list[str]:

@@ -17,6 +17,7 @@ Typed = Callable[..., subprocess.CompletedProcess[str]]
 SURFACE = {
     "run": {"--recipe", "--spec", "--name", "--set", "--force"},
     "validate": {"--recipe", "--spec", "--name", "--set"},
+    "plan": {"--recipe", "--spec", "--name", "--set", "--price", "--json"},
     "init": {"--network", "--data", "--budget", "--set", "--force"},
     "recipes": {"--json"},
     "show": {"--json"},

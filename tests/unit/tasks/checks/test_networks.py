@@ -42,6 +42,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         monkeypatch.setattr(module, "build", build)
     preflight.check_spec.cache_clear()
     disk_room.bytes_of.cache_clear()
+    disk_room.sizes_of.cache_clear()
     return found
 
 
