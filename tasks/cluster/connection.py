@@ -86,7 +86,7 @@ class Cluster:
     lifeline: Lifeline
     logs: str  # where people find what the workers wrote
     keep_logs: bool = False  # beyond the life of a local Ray: some job failed
-    stopped: bool = False
+    stopped: str = ""  # why, once it was
     attached: list[Any] = field(default_factory=list)  # actors that end with the jobs
     references: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)  # of work outside Ray Train, by job name
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
@@ -106,9 +106,9 @@ class Cluster:
             self.lifeline.check()
         return ray.get(reference)
 
-    def stop(self) -> None:
+    def stop(self, why: str = "the run was interrupted") -> None:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
-        self.stopped = True
+        self.stopped = why
         for actor in (self.launcher, *self.attached):
             ray.kill(actor)  # controllers and workers end with their owner
         for reference in list(self.references.values()):
@@ -122,7 +122,7 @@ class Cluster:
     def check_running(self) -> None:
         """Raise JobError after `stop`, or once this driver's Ray has died."""
         if self.stopped:
-            raise errors.JobError("the run was interrupted")
+            raise errors.JobError(self.stopped)
         self.lifeline.check()
 
     def listen(self, name: str, on_event: Callable[[Event], None]) -> threading.Event:
