@@ -31,6 +31,8 @@ from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker, check_reachable
 from autosparse.tasks.worker.inputs import RunInputs, config_of
 
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
 
 class Run:
     """What the tasks of one pipeline run share. A plain class: Prefect would walk through a dataclass in search of futures."""
@@ -150,7 +152,7 @@ def reopen_run(name: str) -> Iterator[Run]:
 
 @contextmanager
 def _sole(settings: Settings, paths: RunPaths) -> Iterator[Lease | None]:
-    with sole(settings, paths.name, lambda holder: _tell(paths, f"waiting: run {paths.name} is at work in {holder}")) as lease:
+    with sole(settings, paths.name, lambda holder: _tell(paths, f"waiting: run {paths.name} is at work in {holder}", log())) as lease:
         yield lease
 
 
@@ -159,23 +161,28 @@ def _stop_without(lease: Lease | None, cluster: Cluster) -> None:
         lease.on_loss(lambda who: cluster.stop(f"the run was taken over by {who}: this process was silent for too long"))
 
 
-def _tell(paths: RunPaths, line: str) -> None:
+def _tell(paths: RunPaths, line: str, logger: Logger) -> None:
     """Why nothing happens, to the terminal and to Prefect."""
     progress.emit("waiting", paths.root, line)
-    log().info(line)
+    logger.info(line)
 
 
 @contextmanager
 def _connected(settings: Settings, spec: ExperimentSpec, paths: RunPaths) -> Iterator[tuple[Cluster, Tracker, Any]]:
     """Ray, MLflow and this flow's run. Raises CapacityError where a job of the spec cannot be placed."""
-    with connected(settings, own_code.named(settings.code, to_plain(spec))) as cluster:
+    logger = log()  # of the flow: jobs wait in threads that know none
+
+    def tell(line: str) -> None:
+        _tell(paths, line, logger)
+
+    with connected(settings, own_code.named(settings.code, to_plain(spec)), tell) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
         yield cluster, Tracker(settings, tags), flow_run
 
 
-def log() -> logging.Logger | logging.LoggerAdapter[Any]:
+def log() -> Logger:
     """The logger of the flow or task that runs here."""
     return get_run_logger()
 
