@@ -11,6 +11,7 @@ LONGEST = 63  # characters of a run's name
 LONGEST_LABEL = 120  # of a network, which may be named package.module:factory
 PLAIN = re.compile(r"[a-z0-9_]+=(-?[0-9.]+(e-?[0-9]+)?|[a-z_][a-z0-9_]*)")  # a setting that can be read back out of a key
 RUNS = "runs"
+LEASES = "leases"  # who works on a run: beside the runs, so that no listing of one sees it
 ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one Ray job may have used
 IRP, FANOUT, TRAINING = "irp", "fanout", "training"  # folders of a run
 REPORT = "report.json"
@@ -164,6 +165,27 @@ class RunPaths:
     def checkpoints(self, step: str) -> list[str]:
         """Every folder that the Ray job of a step may have used."""
         return [f"{self.training}/{self.job(step)}{attempt}" for attempt in ATTEMPTS]
+
+
+def leases(run: str) -> str:
+    """Who works on a run, and who did."""
+    return f"{LEASES}/{run}"
+
+
+def lease(run: str, term: int) -> str:
+    """One turn of somebody at a run; the highest term counts."""
+    return f"{leases(run)}/{term:09d}"
+
+
+def lease_file(run: str, term: int, name: str) -> str:
+    """One of a term's three files: `holder` made once by whoever gets the term, `beat` and `end` written by that one alone."""
+    return f"{lease(run, term)}/{name}"
+
+
+def leased(key: str) -> tuple[str, int, str] | None:
+    """Run, term and file that a key of a lease stands for; None for other keys."""
+    parts = key.split("/")
+    return (parts[1], int(parts[2]), parts[3]) if len(parts) == 4 and parts[0] == LEASES and parts[2].isdecimal() else None
 
 
 def arm_key(method: str, control: str | None, density: float | None, seed: int) -> str:

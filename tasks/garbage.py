@@ -1,4 +1,4 @@
-"""What killed processes left in a storage: writes that nobody finished, and checkpoints of steps that are done."""
+"""What killed processes left in a storage: unfinished writes, checkpoints of steps that are done, leases of runs that nobody works on."""
 
 import time
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 
 TRAINING = "training folder"
+LEASE, LEASE_HOURS = "lease", 1.0  # younger ones may be of a machine that comes back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,9 @@ def orphans(store: Store, older_than: float) -> list[Orphan]:
     found = [Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one) for one in store.leftovers()]
     for folder in _done_trainings(store.list(paths.RUNS)):
         found.append(Orphan(kind=TRAINING, uri=store.uri(folder), hours=(now - store.changed(folder)) / 3600, where=folder))
+    for folder in {paths.leases(key[0]) for key in map(paths.leased, store.list(paths.LEASES)) if key}:
+        hours = (now - store.changed(folder)) / 3600  # a run at work renews its lease all the time
+        found += [Orphan(kind=LEASE, uri=store.uri(folder), hours=hours, where=folder)] if hours >= LEASE_HOURS else []
     return [orphan for orphan in found if orphan.hours >= older_than]
 
 

@@ -2,8 +2,6 @@
 
 import time
 
-from filelock import Timeout
-
 from autosparse.models.errors import ConflictError, DataError
 from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.fields import to_plain
@@ -31,7 +29,7 @@ def sync_run(settings: Settings, name: str) -> Report:
     try:
         with sole(settings, name, held.append, timeout=0):
             return _sync(settings, store, run)
-    except Timeout as error:
+    except TimeoutError as error:
         raise ConflictError(f"run: {name!r} is at work in {held[0]}; allowed: sync once it has ended") from error
 
 

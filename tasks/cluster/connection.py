@@ -1,13 +1,10 @@
 """The door to Ray: connects once per run, and leaves nothing behind. What runs on it is started in ray_jobs.py.
 
-Only this file calls `ray.init` and builds a trainer. The flow enters `connected()` in its main thread before any task is
+Only this file builds a trainer, and only start.py calls `ray.init`. The flow enters `connected()` in its main thread before any task is
 submitted and leaves it after its tasks have ended. `fit()` runs in an actor, the launcher, and the calling task's thread waits
 for its answer: a thread that waits inside `fit()` cannot be called off, one that waits for a killed actor is told at once.
 """
 
-import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -27,13 +24,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autosparse.models import errors
 from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import JobSpec
-from autosparse.storage.cpus import machine_slots
-from autosparse.tasks.cluster.capacity import slots_of
-from autosparse.tasks.cluster.folder import RAY, RayFolder
+from autosparse.tasks.cluster import growth
+from autosparse.tasks.cluster.capacity import check_capacity, slots_of
 from autosparse.tasks.cluster.lifeline import Lifeline
-from autosparse.tasks.cluster.object_store import OBJECT_STORE_BYTES, object_store_folder
 from autosparse.tasks.cluster.orphans import await_end, descendants
 from autosparse.tasks.cluster.process_group import NodeTorchConfig
+from autosparse.tasks.cluster.sharing import RUN, Turns, runs_alive
+from autosparse.tasks.cluster.start import hint, keep_logs, kept_logs, name_of, start
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.worker.inputs import Launch
 
@@ -44,7 +41,6 @@ MAX_RESTARTS = 3  # of one job after lost workers
 COLLECTIVE_TIMEOUT_S = 300
 LAST_EVENT_S = 10
 LOOK_S = 1  # how often a waiting thread looks whether its Ray still lives
-KEPT_LOGS = 5  # sessions of local Rays whose logs are kept after a job failed
 MOST_JOBS = 128  # at once, a thread each; the flows keep to what fits
 
 
@@ -78,7 +74,7 @@ class Launcher:
 
 @dataclass
 class Cluster:
-    """A connected Ray: what it has in all, and the queue on which workers tell what they do."""
+    """A connected Ray: the most that it had in all, or can grow to, and the queue on which workers tell what they do."""
 
     cpus: float
     gpus: float
@@ -86,18 +82,36 @@ class Cluster:
     launcher: Any  # handle of a Launcher
     lifeline: Lifeline
     logs: str  # where people find what the workers wrote
+    tell: Callable[[str], None]  # why nothing happens, from any thread
+    shared: bool  # with other runs
     keep_logs: bool = False  # beyond the life of a local Ray: some job failed
-    stopped: bool = False
+    stopped: str = ""  # why, once it was
     attached: list[Any] = field(default_factory=list)  # actors that end with the jobs
     references: dict[str, ray.ObjectRef[Any]] = field(default_factory=dict)  # of work outside Ray Train, by job name
+    turns: Turns = field(default_factory=Turns)
     _listeners: dict[str, Callable[[Event], None]] = field(default_factory=dict)
     _done: dict[str, threading.Event] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
     _deliverer: threading.Thread | None = None
 
     def slots(self, job: JobSpec) -> int:
-        """How many such jobs fit at once. Raises CapacityError when not even one does."""
-        return slots_of(job, self.cpus, self.gpus)
+        """How many such jobs fit at once. Raises CapacityError when not even one does, however far the cluster grows."""
+        total = growth.most_resources() or ray.cluster_resources()
+        self.cpus, self.gpus = max(self.cpus, total.get("CPU", 0)), max(self.gpus, total.get("GPU", 0))
+        if not growth.is_unknown():
+            check_capacity(job, self.cpus, self.gpus)
+        return max(1, slots_of(job, self.cpus, self.gpus))
+
+    def runs(self) -> int:
+        """How many runs the Ray works for."""
+        return runs_alive() if self.shared else 1
+
+    @contextmanager
+    def turn(self, job: JobSpec) -> Iterator[None]:
+        """Wait until the run may place one job more, and the cluster is large enough for it. Raises CapacityError, JobError."""
+        with self.turns.turn(lambda: self.slots(job), self.runs, self.check_running):
+            growth.await_growth(job, self.tell, self.check_running)
+            yield
 
     def result(self, reference: "ray.ObjectRef[Any]") -> Any:
         """What `ray.get` gives. Raises, beside what it raises, JobError within seconds after this driver's Ray has died."""
@@ -105,9 +119,9 @@ class Cluster:
             self.lifeline.check()
         return ray.get(reference)
 
-    def stop(self) -> None:
+    def stop(self, why: str = "the run was interrupted") -> None:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
-        self.stopped = True
+        self.stopped = why
         for actor in (self.launcher, *self.attached):
             ray.kill(actor)  # controllers and workers end with their owner
         for reference in list(self.references.values()):
@@ -121,7 +135,7 @@ class Cluster:
     def check_running(self) -> None:
         """Raise JobError after `stop`, or once this driver's Ray has died."""
         if self.stopped:
-            raise errors.JobError("the run was interrupted")
+            raise errors.JobError(self.stopped)
         self.lifeline.check()
 
     def listen(self, name: str, on_event: Callable[[Event], None]) -> threading.Event:
@@ -143,14 +157,15 @@ class Cluster:
 
 
 @contextmanager
-def connected(settings: Settings, code: Path | None = None) -> Iterator[Cluster]:
+def connected(settings: Settings, code: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> Iterator[Cluster]:
     """Connect to the Ray of the settings, or start a local one for this block. Raises ServiceError when it cannot be reached.
 
-    `code` is a folder of the person's own modules, which travels to the nodes of a Ray that is not this machine's.
+    `code` is a folder of the person's own modules, which travels to the nodes of a Ray that is not this machine's. `tell` hears, from any
+    thread, what is waited for.
     """
     on_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
-    folder = _init(settings, code)
+    folder = start(settings, code, tell)
     if on_main_thread:
         signal.signal(signal.SIGTERM, before)  # ray.init replaced Prefect's handler: a cancelled run would end as crashed
     cluster = lifeline = None
@@ -162,9 +177,11 @@ def connected(settings: Settings, code: Path | None = None) -> Iterator[Cluster]
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
             events=ray.util.queue.Queue(actor_options=here),
-            launcher=Launcher.options(**here, max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
+            launcher=Launcher.options(**here, name=f"{RUN}{job_id()}", max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
             lifeline=lifeline,
-            logs=str(_kept_logs(settings, folder)) if folder else f"{settings.ray_address}, in session_latest/logs of its node",
+            logs=str(kept_logs(settings, folder)) if folder else f"{settings.ray_address}, in session_latest/logs of its node",
+            tell=tell,
+            shared=settings.ray_address is not None,
         )
         cluster._deliverer = threading.Thread(target=_deliver, args=(cluster,), name="ray-events", daemon=True)
         cluster._deliverer.start()
@@ -180,7 +197,7 @@ def connected(settings: Settings, code: Path | None = None) -> Iterator[Cluster]
         await_end(started, workers)
         if folder:
             if cluster and cluster.keep_logs:
-                _keep_logs(folder.session / "logs", Path(cluster.logs))
+                keep_logs(folder.session / "logs", Path(cluster.logs))
             folder.remove()
 
 
@@ -198,70 +215,15 @@ def _lifeline(settings: Settings) -> Lifeline:
     here = ray.get_runtime_context().get_node_id()
     (path,) = [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == here]
     try:
-        return Lifeline(path, f"ray: {_name(settings)} has died under the run{_hint(settings)}; the same command takes the run up")
+        return Lifeline(path, f"ray: {name_of(settings)} has died under the run{hint(settings)}; the same command takes the run up")
     except OSError as error:
-        raise errors.ServiceError(f"ray: the raylet of {_name(settings)} could not be reached ({error}){_hint(settings)}") from error
+        raise errors.ServiceError(f"ray: the raylet of {name_of(settings)} could not be reached ({error}){hint(settings)}") from error
 
 
 def _started() -> list["subprocess.Popen[bytes]"]:
     """The processes of a local Ray; none where Ray was only connected to."""
     node = ray._private.worker._global_node  # type: ignore[attr-defined]
     return [one.process for several in node.all_processes.values() for one in several] if node else []
-
-
-def _name(settings: Settings) -> str:
-    return settings.ray_address or "a local Ray"
-
-
-def _hint(settings: Settings) -> str:
-    return "; `autosparse up` starts it again" if settings.environment else ""
-
-
-def _kept_logs(settings: Settings, folder: RayFolder) -> Path:
-    return settings.home / "ray-logs" / folder.session.name
-
-
-def _keep_logs(logs: Path, kept: Path) -> None:
-    """Copy the logs of a local Ray, of which nothing else is left, and drop the oldest copies; best effort."""
-    with contextlib.suppress(OSError, shutil.Error):
-        shutil.copytree(logs, kept, symlinks=True, ignore_dangling_symlinks=True)
-        for old in sorted(kept.parent.iterdir())[:-KEPT_LOGS]:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _init(settings: Settings, code: Path | None) -> RayFolder | None:
-    """Connect, or start a local Ray in a folder of its own, which is returned."""
-    common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
-    folder = None
-    try:
-        if settings.ray_address:
-            elsewhere = code and not settings.environment  # `up` starts its Ray on this machine
-            ray.init(address=settings.ray_address, runtime_env={"working_dir": str(code)} if elsewhere else None, **common)
-            return None
-        # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
-        folder = RayFolder.make()
-        os.environ["RAY_TMPDIR"] = str(folder.path)
-        ray.init(
-            address="local",  # never a cluster that nobody asked for
-            num_cpus=machine_slots(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            _plasma_directory=object_store_folder(str(folder.path)),
-            include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
-            dashboard_host="127.0.0.1",
-            **common,
-        )
-        (folder.path / RAY / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
-        return folder
-    except errors.AutosparseError:
-        raise
-    except Exception as error:  # a node that does not start in time is a bare Exception of Ray's
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        logs = ""
-        if folder:
-            _keep_logs(folder.session / "logs", _kept_logs(settings, folder))
-            folder.remove()
-            logs = f"; its logs: {_kept_logs(settings, folder)}"
-        raise errors.ServiceError(f"ray: {_name(settings)} could not be reached ({reason}){logs}{_hint(settings)}") from error
 
 
 def _deliver(cluster: Cluster) -> None:

@@ -11,12 +11,13 @@ import ray.train
 import ray.util.queue
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.train import UserCallback
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from autosparse.models import errors
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
-from autosparse.tasks.cluster.capacity import check_capacity
+from autosparse.tasks.cluster import growth
 from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
 from autosparse.tasks.worker.inputs import Launch, launched
 
@@ -42,7 +43,21 @@ def run_training_job(
     AutosparseErrors without a restart, and JobError (MemoryLimitError where Ray says that it was the memory) when workers were lost
     more than MAX_RESTARTS times.
     """
-    check_capacity(job, cluster.cpus, cluster.gpus)
+    cluster.slots(job)  # raises
+    with cluster.turn(job):
+        return _tried(cluster, store, name, folder, loop, config, job, on_event)
+
+
+def _tried(
+    cluster: Cluster,
+    store: Store,
+    name: str,
+    folder: str,
+    loop: Loop,
+    config: dict[str, Any],
+    job: JobSpec,
+    on_event: Callable[[Event], None],
+) -> dict[str, Any]:
     filesystem, base = store.arrow()
     for number, attempt in enumerate(ATTEMPTS):
         cluster.check_running()
@@ -59,7 +74,7 @@ def run_training_job(
         earlier = tuple(f"{folder}/{name}{before}" for before in ATTEMPTS[:number])
         try:
             sent = launched(config, Launch(job=name, resources=job, earlier=earlier), cluster.events)
-            value = cluster.result(cluster.launcher.fit.remote(loop, sent, run_config))
+            value = fitted(cluster, name, job, loop, sent, run_config)
         except (ray.train.TrainingFailedError, RayError) as error:
             cluster.check_running()
             if ours := final_error(error):
@@ -74,18 +89,37 @@ def run_training_job(
     raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
 
 
+def fitted(cluster: Cluster, name: str, job: JobSpec, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
+    """What `fit()` of a Ray Train job returns. A cluster that is large enough but full of other runs is waited for."""
+    while True:
+        try:
+            return cluster.result(cluster.launcher.fit.remote(loop, config, run_config))
+        except ray.train.TrainingFailedError as error:
+            full = isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+            if not (full and growth.fits(job)):
+                raise
+            cluster.check_running()
+            cluster.tell(f"waiting: the cluster has no room for {name} yet")
+
+
 def run_remote(
     cluster: Cluster, *, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
 ) -> dict[str, Any]:
     """Run `body(config)` once on the cluster, outside Ray Train: for work without epochs. Errors as in `run_training_job`."""
     single = JobSpec(cpus_per_worker=job.cpus_per_worker, gpus_per_worker=job.gpus_per_worker, precision=job.precision)
-    check_capacity(single, cluster.cpus, cluster.gpus)
-    cluster.check_running()
+    cluster.slots(single)  # raises
+    with cluster.turn(single):
+        return _done(cluster, name, body, config, single, on_event)
+
+
+def _done(
+    cluster: Cluster, name: str, body: Loop, config: dict[str, Any], job: JobSpec, on_event: Callable[[Event], None]
+) -> dict[str, Any]:
     done = cluster.listen(name, on_event)
     options = {"num_cpus": job.cpus_per_worker, "num_gpus": job.gpus_per_worker, "max_retries": MAX_RESTARTS, "name": name}
     try:
         remote = ray.remote(**options)(body)
-        cluster.references[name] = remote.remote(launched(config, Launch(job=name, resources=single), cluster.events))
+        cluster.references[name] = remote.remote(launched(config, Launch(job=name, resources=job), cluster.events))
         value = cluster.result(cluster.references[name])
     except RayError as error:
         cluster.check_running()

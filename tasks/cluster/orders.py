@@ -1,6 +1,8 @@
 """Orders for long-lived jobs: who works on what, and what became of it. One process per fan-out keeps them."""
 
 import asyncio
+import math
+import time
 from collections import deque
 from typing import Any
 
@@ -19,6 +21,8 @@ class Orders:
         self.held: dict[str, Order] = {}  # by job
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.closed = False
+        self.most, self.turn_s = math.inf, math.inf  # jobs at once; how long one keeps its place
+        self.began: dict[str, float] = {}  # of jobs: when they first asked
         self.changed = asyncio.Condition()
 
     async def put(self, group: str, order: Order) -> dict[str, Any]:
@@ -30,12 +34,17 @@ class Orders:
             await self.changed.wait_for(lambda: name in self.outcomes)
             return self.outcomes.pop(name)
 
+    async def limit(self, most: float, turn_s: float) -> None:
+        """Let so many jobs at once have orders, and each go on taking them for so long; what is under way is done."""
+        self.most, self.turn_s = most, turn_s
+
     async def take(self, job: str, group: str, patience: float) -> Order | None:
         """The order that this job's lost workers held, else the next of the group; None = the job may end.
 
-        A job without work waits for `patience` seconds, and ends at once where another group has to wait.
+        A job without work waits for `patience` seconds, and ends at once where another group has to wait, or where it is one too many.
         """
         async with self.changed:
+            begin = self.began.setdefault(job, time.monotonic())
             if order := self.held.pop(job, None):
                 self._try_again(order)
             while not self.waiting.get(group):
@@ -45,6 +54,8 @@ class Orders:
                     await asyncio.wait_for(self.changed.wait(), patience)
                 except TimeoutError:
                     return None
+            if len(self.held) >= self.most or time.monotonic() - begin > self.turn_s:
+                return None
             order = self.waiting[group].popleft()
             self.held[job] = {**order, "tries": order["tries"] + 1}
             return self.held[job]

@@ -6,6 +6,7 @@ And what Ray leaves behind that ends in good order.
 import contextlib
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -39,6 +40,22 @@ def descendants(started: Sequence["subprocess.Popen[bytes]"]) -> list[psutil.Pro
         with contextlib.suppress(psutil.NoSuchProcess):
             found += psutil.Process(process.pid).children(recursive=True)
     return found
+
+
+def end_those_of(folder: Path) -> None:
+    """Kill the processes of a local Ray in that folder which this process has started."""
+    found = [process for process in psutil.Process().children(recursive=True) if _tells_of(process, str(folder))]
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=END_SECONDS)
+
+
+def _tells_of(process: psutil.Process, folder: str) -> bool:
+    try:
+        return process.environ().get("RAY_TMPDIR") == folder or folder in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def await_end(started: Sequence["subprocess.Popen[bytes]"], workers: Sequence[psutil.Process]) -> None:

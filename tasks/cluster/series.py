@@ -4,6 +4,7 @@ A Ray Train job starts four processes, some ten seconds of a core; an arm of a s
 """
 
 import contextlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,12 +18,16 @@ from autosparse.models import errors
 from autosparse.models.specs.fields import to_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.store import Store
+from autosparse.tasks.cluster import growth
+from autosparse.tasks.cluster.capacity import fair_share
 from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, this_node
-from autosparse.tasks.cluster.jobs import START_FAILURES, Losses, Restarts, final_error, lost_error, value_or_raise
+from autosparse.tasks.cluster.jobs import START_FAILURES, Losses, Restarts, final_error, fitted, lost_error, value_or_raise
 from autosparse.tasks.cluster.orders import Orders
 from autosparse.tasks.worker.inputs import Launch, launched
 
 PATIENCE_S = 10.0  # of a job without work
+SHARE_S = 2.0  # between two looks at how many runs there are
+TURN_S = 120.0  # how long a job keeps its place where there are more runs than places
 
 
 class Series:
@@ -30,7 +35,7 @@ class Series:
 
     def __init__(self, cluster: Cluster, store: Store, *, job: JobSpec, name: str, folder: str) -> None:
         self.cluster, self.store, self.job, self.name, self.folder = cluster, store, job, name, folder
-        self.slots = cluster.slots(job)
+        self.at_once = cluster.slots(job)
         self.orders: Any = cluster.attach(Orders.options(scheduling_strategy=this_node()).remote(MAX_RESTARTS + 1))
         self._lock = threading.Lock()
         self._closed = False
@@ -40,6 +45,11 @@ class Series:
         self._open: Counter[str] = Counter()  # orders by group
         self._listeners: dict[str, Restarts] = {}  # by order
         self._holds: dict[str, str] = {}  # job -> order
+        self._ended = threading.Event()
+        self._sharing = threading.Thread(target=self._share, name="share", daemon=True)
+        if cluster.shared:
+            self._look_at_share()
+            self._sharing.start()
 
     def run(
         self, *, name: str, body: Callable[..., Any], config: dict[str, Any], group: str, alone: bool, earlier: tuple[str, ...],
@@ -85,12 +95,34 @@ class Series:
         while threads := list(self._jobs.values()):
             for thread in threads:
                 thread.join()
+        self._ended.set()
+        if self.cluster.shared:
+            self._sharing.join()
+
+    def _share(self) -> None:
+        """Take more or less of the cluster as other runs go and come."""
+        while not self._ended.wait(SHARE_S):
+            with contextlib.suppress(RayError, errors.AutosparseError):  # whoever waits for an order is told
+                self.cluster.check_running()
+                self._look_at_share()
+                self._start_waiting()
+
+    def _look_at_share(self) -> None:
+        slots, runs = self.cluster.slots(self.job), self.cluster.runs()
+        self.at_once = fair_share(slots, runs)
+        self.orders.limit.remote(self.at_once, TURN_S if runs > slots else math.inf)
+
+    def _start_waiting(self) -> None:
+        with self._lock:
+            waiting = [of for of, count in self._open.items() if count]
+        for of in waiting:
+            self._start(of)
 
     def _start(self, group: str) -> None:
         """Start another job for a group where it has work for one and the cluster has room."""
         with self._lock:
             mine = sum(of == group for of in self._groups.values())
-            if self.cluster.stopped or len(self._jobs) >= self.slots or mine >= self._open[group]:
+            if self.cluster.stopped or len(self._jobs) >= self.at_once or mine >= self._open[group]:
                 return
             self._started += 1
             name = f"{self.name}-{self._started}"
@@ -113,7 +145,8 @@ class Series:
             callbacks=[Losses(self.cluster.events, name)],
         )
         try:
-            self.cluster.result(self.cluster.launcher.fit.remote(serve, config, run_config))
+            growth.await_growth(self.job, self.cluster.tell, self.cluster.check_running)
+            fitted(self.cluster, name, self.job, serve, config, run_config)
         except (ray.train.TrainingFailedError, RayError, errors.AutosparseError) as error:
             if not self.cluster.stopped:
                 self._failed(name, group, error)
@@ -121,9 +154,7 @@ class Series:
             self.cluster.forget(name)
             with self._lock:
                 del self._jobs[name], self._groups[name]
-                waiting = [of for of, count in self._open.items() if count]
-            for of in waiting:
-                self._start(of)
+            self._start_waiting()
 
     def _failed(self, name: str, group: str, error: Exception) -> None:
         """One of our own errors, from any rank, is the outcome of the order that the job held; other failures are tried again."""

@@ -1,4 +1,4 @@
-"""One process of a machine at a time works on a run. Between machines the deployment's concurrency limit keeps them apart."""
+"""One process at a time works on a run: of a machine by a lock of its file system, of all machines that share an S3 storage by a lease."""
 
 import hashlib
 import os
@@ -8,16 +8,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from autosparse.storage.open_store import open_store
+from autosparse.tasks.engine.lease import Lease, leased
 from autosparse.tasks.settings import Settings
 
 POLL_SECONDS = 0.5
 
 
 @contextmanager
-def sole(settings: Settings, name: str, tell: Callable[[str], None], *, timeout: float = -1) -> Iterator[None]:
+def sole(settings: Settings, name: str, tell: Callable[[str], None], *, timeout: float = -1) -> Iterator[Lease | None]:
     """Hold the run called `name`, which ends with this process at the latest; `tell` hears who has it where that means waiting.
 
-    Raises filelock.Timeout after `timeout` seconds; -1 waits for ever.
+    Gives the lease where the storage is shared by machines. Raises TimeoutError after `timeout` seconds, -1 waits for ever; DataError or
+    ServiceError of such a storage.
     """
     path = _file(settings, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,14 +32,22 @@ def sole(settings: Settings, name: str, tell: Callable[[str], None], *, timeout:
         lock.acquire(timeout=timeout, poll_interval=POLL_SECONDS)
     try:
         holder.write_text(str(os.getpid()))
-        yield
+        if _between_machines(settings):
+            with leased(open_store(settings.storage), name, tell, timeout=timeout) as lease:
+                yield lease
+        else:
+            yield None
     finally:
         lock.release()
 
 
+def _between_machines(settings: Settings) -> bool:
+    return "://" in settings.storage
+
+
 def _file(settings: Settings, name: str) -> Path:
     """With local storage beside the runs, for all homes that use it; else in the home."""
-    if "://" not in settings.storage:
+    if not _between_machines(settings):
         return Path(settings.storage) / ".locks" / f"{name}.lock"
     return settings.home / "locks" / f"{name}-{hashlib.sha256(settings.storage.encode()).hexdigest()[:16]}.lock"
 

@@ -25,11 +25,14 @@ from autosparse.tasks.checks.preflight import check_same_spec, check_same_versio
 from autosparse.tasks.cluster.connection import Cluster, connected, job_id
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
+from autosparse.tasks.engine.lease import Lease
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.reachable import check_experiment
 from autosparse.tasks.tracking.tracker import Tracker
 from autosparse.tasks.worker.inputs import RunInputs, config_of
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 
 class Run:
@@ -112,12 +115,13 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
     paths = RunPaths(name or run_name(spec))
     check_spec(spec)
     store = open_store(settings.storage)
-    with _sole(settings, paths):
+    with _sole(settings, paths) as lease:
         check_same_spec(store, paths, spec)
         versions = check_same_versions(store, paths, force=force) | check_same_code(store, paths, spec, force=force)
         check_room(store, paths, spec)
         check_experiment(settings.mlflow_uri)
         with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):
+            _stop_without(lease, cluster)
             claim_name(store, paths, spec, versions)
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
             tracker.parameters(mlflow_run, to_plain(spec))
@@ -137,37 +141,49 @@ def reopen_run(name: str) -> Iterator[Run]:
     store, paths = open_store(settings.storage), RunPaths(name)
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
-    with _sole(settings, paths):
+    with _sole(settings, paths) as lease:
         check_experiment(settings.mlflow_uri)
         spec, ids = stored_spec(store.read_json(paths.spec)["spec"]), store.read_json(paths.run)
         with _connected(settings, spec, paths) as (cluster, tracker, _), tracker.closing():
+            _stop_without(lease, cluster)
             mlflow_run = tracker.adopt("run", ids["mlflow_run_id"]) or tracker.open("run", name)
             ids = ids | {"mlflow_run_id": tracker.run_id(mlflow_run)}
             yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
 
 
 @contextmanager
-def _sole(settings: Settings, paths: RunPaths) -> Iterator[None]:
-    def tell(holder: str) -> None:
-        line = f"waiting: run {paths.name} is at work in {holder}"
-        progress.emit("waiting", paths.root, line)
-        log().info(line)
+def _sole(settings: Settings, paths: RunPaths) -> Iterator[Lease | None]:
+    with sole(settings, paths.name, lambda holder: _tell(paths, f"waiting: run {paths.name} is at work in {holder}", log())) as lease:
+        yield lease
 
-    with sole(settings, paths.name, tell):
-        yield
+
+def _stop_without(lease: Lease | None, cluster: Cluster) -> None:
+    if lease:
+        lease.on_loss(lambda who: cluster.stop(f"the run was taken over by {who}: this process was silent for too long"))
+
+
+def _tell(paths: RunPaths, line: str, logger: Logger) -> None:
+    """Why nothing happens, to the terminal and to Prefect."""
+    progress.emit("waiting", paths.root, line)
+    logger.info(line)
 
 
 @contextmanager
 def _connected(settings: Settings, spec: ExperimentSpec, paths: RunPaths) -> Iterator[tuple[Cluster, Tracker, Any]]:
     """Ray, MLflow and this flow's run. Raises CapacityError where a job of the spec cannot be placed."""
-    with connected(settings, own_code.named(settings.code, to_plain(spec))) as cluster:
+    logger = log()  # of the flow: jobs wait in threads that know none
+
+    def tell(line: str) -> None:
+        _tell(paths, line, logger)
+
+    with connected(settings, own_code.named(settings.code, to_plain(spec)), tell) as cluster:
         _check_capacity(spec, cluster)
         flow_run: Any = getattr(get_run_context(), "flow_run")  # noqa: B009
         tags = {"autosparse.run": paths.name, "prefect.flow_run_id": str(flow_run.id), "ray.job_id": job_id()}
         yield cluster, Tracker(settings, tags), flow_run
 
 
-def log() -> logging.Logger | logging.LoggerAdapter[Any]:
+def log() -> Logger:
     """The logger of the flow or task that runs here."""
     return get_run_logger()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.cpus import machine_slots
-from autosparse.tasks.cluster.capacity import slots_of
+from autosparse.tasks.cluster.capacity import check_capacity, slots_of
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.costs import SERIES, START, STARTED, Cost, Rates, beside_of
 from autosparse.tasks.planning.steps import PlannedStep
@@ -25,6 +25,7 @@ class Place:
 
     def slots(self, job: JobSpec) -> int:
         """How many such jobs run at once. Raises CapacityError where not even one does."""
+        check_capacity(job, self.cpus, self.gpus)
         return slots_of(job, self.cpus, self.gpus)
 
     @property

@@ -150,7 +150,7 @@ def ray_head(ports: Mapping[str, int], *, folder: str, token: Path | None, host:
 def prefect_worker(ports: Mapping[str, int], *, api: str, environment: Mapping[str, str]) -> Launch:
     """The process worker; `environment` is passed on to the flows it runs."""
     # no --limit: with one, a run that is retried before its dead process is cleared away ends the whole worker (Prefect 3.8.8);
-    # how many run at once is the deployment's limit
+    # how many run at once is the work pool's limit
     options = ("--pool", POOL, "--type", "process", "--name", f"{POOL}-local", "--with-healthcheck")
     return Launch(
         name=WORKER,

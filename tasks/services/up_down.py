@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from autosparse.models.errors import ServiceError, without_password
 from autosparse.tasks.cluster.folder import new_folder
 from autosparse.tasks.home import check_home
+from autosparse.tasks.limits import RUNS, limit
 from autosparse.tasks.proxies import spare_local
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
@@ -68,6 +69,7 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
     if expose:
         check_exposure(expose)
     let_clients_in()
+    limit(RUNS)  # a bad one is said before anything is started
     spare_local(os.environ, [expose or LOOPBACK])
     with _locked(settings):
         state = read_state(settings)
@@ -186,7 +188,7 @@ def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str
 
 
 def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str, str]) -> None:
-    """Pool, deployment and worker on the Prefect server in use; nothing to do when the worker is there."""
+    """What the Prefect server in use must hold, and the worker; nothing to do when that is there."""
     api = elsewhere.get(PREFECT) or state.processes[PREFECT].address
     if WORKER in state.processes:
         if state.processes[WORKER].address == api:
@@ -197,10 +199,9 @@ def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str,
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from autosparse.tasks.services import prefect_setup  # only now: Prefect reads its settings when imported
 
-    prefect_setup.prepare_pool(api)
+    prefect_setup.prepare(api, environment=_environment(settings), log=settings.home / "logs" / "deploy.log")
     environment = {} if RAY in elsewhere else state.environment
     _start(settings, state, service_commands.prefect_worker(_free_ports([WORKER]), api=api, environment=environment))
-    prefect_setup.deploy(api, environment=_environment(settings), log=settings.home / "logs" / "deploy.log")
 
 
 def _start(settings: Settings, state: ServicesState, launch: Launch) -> None:

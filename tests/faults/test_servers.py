@@ -121,16 +121,19 @@ def test_mlflow_that_stays_away(undisturbed: dict[str, Any], tmp_path: Path) -> 
 def test_a_run_without_heartbeat_is_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(prefect_setup.SILENCE_VARIABLE, "10")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    with prefect_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.address}):
-        prefect_setup.prepare_pool(server.address)
-        with get_client(sync_client=True) as client:
-            (automation,) = client.read_automations_by_name(prefect_setup.ZOMBIES)
-            assert automation.enabled
-            flow_id = client.create_flow_from_name("nobody")
-            made = client._client.post("/flow_runs/", json={"flow_id": str(flow_id), "state": {"type": "PENDING"}}).json()
-            client.set_flow_run_state(made["id"], Running(), force=True)
-            asyncio.run(heartbeat(made["id"]))
-            wait_for(lambda: client.read_flow_run(made["id"]).state_type == StateType.CRASHED, 90)
+    with (
+        prefect_server(tmp_path) as server,
+        temporary_settings({PREFECT_API_URL: server.address}),
+        get_client(sync_client=True) as client,
+    ):
+        prefect_setup.crash_zombies(client)
+        (automation,) = client.read_automations_by_name(prefect_setup.ZOMBIES)
+        assert automation.enabled
+        flow_id = client.create_flow_from_name("nobody")
+        made = client._client.post("/flow_runs/", json={"flow_id": str(flow_id), "state": {"type": "PENDING"}}).json()
+        client.set_flow_run_state(made["id"], Running(), force=True)
+        asyncio.run(heartbeat(made["id"]))
+        wait_for(lambda: client.read_flow_run(made["id"]).state_type == StateType.CRASHED, 90)
 
 
 async def heartbeat(flow_run: str) -> None:

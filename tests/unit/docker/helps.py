@@ -22,11 +22,8 @@ COMMANDS = (
     "autosparse status",
     "autosparse up",
     "mlflow server",
-    "prefect deploy",
     "prefect deployment run",
     "prefect server start",
-    "prefect work-pool create",
-    "prefect work-pool inspect",
     "prefect worker start",
     "ray start",
 )

@@ -161,6 +161,17 @@ def test_mounted_files_and_started_scripts_exist() -> None:
     assert os.access(ROOT / scripts[0], os.X_OK)
 
 
+def test_a_flow_worker_prepares_the_server_as_up_does() -> None:
+    lines = (DOCKER / "start-flow-worker").read_text().splitlines()
+    setup, worker = (
+        next(number for number, line in enumerate(lines) if line.startswith(begin)) for begin in ("python -m", "exec prefect worker")
+    )
+    assert setup < worker
+    module = importlib.import_module(lines[setup].removeprefix("python -m "))
+    assert module.main.__module__ == "autosparse.tasks.services.prefect_setup"
+    assert "prefect_setup.prepare(" in (ROOT / "tasks/services/up_down.py").read_text()
+
+
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
 def test_started_programs_come_from_the_lock(program: str) -> None:
     owners = {found.dist.name for found in entry_points(group="console_scripts", name=program) if found.dist}
@@ -232,6 +243,7 @@ def test_settings_are_known_to_autosparse() -> None:
         (ROOT / name).read_text()
         for name in (
             "tasks/settings.py",
+            "tasks/limits.py",
             "tasks/services/up_down.py",
             "tasks/services/exposure.py",
             "tasks/services/prefect_setup.py",
