@@ -80,7 +80,7 @@ def _register(tracker: Tracker, store: Store, run: RunPaths, spec: ExperimentSpe
     check_leaks(store.read_json(paths.scorer_card(run.scorer)), seeds_of_arms(store, run, spec))
     start = time.monotonic()
     own = tracker.open(run.registration, "register scorer", parent=parent)
-    report = register(tracker, store, run, dataset["digest"], fitted)
+    report = register(tracker, store, run, spec, dataset, fitted)
     reports.save(store, run.registration, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": tracker.run_id(own)})
     tracker.close(own)
     return report["version"]

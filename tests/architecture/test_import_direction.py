@@ -28,6 +28,8 @@ DOORS = {
     "tasks/cluster/series.py": {"ray"},
     "tasks/tracking/tracker.py": {"mlflow"},
     "tasks/tracking/records.py": {"mlflow"},
+    "tasks/tracking/registry.py": {"mlflow"},
+    "tasks/tracking/served_scorer.py": {"mlflow"},
 }
 
 
