@@ -101,7 +101,7 @@ def _places(table: Mapping[str, Sequence[Any]]) -> dict[str, tuple[np.ndarray, t
     found = {}
     for name in dict.fromkeys(table["layer"]):
         rows = np.flatnonzero(layers == name)
-        said = {str(shapes[row]) for row in rows}
+        said = {str(shapes[row]) for row in rows.tolist()}
         text = said.pop()
         shape = tuple(int(part) for part in text.split("x")) if all(part.isdecimal() for part in text.split("x")) else ()
         if said or len(shape) < 2 or math.prod(shape) != len(rows):

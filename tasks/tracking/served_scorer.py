@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from autosparse.library.scorer import scorer_of_files
 from autosparse.library.weight_table import score_table

@@ -117,7 +117,8 @@ class Tracker:
 
     def describe(self, run: str, text: str) -> None:
         """What a person reads on the run's page, in Markdown; `{run}` and `{experiment}` in it become MLflow's ids."""
-        self.spool.put({"do": "describe", "run": run, "text": text})
+        if text:
+            self.spool.put({"do": "describe", "run": run, "text": text})
 
     def close(self, run: str, status: str = "FINISHED") -> None:
         """End a run as FINISHED, FAILED or KILLED."""

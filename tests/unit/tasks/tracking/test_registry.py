@@ -9,6 +9,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
+from mlflow import artifacts
 
 import autosparse
 from autosparse.library.scorer import Scorer
@@ -126,7 +127,7 @@ def test_scorers_are_ranked_by_what_was_held_out(registry: Registry, tracker: Tr
         ("held_out_seeds/spearman_pooled", "features", "d4"),
     }
     assert registry.versions()[0].description == "scorer 4"
-    assert registry.client.get_registered_model("autosparse-scorer").description.startswith("Scorers of autosparse")
+    assert str(registry.client.get_registered_model("autosparse-scorer").description).startswith("Scorers of autosparse")
 
 
 def test_a_model_that_a_killed_process_left_is_taken_up(registry: Registry, tracker: Tracker) -> None:
@@ -167,7 +168,7 @@ def test_a_loaded_scorer_gives_the_mask_of_prune_without_pickle(version: str, re
 
 
 def test_nothing_of_a_model_is_pickled(registry: Registry, tmp_path: Path) -> None:
-    folder = mlflow.artifacts.download_artifacts("models:/autosparse-scorer/3", dst_path=str(tmp_path))
+    folder = artifacts.download_artifacts("models:/autosparse-scorer/3", dst_path=str(tmp_path))
     found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
     assert set(found) == {
         *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "served_scorer.py", "registered_model_meta"),

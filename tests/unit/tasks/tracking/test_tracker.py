@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -139,8 +140,8 @@ def test_the_data_set_of_a_run_has_columns_and_rows(tracker: Tracker) -> None:
     old = {"do": "lineage", "run": run, "uri": "/nowhere/e", "name": "features", "digest": "e", "context": "written"}
     tracker.spool.put(old)  # a record in the spool of an earlier version
     assert tracker.spool.drain(30)
-    inputs = tracker.client.get_run(str(tracker.run_id(run))).inputs.dataset_inputs
-    one, other = sorted((part.dataset for part in inputs), key=lambda dataset: dataset.digest)
+    inputs: Any = tracker.client.get_run(str(tracker.run_id(run))).inputs
+    one, other = sorted((part.dataset for part in inputs.dataset_inputs), key=lambda dataset: dataset.digest)
     assert (one.name, one.digest) == ("features", "d" * 36)
     assert json.loads(one.profile) == {"num_rows": 50200, "num_elements": 301200, "sources": 1}
     columns = [column["name"] for column in json.loads(one.schema)["mlflow_colspec"]]
