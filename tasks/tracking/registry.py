@@ -11,7 +11,6 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import pyfunc
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
@@ -85,6 +84,14 @@ class Registry:
         """Alias -> version."""
         there = self._registered()
         return {alias: str(version) for alias, version in there.aliases.items()} if there else {}
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Of each version what a person chooses by, the newest first; None where an earlier release did not say."""
+        aliases = self.aliases()
+        return [
+            _listed(version, sorted(alias for alias, holder in aliases.items() if holder == str(version.version)))
+            for version in self.versions()
+        ]
 
     def promote(self, version: str, alias: str, *, force: bool = False) -> str | None:
         """Give a version the alias, and return which one had it. Raises SpecError, with both figures, where that one is not worse."""
@@ -175,13 +182,22 @@ def _save(folder: Path, model: LoggedModel, run_id: str, files: dict[str, bytes]
         )
 
 
+def _listed(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
+    tags = version.tags
+    known = {name: tags.get(name) for name in ("data", "label", "sources", "kind", "metric", "held_out_on")}
+    return {
+        "version": str(version.version),
+        "aliases": aliases,
+        **known,
+        "rows": int(tags["rows"]) if "rows" in tags else None,
+        "held_out": float(tags["held_out"]) if "held_out" in tags else None,
+        "run": tags.get("autosparse.run", ""),
+        "date": time.strftime("%Y-%m-%d", time.gmtime(version.creation_timestamp / 1000)),
+        "address": f"models:/{REGISTERED_MODEL}" + (f"@{min(aliases, key=len)}" if aliases else f"/{version.version}"),
+    }
+
+
 def _figure(tags: Tags) -> str:
     return (
         f"{float(tags['held_out']):.4f} on {tags.get('data', '?')}, {int(tags.get('rows', 0)):,} rows" if "held_out" in tags else "unknown"
     )
-
-
-def connected(uri: str) -> Registry:
-    """The registry of that MLflow."""
-    mlflow.set_tracking_uri(uri)
-    return Registry(MlflowClient(uri))

@@ -218,6 +218,12 @@ class Tracker:
             return found.experiment_id
 
 
+def registry_of(settings: Settings) -> Registry:
+    """The registered scorers. Raises ServiceError where MLflow is away."""
+    check_reachable(settings.mlflow_uri)
+    return Registry(MlflowClient(settings.mlflow_uri))
+
+
 def load_scorer_files(settings: Settings, uri: str) -> tuple[bytes, bytes]:
     """Card and safetensors of a registered scorer, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. Raises DataError."""
     check_reachable(settings.mlflow_uri)

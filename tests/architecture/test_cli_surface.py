@@ -32,6 +32,7 @@ SURFACE = {
     "status": set(),
     "gc": {"--older-than", "--delete"},
     "sync": set(),
+    "scorers": {"--data", "--label", "--promote", "--alias", "--force", "--json"},
 }
 
 
@@ -44,7 +45,7 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
+    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc", "scorers"]
 )
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")

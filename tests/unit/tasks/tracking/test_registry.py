@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -110,6 +111,33 @@ def test_a_worse_scorer_is_promoted_by_force_alone(registry: Registry) -> None:
         SpecError, match=r"^--alias: 'champion-digits-survival' is not allowed; allowed: champion or champion-digits-growth "
     ):
         registry.promote("3", "champion-digits-survival")
+
+
+def test_the_command_lists_and_promotes(
+    registry: Registry, here: settings.Settings, typed: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return typed("scorers", *arguments, AUTOSPARSE_HOME=str(here.home), COLUMNS="250")
+
+    listed = json.loads(said("--json").stdout)
+    assert [one["version"] for one in listed] == ["5", "4", "3", "2", "1"]
+    assert listed[2] == {
+        **{"version": "3", "aliases": ["champion-digits-growth"], "data": "digits", "label": "growth", "sources": None, "kind": None},
+        **{"metric": None, "held_out_on": None, "rows": 100, "held_out": 0.6, "run": "test", "date": listed[2]["date"]},
+        "address": "models:/autosparse-scorer@champion-digits-growth",
+    }
+    few = json.loads(said("--json", "--data", "digits", "--label", "survival").stdout)
+    assert [one["version"] for one in few] == ["5"]
+    table = said().stdout
+    assert "models:/autosparse-scorer@champion" in table and "models:/autosparse-scorer/1" in table and "0.6000" in table
+    assert said("--data", "mnist").stdout == "no scorer is registered of that data and label\n"
+    refused = said("--promote", "1", "--alias", "champion-digits-growth")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --promote: version 1 (held-out 0.5000 on digits, 100 rows) does not beat version 3 ")
+    assert refused.stderr.count("\n") == 1
+    forced = said("--promote", "1", "--alias", "champion-digits-growth", "--force").stdout
+    assert forced == "champion-digits-growth is version 1, before it was version 3\n"
+    assert said("--promote", "3", "--alias", "champion-digits-growth").returncode == 0
 
 
 def test_scorers_are_ranked_by_what_was_held_out(registry: Registry, tracker: Tracker) -> None:
