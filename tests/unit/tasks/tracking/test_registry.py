@@ -2,15 +2,23 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 import torch
 from mlflow import artifacts
+from sklearn.datasets import load_digits
 
 import autosparse
 from autosparse.library.scorer import Scorer
@@ -30,6 +38,7 @@ from autosparse.tasks.tracking.tracker import Tracker, load_scorer_files
 TAGS = {"autosparse.run": "test", "prefect.flow_run_id": "1", "ray.job_id": "2"}
 NETWORK = {"name": "resnet8", "width": 4, "image_shape": [1, 8, 8], "num_classes": 10}
 DENSITY = 0.1
+PARAMS = {"density": DENSITY, "network": json.dumps(NETWORK)}
 
 
 @pytest.fixture(scope="module")
@@ -180,19 +189,64 @@ def test_files_come_back_by_alias_and_version(registry: Registry, here: settings
 @pytest.mark.parametrize("version", ["3", "5"])  # one that cuts by its scores, one that cuts by paths
 def test_a_loaded_scorer_gives_the_mask_of_prune_without_pickle(version: str, registry: Registry, here: settings.Settings) -> None:
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
-    spec = NetworkSpec(name="resnet8", width=4)
-    network = build_network(spec, image_shape=(1, 8, 8), num_classes=10, seed=3)
-    generator = torch.Generator().manual_seed(0)
-    batches = [(torch.rand(16, 1, 8, 8, generator=generator), torch.arange(16) % 10)]
-    module, card = read_scorer(*load_scorer_files(here, f"models:/autosparse-scorer/{version}"), version)
-    mask = autosparse.prune(network, batches, method=Scorer(module, card, version), density=DENSITY, warn=False)
-    table = pd.DataFrame(weight_table(network, batches)).astype({"weight": "float32", "gradient": "float32"})
+    table, mask = asked(version, here)
     served = mlflow.pyfunc.load_model(f"models:/autosparse-scorer/{version}")
-    found = served.predict(table, params={"density": DENSITY, "network": json.dumps(NETWORK)})
-    kept = {name: found["keep"][table["layer"] == name].tolist() for name in mask}
-    assert kept == {name: keep.reshape(-1).int().tolist() for name, keep in mask.items()}
+    found = served.predict(table, params=PARAMS)
+    assert mask_of(table, found["keep"].tolist()) == {name: keep.reshape(-1).int().tolist() for name, keep in mask.items()}
     assert sum(found["keep"]) == mask.kept == round(DENSITY * mask.total)
     assert found["score"].nunique() > mask.total / 2
+
+
+@pytest.mark.slow
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_a_served_scorer_gives_the_mask_of_prune(registry: Registry, here: settings.Settings) -> None:
+    table, mask = asked("5", here)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port))
+    command = (str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", "models:/autosparse-scorer/5", *where)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": here.mlflow_uri, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        answered(f"http://127.0.0.1:{port}/ping", None)
+        asks = {"dataframe_split": table.to_dict(orient="split", index=False), "params": PARAMS}
+        found = answered(f"http://127.0.0.1:{port}/invocations", json.dumps(asks).encode())["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert mask_of(table, [row["keep"] for row in found]) == {name: keep.reshape(-1).int().tolist() for name, keep in mask.items()}
+
+
+def answered(url: str, content: bytes | None) -> Any:
+    """The JSON of an answer, or its text; a server that is not up yet is waited for."""
+    deadline = time.monotonic() + 200
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": "application/json"}), timeout=60) as answer:
+                text = answer.read().decode()
+                return json.loads(text) if content else text
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
+
+
+def asked(version: str, here: settings.Settings) -> tuple[pd.DataFrame, autosparse.Mask]:
+    """The weight table of a network, and its mask by `prune` with that version."""
+    network = build_network(NetworkSpec(name="resnet8", width=4), image_shape=(1, 8, 8), num_classes=10, seed=3)
+    images, labels = load_digits(return_X_y=True)
+    batches = [(torch.tensor(images[:16], dtype=torch.float32).view(16, 1, 8, 8) / 16, torch.tensor(labels[:16]))]
+    module, card = read_scorer(*load_scorer_files(here, f"models:/autosparse-scorer/{version}"), version)
+    mask = autosparse.prune(network, batches, method=Scorer(module, card, version), density=DENSITY, warn=False)
+    return pd.DataFrame(weight_table(network, batches)).astype({"weight": "float32", "gradient": "float32"}), mask
+
+
+def mask_of(table: pd.DataFrame, keep: list[int]) -> dict[str, list[int]]:
+    """Layer -> what is kept of it."""
+    return {str(name): [keep[row] for row in rows] for name, rows in table.groupby("layer", sort=False).indices.items()}
 
 
 def test_nothing_of_a_model_is_pickled(registry: Registry, tmp_path: Path) -> None:
