@@ -1,4 +1,4 @@
-"""`autosparse gc`, `sync`: what is kept of runs, and what is not. Each imports what it needs when it is called."""
+"""`autosparse gc`, `sync`, `scorers`: what is kept of runs, and what is not. Each imports what it needs when it is called."""
 
 from typing import Annotated
 
@@ -31,3 +31,35 @@ def sync(run: str) -> None:
     from autosparse.flows.sync_command import sync_with_mlflow
 
     print(sync_with_mlflow(run))
+
+
+def scorers(
+    *,
+    data: str | None = None,
+    label: str | None = None,
+    promote: str | None = None,
+    alias: str = "champion",
+    force: Annotated[bool, Parameter(negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """The registered scorers: what each was learned from, how good it is on held-out weights, how to name it.
+
+    Parameters
+    ----------
+    data
+        Only those that learned on this data.
+    label
+        Only those of this label, growth or survival.
+    promote
+        Give this version the alias, unless it is no better than the one that has it.
+    alias
+        With --promote: champion, or champion-DATA-LABEL.
+    force
+        With --promote: also to a worse version.
+    """
+    from autosparse.flows.scorers_command import list_scorers, promote_scorer
+
+    if promote is None:
+        list_scorers(data, label, as_json=json_)
+    else:
+        print(promote_scorer(promote, alias, force=force))

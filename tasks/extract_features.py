@@ -29,7 +29,7 @@ def extract_features(run: Run, title: str) -> Report:
             on_event=step.on_event,
         )
         run.tracker.metrics(step.mlflow_run, {"rows": report["rows"]})
-        run.tracker.lineage(step.mlflow_run, uri=report["uri"], name="features", dataset_digest=report["digest"], context="written")
+        run.tracker.features(step.mlflow_run, report, "written")
         return report
 
     return run_step(run, run.paths.features, title, work)

@@ -8,6 +8,7 @@ from autosparse.models.specs.fields import to_plain
 from autosparse.storage import paths
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import TASK, Report, Step, run_step, table_artifact
+from autosparse.tasks.report.model_card import comparison, figures
 from autosparse.tasks.worker import fit_scorer as worker
 
 
@@ -19,10 +20,8 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
     def work(step: Step) -> Report:
         config = run.config(worker.FitInputs(scorer=scorer, dataset=dataset["uri"], data=run.spec.data.title, folder=run.paths.scorer))
         report = step.train(worker.fit, config, scorer.job)
-        run.tracker.lineage(step.mlflow_run, uri=dataset["uri"], name="features", dataset_digest=dataset["digest"], context="scorer-train")
-        for group, metrics in report["metrics"].items():
-            values = {f"held_out_{group}/{name}": float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-            run.tracker.metrics(step.mlflow_run, values)
+        run.tracker.features(step.mlflow_run, dataset, "scorer-train")
+        run.tracker.metrics(step.mlflow_run, figures(report["metrics"]))
         run.tracker.file(step.mlflow_run, "scorer.safetensors", run.store.read(paths.scorer_weights(run.paths.scorer)))
         run.tracker.file(step.mlflow_run, "scorer.json", run.store.read(paths.scorer_card(run.paths.scorer)))
         run.tracker.file(step.mlflow_run, "metrics.json", json.dumps(report["metrics"], indent=2).encode())
@@ -30,18 +29,3 @@ def fit_scorer(run: Run, dataset: Report, title: str) -> Report:
         return {**report, "dataset": dataset["digest"]}
 
     return run_step(run, run.paths.scorer, title, work, parameters=to_plain(scorer))
-
-
-def comparison(report: Report) -> list[dict[str, object]]:
-    """Rows of held-out group x scorer or baseline: Spearman pooled and within layer, mse against label variance."""
-    names = ("spearman_pooled", "spearman_within_layer", "mse", "label_variance")
-    return [
-        {"held_out": group, "scored_by": who, **{name: round(figures[name], 4) for name in names}}
-        for group, metrics in report["metrics"].items()
-        for who, figures in {run_kind(report): metrics, **metrics["baselines"]}.items()
-    ]
-
-
-def run_kind(report: Report) -> str:
-    """The scorer's kind, as a row's name."""
-    return f"scorer ({report['kind']})"

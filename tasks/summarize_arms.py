@@ -8,6 +8,7 @@ from prefect.artifacts import create_image_artifact, create_link_artifact
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
 from autosparse.tasks.report.frontier_plot import frontier_plot
+from autosparse.tasks.report.notes import run_note
 from autosparse.tasks.report.page import report_page
 from autosparse.tasks.report.plots import accuracy_density_plot
 from autosparse.tasks.results.arm_reports import closed, opened
@@ -46,6 +47,7 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
             if row["mean"] is not None:
                 run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
         _store_page(run, command)
+        run.tracker.describe(run.mlflow_run, run_note(run.spec, run.name, prefect=run.ids["prefect_url"], rows=rows, command=command))
         _show(run, stored)
         return {"rows": stored, "controls": controls, "arms": len(arms), **told}
 

@@ -13,6 +13,8 @@ from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.register_scorer import register
+from autosparse.tasks.report.notes import run_note, step_note
+from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker
 
@@ -49,6 +51,8 @@ def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
         if not root:
             tracker.parameters(parent, to_plain(spec))
             tracker.file(parent, "spec.json", store.read(run.spec))
+        if made or not root:
+            tracker.describe(parent, _note(store, run, spec, ids))
         version = _register(tracker, store, run, spec, parent)
     return {"records": waited, "steps": len(made), "version": version}
 
@@ -66,8 +70,14 @@ def _make_up(tracker: Tracker, store: Store, run: RunPaths, parent: str, step: s
     if step == run.summary:
         for key in store.list(step):
             tracker.file(parent, f"summary/{key.rsplit('/', 1)[-1]}", store.read(key))
+    tracker.describe(own, step_note(report))
     tracker.close(own)
     return True
+
+
+def _note(store: Store, run: RunPaths, spec: ExperimentSpec, ids: Report) -> str:
+    summary = reports.find(store, run.summary)
+    return run_note(spec, run.name, prefect=ids.get("prefect_url"), rows=[opened(row) for row in summary["rows"]] if summary else None)
 
 
 def _register(tracker: Tracker, store: Store, run: RunPaths, spec: ExperimentSpec, parent: str) -> str | None:
@@ -78,7 +88,8 @@ def _register(tracker: Tracker, store: Store, run: RunPaths, spec: ExperimentSpe
     check_leaks(store.read_json(paths.scorer_card(run.scorer)), seeds_of_arms(store, run, spec))
     start = time.monotonic()
     own = tracker.open(run.registration, "register scorer", parent=parent)
-    report = register(tracker, store, run, dataset["digest"], fitted)
+    report = register(tracker, store, run, spec, dataset, fitted)
+    tracker.describe(own, step_note(report))
     reports.save(store, run.registration, {**report, "seconds": time.monotonic() - start, "mlflow_run_id": tracker.run_id(own)})
     tracker.close(own)
     return report["version"]

@@ -94,5 +94,5 @@ HEADS: dict[str, type[GlobalHead] | type[LearnedHead] | type[PathsHead]] = {
 }
 OWNERS = {one.name: kind for kind, head in HEADS.items() for one in fields(head)}  # setting -> the kind that has it
 
-# The head that held up best on new seeds (docs/results-archive.md): that of the recipes, and of the rules of thumb that a scorer has to beat.
+# The head that held up best (docs/results-archive.md): that of the recipes, and of the rules of thumb that a scorer has to beat.
 CHAMPION_HEAD = PathsHead(contrast=1.0, contrast_ahead=1.0, blend=0.0, candidates=0.2, hubs_ahead=0.25)

@@ -27,6 +27,7 @@ from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.lease import Lease
 from autosparse.tasks.engine.lock import sole
+from autosparse.tasks.report.notes import run_note
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.reachable import check_experiment
 from autosparse.tasks.tracking.tracker import Tracker
@@ -126,6 +127,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
             tracker.parameters(mlflow_run, to_plain(spec))
             tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
+            tracker.describe(mlflow_run, run_note(spec, paths.name, prefect=ids["prefect_url"]))
             yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
 
 

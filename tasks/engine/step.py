@@ -20,6 +20,7 @@ from autosparse.tasks.cluster.jobs import run_training_job
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log
+from autosparse.tasks.report.notes import failure_note, step_note
 from autosparse.tasks.results.measured import metric_of, value_of
 
 Report = dict[str, Any]
@@ -162,7 +163,10 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
         )
         step.drop_checkpoints()
         run.tracker.metrics(mlflow_run, {"step_seconds": report["seconds"]})
+        run.tracker.describe(mlflow_run, step_note(report))
     except BaseException as error:
+        if isinstance(error, Exception) and not run.cluster.stopped:
+            run.tracker.describe(mlflow_run, failure_note(error))
         progress.emit("failed", key, title, message=str(error))
         run.tracker.close(mlflow_run, "KILLED" if run.cluster.stopped or not isinstance(error, Exception) else "FAILED")
         raise

@@ -3,29 +3,25 @@
 Only tasks/tracking/tracker.py uses this file.
 """
 
+import hashlib
+import json
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from mlflow import pytorch as mlflow_pytorch
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
 from mlflow.tracking import MlflowClient
-from torch import Tensor, nn
 
-from autosparse.storage import paths
-from autosparse.storage.store import Store
-from autosparse.tasks.tracking.champion import beats
+from autosparse.tasks.tracking.registry import NOTE
 from autosparse.tasks.tracking.spool import Record, RefusedError
 
-REGISTERED_MODEL = "autosparse-scorer"
-CHAMPION = "champion"
+RUN, EXPERIMENT = "{run}", "{experiment}"  # in descriptions, which are written before MLflow's ids are known
+OURS = "autosparse.note"  # the digest of a description that we wrote
 BATCH = 100  # MLflow's limit of params per call
 # answers that another try would not change; any other error may be a server that is away or starts
 FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "INVALID_STATE")
@@ -94,67 +90,44 @@ class Receiver:
             parent = str(Path(name).parent)
             self.client.log_artifact(self.id_of(run), str(path), None if parent == "." else parent)
 
-    def lineage(self, run: str, uri: str, name: str, digest: str, context: str) -> None:
+    def lineage(
+        self,
+        run: str,
+        uri: str,
+        name: str,
+        digest: str,
+        context: str,
+        schema: list[dict[str, Any]] | None = None,  # records of earlier versions have neither
+        profile: dict[str, Any] | None = None,
+    ) -> None:
         """That the run used a data set."""
         with warnings.catch_warnings():  # a local path has two equal readings
             warnings.simplefilter("ignore", UserWarning)
             source = resolve_dataset_source(uri)
         entity = MetaDataset(source, name=name, digest=digest)._to_mlflow_entity()
-        self.client.log_inputs(self.id_of(run), [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+        shown = {"schema": json.dumps({"mlflow_colspec": schema}) if schema else None, "profile": json.dumps(profile) if profile else None}
+        known = Dataset(entity.name, entity.digest, entity.source_type, entity.source, **shown)
+        self.client.log_inputs(self.id_of(run), [DatasetInput(known, [InputTag("mlflow.data.context", context)])])
+
+    def describe(self, run: str, text: str) -> None:
+        """The description of a run, RUN and EXPERIMENT in it replaced by MLflow's ids; what a person wrote there stays."""
+        run_id = self.id_of(run)
+        note, tags = text.replace(RUN, run_id).replace(EXPERIMENT, self.experiment_id), self.client.get_run(run_id).data.tags
+        if tags.get(NOTE) and tags.get(OURS) != _digest(tags[NOTE]):
+            return
+        self.client.log_batch(run_id, tags=[RunTag(NOTE, note), RunTag(OURS, _digest(note))])
 
     def close(self, run: str, status: str) -> None:
         """The end of a run."""
-        self.client.set_terminated(self.id_of(run), status)
+        run_id = self.id_of(run)
+        start = self.client.get_run(run_id).info.start_time or 0
+        self.client.set_terminated(run_id, status, end_time=max(int(time.time() * 1000), start))  # a clock may step back
 
     def sweep(self, name: str, status: str) -> None:
         """The end of every run of the pipeline run `name` that is still RUNNING: a process that was killed left it."""
         left = f"tags.`autosparse.run` = '{name}' and attributes.status = 'RUNNING'"
         for one in self.client.search_runs([self.experiment_id], left, max_results=1000):
             self.client.set_terminated(one.info.run_id, status)
-
-    def register(self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str]) -> tuple[str, bool]:
-        """One version per run, of the scorer with these `tags`; its number and whether it is the champion now."""
-        run_id = self.id_of(run)
-        known = self.client.search_model_versions(f"name = '{REGISTERED_MODEL}'") if self._registered() else []
-        found = [version for version in known if version.run_id == run_id]
-        version = str(found[0].version) if found else self._log_model(run_id, scorer, example)
-        if not found or any(found[0].tags.get(key) != text for key, text in tags.items()):
-            for name in (paths.scorer_weights(files), paths.scorer_card(files)):
-                self.file(run, f"scorer-files/{name.rsplit('/', 1)[-1]}", store.read(name))
-            for key, text in tags.items():
-                self.client.set_model_version_tag(REGISTERED_MODEL, version, key, text)
-        champion = self._champion()
-        if champion is None or beats(tags, champion.tags):
-            self.client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
-        return version, getattr(self._champion(), "version", None) in (version, int(version))
-
-    def _log_model(self, run_id: str, scorer: nn.Module, example: Tensor) -> str:
-        scorer = scorer.cpu().eval()
-        with torch.inference_mode():
-            signature = infer_signature(example.numpy(), scorer(example).numpy())
-        info = Model.log(
-            artifact_path=None,
-            name="scorer",
-            flavor=mlflow_pytorch,
-            run_id=run_id,
-            pytorch_model=scorer,
-            input_example=example.numpy(),
-            signature=signature,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-            registered_model_name=REGISTERED_MODEL,
-        )
-        return str(info.registered_model_version)
-
-    def _registered(self) -> bool:
-        return bool(self.client.search_registered_models(f"name = '{REGISTERED_MODEL}'"))
-
-    def _champion(self) -> ModelVersion | None:
-        try:
-            return self.client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION)
-        except MlflowException as error:
-            if is_final(error):
-                return None
-            raise
 
     def finished(self, run: str) -> bool:
         """Whether a run of that step is there to its end."""
@@ -172,3 +145,7 @@ class Receiver:
     def _runs(self, run: str) -> list[Any]:
         same = f"tags.`autosparse.step_digest` = '{run}'"
         return list(self.client.search_runs([self.experiment_id], same, max_results=100, order_by=["attributes.start_time ASC"]))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

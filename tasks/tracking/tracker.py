@@ -1,5 +1,6 @@
-"""The door to MLflow, with records.py and reachable.py: only these import it. Explicit run ids and a client, never the thread-local
-active run.
+"""The door to MLflow, with records.py, registry.py, reachable.py and served_scorer.py: only these import it.
+
+Explicit run ids and a client, never the thread-local active run.
 
 Every MLflow run carries the identity tags `autosparse.run`, `autosparse.step_digest`, `prefect.flow_run_id` and `ray.job_id`.
 Ray workers never talk to MLflow: what they measure reaches this file as events. What a run tells MLflow goes through a spool
@@ -12,22 +13,32 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from torch import Tensor, nn
 
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
-from autosparse.storage.store import Store
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.reachable import EXPERIMENT, check_reachable
-from autosparse.tasks.tracking.records import REGISTERED_MODEL, Receiver, is_final
+from autosparse.tasks.tracking.records import Receiver, is_final
+from autosparse.tasks.tracking.registry import FEATURES, LONGEST_DIGEST, REGISTERED_MODEL, Facts, Registry
 from autosparse.tasks.tracking.spool import RefusedError, Spool
 
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # which of its pages an experiment opens on
 ID_SECONDS = 5
+# of the feature data set (storage/feature_shards.py), as MLflow calls them
+COLUMN_TYPES = {
+    "layer": "integer",
+    "position": "long",
+    "weight": "float",
+    "gradient": "float",
+    "rounds_survived": "integer",
+    "growth": "integer",
+}
 LAST_SECONDS = 5  # for a run that failed or was called off
 
 
@@ -93,9 +104,18 @@ class Tracker:
         """Store an artifact called `name` (folders allowed)."""
         self.spool.put({"do": "file", "run": run, "name": name}, content)
 
-    def lineage(self, run: str, *, uri: str, name: str, dataset_digest: str, context: str) -> None:
-        """Say that the run used a data set."""
-        self.spool.put({"do": "lineage", "run": run, "uri": uri, "name": name, "digest": dataset_digest[:36], "context": context})
+    def features(self, run: str, dataset: dict[str, Any], context: str) -> None:
+        """Say that the run used a feature data set, by the report of its step; its columns are known, and how many rows there are."""
+        named = {"uri": dataset["uri"], "name": FEATURES, "digest": dataset["digest"][:LONGEST_DIGEST], "context": context}
+        schema = [{"name": name, "type": kind, "required": True} for name, kind in COLUMN_TYPES.items()]
+        profile = {"num_rows": dataset["rows"], "num_elements": dataset["rows"] * len(schema)}
+        profile |= {name: dataset[name] for name in ("sources", "rounds", "final_density") if name in dataset}
+        self.spool.put({"do": "lineage", "run": run, **named, "schema": schema, "profile": profile})
+
+    def describe(self, run: str, text: str) -> None:
+        """What a person reads on the run's page, in Markdown; `{run}` and `{experiment}` in it become MLflow's ids."""
+        if text:
+            self.spool.put({"do": "describe", "run": run, "text": text})
 
     def close(self, run: str, status: str = "FINISHED") -> None:
         """End a run as FINISHED, FAILED or KILLED."""
@@ -146,17 +166,17 @@ class Tracker:
         hint = f"the results are in storage, and `autosparse sync {self.tags['autosparse.run']}` brings them to MLflow"
         return TrackingError(f"{step}: mlflow at {self.uri} did not take everything within {self.patience:.0f} s ({why}); {hint}")
 
-    def register(self, run: str, scorer: nn.Module, *, example: Tensor, store: Store, files: str, tags: dict[str, str]) -> tuple[str, bool]:
-        """Register a scorer once per run; return its version and whether it is the champion now.
+    def register(self, run: str, files: dict[str, bytes], facts: Facts) -> tuple[str, bool]:
+        """Register the scorer of a run's fit once; return its version and whether it is the champion now.
 
-        `example` has at least two rows, because a batch of one would be exported as the only size. The safetensors file and
-        the card under `files` are artifacts of the same run: they are what `load_scorer_files` reads back. Tried again while
-        MLflow is away; raises TrackingError when it stays away.
+        `files` are its card and safetensors, by name: they are what `load_scorer_files` reads back. Tried again while MLflow is
+        away; raises TrackingError when it stays away.
         """
         deadline = time.monotonic() + self.patience
         while self.spool.drain(deadline - time.monotonic()) and time.monotonic() < deadline and not self.spool.called_off.is_set():
             try:
-                return self._receiver.register(run, scorer, example=example, store=store, files=files, tags={**self.tags, **tags})
+                run_id, told = self._receiver.id_of(run), replace(facts, tags={**self.tags, **facts.tags})
+                return Registry(self.client).register(self.experiment_id, run_id, files, told)
             except RefusedError as error:
                 raise TrackingError(f"register scorer: mlflow: {error}") from error
             except (MlflowException, OSError) as error:
@@ -182,15 +202,23 @@ class Tracker:
     def _experiment(self, settings: Settings) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found:
+            if KIND not in found.tags:  # else a person, or we, have chosen
+                self.client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
             return found.experiment_id
         location = None if settings.mlflow_uri.startswith("http") else settings.mlflow_artifacts.as_uri()
         try:
-            return self.client.create_experiment(EXPERIMENT, artifact_location=location)
+            return self.client.create_experiment(EXPERIMENT, artifact_location=location, tags={KIND: TRAINING})
         except MlflowException:  # another run made it in the meantime
             found = self.client.get_experiment_by_name(EXPERIMENT)
             if found is None:
                 raise
             return found.experiment_id
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The registered scorers. Raises ServiceError where MLflow is away."""
+    check_reachable(settings.mlflow_uri)
+    return Registry(MlflowClient(settings.mlflow_uri))
 
 
 def load_scorer_files(settings: Settings, uri: str) -> tuple[bytes, bytes]:

@@ -36,6 +36,7 @@ SURFACE = {
     "doctor": {"--json"},
     "gc": {"--older-than", "--delete"},
     "sync": set(),
+    "scorers": {"--data", "--label", "--promote", "--alias", "--force", "--json"},
 }
 
 

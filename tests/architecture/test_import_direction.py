@@ -29,6 +29,8 @@ DOORS = {
     "tasks/tracking/tracker.py": {"mlflow"},
     "tasks/tracking/records.py": {"mlflow"},
     "tasks/tracking/reachable.py": {"mlflow"},
+    "tasks/tracking/registry.py": {"mlflow"},
+    "tasks/tracking/served_scorer.py": {"mlflow"},
 }
 
 

@@ -120,7 +120,29 @@ def test_mlflow_holds_one_parent_and_a_child_per_step_with_the_identity_tags(who
     champion = client.get_model_version_by_alias("autosparse-scorer", "champion")
     assert champion.tags["dataset_digest"] == found["dataset"]["digest"]
     fits = [run for run in runs if "fit scorer" in (run.info.run_name or "")]
-    assert fits[0].inputs.dataset_inputs[0].dataset.digest == found["dataset"]["digest"]
+    (used,) = fits[0].inputs.dataset_inputs
+    assert used.dataset.digest == found["dataset"]["digest"]
+    assert json.loads(used.dataset.profile)["num_rows"] == found["dataset"]["rows"]
+
+
+def test_pages_of_mlflow_say_what_a_run_is(whole: tuple[Path, dict]) -> None:
+    home, found = whole
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment and experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    notes = {run.info.run_id: run.data.tags.get("mlflow.note.content", "") for run in runs}
+    assert all(notes.values())
+    parent = found["ids"]["mlflow_run_id"]
+    assert f"autosparse show {found['name']}" in notes[parent]
+    assert f"#/experiments/{experiment.experiment_id}/runs/{parent}/artifacts/summary/report.html" in notes[parent]
+    assert f"| resnet8-w4 | digits | {OUTSIDE[0]} |" in notes[parent]
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    figures = {metric.key: metric.value for metric in model.metrics or ()}
+    assert figures["held_out"] == pytest.approx(found["scorer"]["held_out"])
+    assert {metric.dataset_digest for metric in model.metrics or ()} == {found["dataset"]["digest"]}
+    assert model.artifact_location.startswith((home / "mlflow-artifacts").as_uri())  # not in whatever folder the command was typed
+    assert model.params["irp.rounds"] == "2" and "abs_weight" in model.tags["mlflow.note.content"]
 
 
 def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> None:

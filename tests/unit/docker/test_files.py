@@ -31,7 +31,9 @@ CONTAINER_FILES = (
     "docker/example.env",
 )
 DOCS = (
+    "README.md",
     "docs/running.md",
+    "docs/mlflow.md",
     "docs/contributing.md",
     "docs/vocabulary.md",
     "docs/decisions/0001-one-roof.md",

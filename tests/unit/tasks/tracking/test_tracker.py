@@ -1,27 +1,21 @@
-"""MLflow as the pipeline uses it, on a real SQLite store: runs taken up again, no epoch twice, a champion that must be beaten."""
+"""MLflow as the pipeline uses it, on a real SQLite store: runs taken up again, no epoch twice, descriptions."""
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-from autosparse.library.scorer_files import read_scorer, save_scorer
-from autosparse.models.errors import ConflictError, DataError, TrackingError
-from autosparse.models.features import FEATURE_NAMES
-from autosparse.models.scorers.registry import build_scorer
-from autosparse.storage.open_store import open_store
+from autosparse.models.errors import ConflictError, TrackingError
+from autosparse.storage.feature_shards import COLUMNS
 from autosparse.tasks import settings
+from autosparse.tasks.tracking import records
 from autosparse.tasks.tracking import tracker as tracking
 from autosparse.tasks.tracking.reachable import check_experiment
 from autosparse.tasks.tracking.spool import Record, Spool
 from autosparse.tasks.tracking.tracker import Tracker, flatten
-
-EXAMPLE = torch.zeros(2, len(FEATURE_NAMES))
 
 
 @pytest.fixture(scope="module")
@@ -117,27 +111,52 @@ def test_flatten() -> None:
     assert flatten({"a": {"b": 1}, "c": [{"d": 2}], "e": [3], "f": {}}) == {"a.b": 1, "c.0.d": 2, "e": [3]}
 
 
-def test_the_champion_moves_only_for_a_better_scorer(tracker: Tracker, here: settings.Settings, tmp_path: Path) -> None:
-    store = open_store(str(tmp_path / "storage"))
-    found = []
-    for number, value in enumerate((0.5, 0.4, 0.6)):
-        scorer = build_scorer("mlp", hidden=(4,), seed=number)
-        save_scorer(store, f"scorer-{number}", scorer, {"metrics": {}})
-        run = tracker.open(f"fit-{number}", f"fit {number}", parent=tracker.open("run", "test"))
-        tags = {"dataset_digest": f"d{number}", "held_out": str(value)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.export and MLflow warn of their own code
-            found.append(tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags))
-            again = tracker.register(run, scorer, example=EXAMPLE, store=store, files=f"scorer-{number}", tags=tags)
-        assert again == found[-1], "the same scorer was registered twice"
-    assert found == [("1", True), ("2", False), ("3", True)]
-    card, weights = tracking.load_scorer_files(here, "models:/autosparse-scorer@champion")
-    champion, described = read_scorer(card, weights, "champion")
-    assert json.loads(card)["scorer"]["kind"] == described["scorer"]["kind"] == "mlp"
-    rows = torch.randn(5, len(FEATURE_NAMES))
-    assert torch.equal(champion(rows), build_scorer("mlp", hidden=(4,), seed=2)(rows))
-    with pytest.raises(DataError, match="models:/autosparse-scorer/99 is not in the registry"):
-        tracking.load_scorer_files(here, "models:/autosparse-scorer/99")
+def test_the_experiment_opens_on_the_training_page_unless_a_person_chose_another(tracker: Tracker, here: settings.Settings) -> None:
+    kind = lambda: tracker.client.get_experiment(tracker.experiment_id).tags.get("mlflow.experimentKind")  # noqa: E731
+    assert kind() == "custom_model_development"
+    tracker.client.set_experiment_tag(tracker.experiment_id, "mlflow.experimentKind", "genai_development")
+    assert tracker._experiment(here) == tracker.experiment_id
+    assert kind() == "genai_development"
+    tracker.client.delete_experiment_tag(tracker.experiment_id, "mlflow.experimentKind")  # of an earlier version
+    assert tracker._experiment(here) == tracker.experiment_id
+    assert kind() == "custom_model_development"
+
+
+def test_a_description_knows_its_run_and_leaves_alone_what_a_person_wrote(tracker: Tracker) -> None:
+    run = tracker.open("step-e", "e", parent=tracker.open("run", "test"))
+    note = lambda: tracker.client.get_run(str(tracker.run_id(run))).data.tags.get("mlflow.note.content")  # noqa: E731
+    for text in ("it trains", "in {experiment} as {run}"):
+        tracker.describe(run, text)
+    assert tracker.spool.drain(30)
+    assert note() == f"in {tracker.experiment_id} as {tracker.run_id(run)}"
+    tracker.client.set_tag(str(tracker.run_id(run)), "mlflow.note.content", "mine")
+    tracker.describe(run, "it is done")
+    assert tracker.spool.drain(30)
+    assert note() == "mine"
+
+
+def test_the_data_set_of_a_run_has_columns_and_rows(tracker: Tracker) -> None:
+    run = tracker.open("step-f", "f", parent=tracker.open("run", "test"))
+    tracker.features(run, {"uri": "/nowhere/d", "digest": "d" * 64, "rows": 50200, "sources": 1, "seconds": 0.1}, "written")
+    old = {"do": "lineage", "run": run, "uri": "/nowhere/e", "name": "features", "digest": "e", "context": "written"}
+    tracker.spool.put(old)  # a record in the spool of an earlier version
+    assert tracker.spool.drain(30)
+    inputs: Any = tracker.client.get_run(str(tracker.run_id(run))).inputs
+    one, other = sorted((part.dataset for part in inputs.dataset_inputs), key=lambda dataset: dataset.digest)
+    assert (one.name, one.digest) == ("features", "d" * 36)
+    assert json.loads(one.profile) == {"num_rows": 50200, "num_elements": 301200, "sources": 1}
+    columns = [column["name"] for column in json.loads(one.schema)["mlflow_colspec"]]
+    assert columns == list(COLUMNS)
+    assert (other.digest, other.schema, other.profile) == ("e", None, None)
+
+
+def test_a_run_ends_no_earlier_than_it_began_when_the_clock_steps_back(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = opened(tracker, "step-g", "g", parent=tracker.open("run", "test"))
+    monkeypatch.setattr(records.time, "time", lambda: 1.0)
+    tracker.close(tracker.digest_of("step-g"))
+    assert tracker.spool.drain(30)
+    info = tracker.client.get_run(run).info
+    assert (info.status, info.end_time) == ("FINISHED", info.start_time)
 
 
 def test_a_deleted_experiment_is_said_with_the_command_that_restores_it(here: settings.Settings, tracker: Tracker) -> None:
