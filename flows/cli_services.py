@@ -1,5 +1,9 @@
 """`autosparse up`, `down`, `status`: each imports what it needs when it is called."""
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 
 def up(*, expose: str | None = None) -> None:
     """Start Prefect server, MLflow server, Ray head and a Prefect worker on loopback; create pool and deployment.
@@ -22,8 +26,8 @@ def down() -> None:
     stop_services()
 
 
-def status() -> None:
-    """The services and the last runs."""
+def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """The services, the last runs and the bytes that they take up; as JSON those of every run."""
     from autosparse.flows.service_commands import print_status
 
-    print_status()
+    print_status(as_json=json_)

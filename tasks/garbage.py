@@ -14,12 +14,13 @@ TRAINING = "training folder"
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
-    """`where` is an unfinished write, or the key of a folder; `hours` since its last byte, by the clock of the storage."""
+    """`where` is an unfinished write, or the key of a folder; `hours` since its last byte, by the clock of the storage; `size` in bytes."""
 
     kind: str
     uri: str
     hours: float
     where: Leftover | str
+    size: int
 
     def remove(self, store: Store) -> None:
         """Gone for good. Raises DataError or ServiceError."""
@@ -37,9 +38,15 @@ def orphans(store: Store, older_than: float) -> list[Orphan]:
     if not older_than >= 0:
         raise not_allowed("--older-than", older_than, ">= 0 hours")
     now = time.time()
-    found = [Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one) for one in store.leftovers()]
-    for folder in _done_trainings(store.list(paths.RUNS)):
-        found.append(Orphan(kind=TRAINING, uri=store.uri(folder), hours=(now - store.changed(folder)) / 3600, where=folder))
+    found = [
+        Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one, size=one.size)
+        for one in store.leftovers()
+    ]
+    entries = store.entries(paths.RUNS)
+    for folder in _done_trainings([entry.key for entry in entries]):
+        inside = [entry for entry in entries if entry.key.startswith(f"{folder}/")]
+        hours, size = (now - max(entry.changed for entry in inside)) / 3600, sum(entry.size for entry in inside)
+        found.append(Orphan(kind=TRAINING, uri=store.uri(folder), hours=hours, where=folder, size=size))
     return [orphan for orphan in found if orphan.hours >= older_than]
 
 

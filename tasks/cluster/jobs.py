@@ -14,6 +14,7 @@ from ray.train import UserCallback
 
 from autosparse.models import errors
 from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage.damage import made_again
 from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster.capacity import check_capacity
@@ -71,7 +72,7 @@ def run_training_job(
             cluster.forget(name)
         done.wait(LAST_EVENT_S)
         return value_or_raise(value)
-    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
+    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over{made_again(store.uri(f'{folder}/{name}'))}")
 
 
 def run_remote(

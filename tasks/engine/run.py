@@ -19,6 +19,7 @@ from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
+from autosparse.tasks.checks.cleared import check_not_cleared
 from autosparse.tasks.checks.disk_room import check_room
 from autosparse.tasks.checks.own_source import check_same_code
 from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
@@ -136,6 +137,7 @@ def reopen_run(name: str) -> Iterator[Run]:
     store, paths = open_store(settings.storage), RunPaths(name)
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
+    check_not_cleared(store, paths)
     with _sole(settings, paths):
         check_reachable(settings.mlflow_uri)
         spec, ids = stored_spec(store.read_json(paths.spec)["spec"]), store.read_json(paths.run)

@@ -29,8 +29,9 @@ SURFACE = {
     "export": {"--out"},
     "up": {"--expose"},
     "down": set(),
-    "status": set(),
+    "status": {"--json"},
     "gc": {"--older-than", "--delete"},
+    "rm": {"--step", "--keep-days", "--keep-bytes", "--keep-tables", "--scorers", "--delete", "--json"},
     "sync": set(),
 }
 
@@ -44,7 +45,7 @@ def test_commands_are_listed_and_the_program_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc"]
+    "command", ["run", "validate", "init", "show", "report", "valley", "prune", "inspect", "compact", "export", "up", "gc", "rm", "status"]
 )
 def test_options(command: str, typed: Typed) -> None:
     shown = typed(command, "--help")

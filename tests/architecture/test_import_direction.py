@@ -28,6 +28,7 @@ DOORS = {
     "tasks/cluster/series.py": {"ray"},
     "tasks/tracking/tracker.py": {"mlflow"},
     "tasks/tracking/records.py": {"mlflow"},
+    "tasks/tracking/removal.py": {"mlflow"},
 }
 
 
