@@ -54,14 +54,13 @@ def gone_with(run: RunPaths, spec: ExperimentSpec, step: str, keys: Iterable[str
     Raises SpecError where the run has nothing of the step.
     """
     known = list(keys)
+    if not any(key == step or key.startswith(f"{step}/") for key in known):  # then the run makes it without being told
+        raise unknown_name("--step", run.within(step), [run.within(done) for key in known if (done := paths.reported(key))])
     goes = _goes(run, spec, step)
     found = {key for key in known if goes(key)}
     redone = {step, *(done for key in found if (done := paths.reported(key)))}
     folders = {folder for one in redone for folder in run.checkpoints(one)} | {step}
     found |= {key for key in known if (folder := paths.checkpoint_folder(key)) and folder in folders}
-    if not found:
-        steps = [run.within(done) for key in known if (done := paths.reported(key))]
-        raise unknown_name("--step", run.within(step), steps)
     return sorted(found)
 
 
