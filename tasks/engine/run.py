@@ -26,6 +26,7 @@ from autosparse.tasks.checks.preflight import check_same_spec, check_same_versio
 from autosparse.tasks.cluster.connection import Cluster, connected, job_id
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
+from autosparse.tasks.engine.flow_tags import tag_flow_run
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.tracker import Tracker, check_reachable
@@ -99,9 +100,10 @@ def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, inputs: Spec
 
 
 @contextmanager
-def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> Iterator[Run]:
+def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False, recipe: str | None = None) -> Iterator[Run]:
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
 
+    `recipe`, which the spec was begun from, is a tag in Prefect.
     Waits while another process of this machine works on the run. Raises SpecError or CapacityError before anything is stored,
     ConflictError when another spec has that name, or the run was begun with other versions or other code
     of one's own (`force`: go on and say so in the record).
@@ -120,6 +122,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
         with _connected(settings, spec, paths) as (cluster, tracker, flow_run), tracker.closing(whole=True):
             claim_name(store, paths, spec, versions)
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
+            tag_flow_run(flow_run, spec, recipe)
             tracker.parameters(mlflow_run, to_plain(spec))
             tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
             yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
