@@ -87,7 +87,7 @@ def _told(
         except ConflictError as error:
             if stays is None:
                 raise
-            stays.append(f"{name}: {str(error).partition('; ')[0].removeprefix('run: ')}")
+            stays.append(str(error).partition("; ")[0].removeprefix("run: "))
     if delete:
         found = [one(removal.run, True) for removal in found]
     return [

@@ -16,6 +16,7 @@ COMMANDS = (
     "autosparse init",
     "autosparse recipes",
     "autosparse report",
+    "autosparse rm",
     "autosparse run",
     "autosparse show",
     "autosparse status",

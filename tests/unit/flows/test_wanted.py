@@ -51,7 +51,7 @@ def test_changes_have_the_last_word() -> None:
     [
         (
             (None, {"irp": {"rounds": 3}}),
-            r"^spec: \['irp'\] is not allowed; allowed: a whole spec, which has data, scoring, scorer, fanout as well, or a recipe",
+            r"^spec: \['irp'\] is not allowed; allowed: a whole spec, which has data, scoring, .* as well, or a recipe",
         ),
         (("smoke", {"irp": {"runds": 3}}), r"^irp.runds: 'runds' is not known; did you mean 'rounds'\?"),
         (("smoke", {"irp": {"rounds": 0}}), "^irp.rounds: 0 is not allowed; allowed: >= 1"),
