@@ -1,5 +1,6 @@
 """The parameters of the deployment as Prefect's page and its server see them: JSON schemas with titles, ranges and a word on each field."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,9 +60,15 @@ def _partial(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
         found = _whole(given, definitions, deep=False)
         inner = _partial(found, definitions) if found.get("type") == "object" and "properties" in found else _whole(given, definitions)
         usual = inner.pop("default", given.get("default"))
-        said = words.get(name, "") + (f" (usually {usual})" if "default" in given and not isinstance(usual, dict | list) else "")
-        properties[name] = {**inner, "title": name} | ({"description": said} if said else {})
+        said = words.get(name, "") + (f" (usually {json.dumps(usual)})" if isinstance(usual, str | int | float) else "")
+        properties[name] = {**_unsaid(inner), "title": name} | ({"description": said} if said else {})
     return {**schema, "properties": properties}
+
+
+def _unsaid(schema: Schema) -> Schema:
+    """A field that Prefect's page sends as null until somebody chooses: it would send `false` for every switch, `{}` for every JSON box."""
+    switch, box = schema.get("type") == "boolean", schema.get("type") == "object" and "properties" not in schema
+    return {"anyOf": [{"type": "null", "title": "as it is"}, schema]} if switch or box else schema
 
 
 def _whole(schema: Any, definitions: Mapping[str, Schema], *, deep: bool = True) -> Any:

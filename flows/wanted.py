@@ -28,12 +28,24 @@ def wanted(recipe: str | None, spec: ExperimentSpec | Mapping[str, Any] | None, 
     elif not isinstance(spec, Mapping):
         raise not_allowed("spec", spec, "an object with fields")
     elif recipe is not None:
-        base = override(recipe_spec(recipe), leaves(ExperimentSpec, spec))
+        base = override(recipe_spec(recipe), leaves(ExperimentSpec, chosen(ExperimentSpec, spec)))
     elif missing := [name for name in NEEDED if name not in spec]:
         raise not_allowed("spec", [*spec], f"a whole spec, which has {', '.join(missing)} as well, or a recipe beside it")
     else:
-        base = from_plain(ExperimentSpec, spec)
+        base = from_plain(ExperimentSpec, chosen(ExperimentSpec, spec))
     return override(base, parse_changes(tuple(changes), "set")) if changes else base
+
+
+def chosen(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody chose in the form: null in a field that cannot be null is a switch, or a box, that was left as it is."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {}
+    for name, value in data.items():
+        inner = plain_type(hints.get(name))
+        if value is None and name in hints and type(None) not in get_args(hints[name]):
+            continue
+        found[name] = chosen(inner, value) if dataclasses.is_dataclass(inner) and isinstance(value, Mapping) else value
+    return found
 
 
 def leaves(kind: Any, data: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -40,6 +40,20 @@ def test_parts_of_a_spec_replace_those_of_the_recipe_and_lists_as_a_whole() -> N
     assert refused({"recipe": "smoke", "spec": parts}) == []
 
 
+def test_what_was_left_as_it_is_in_the_form_changes_nothing() -> None:
+    """As Prefect's page sent it, seen in Chromium, with one field filled in: null for switches and JSON boxes that nobody touched."""
+    untouched = {"train": {"nesterov": None, "settings": None}, "job": {"channels_last": None, "compile": None}}
+    sent = {
+        "data": {"download": None, "size": None, "train_limit": 64},
+        "irp": untouched,
+        "fanout": {"dense": None, "ticket": None, **untouched},
+    }
+    assert wanted("smoke", sent) == override(smoke(), {"data.train_limit": 64, "data.size": None})
+    assert refused({"recipe": "smoke", "spec": sent, "set": [], "name": None, "force": False}) == []
+    whole = to_plain(smoke())
+    assert wanted(None, {**whole, "fanout": {**whole["fanout"], "repair": None}}) == smoke()
+
+
 def test_changes_have_the_last_word() -> None:
     assert wanted("smoke", {"irp": {"rounds": 7}}, ["irp.rounds=3", "fanout.methods=[snip]"]) == override(
         smoke(), {"irp.rounds": 3, "fanout.methods": ["snip"]}
