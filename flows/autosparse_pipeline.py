@@ -8,20 +8,20 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import AfterValidator, Field
 
 from autosparse.flows.iterative_pruning import iterative_pruning
-from autosparse.flows.recipes import RECIPES
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.flows.rerun import rerun_command
 from autosparse.flows.scorer_training import scorer_training
+from autosparse.flows.spec_form import Form, changes_form, recipe_form, spec_form
 from autosparse.flows.target_fanout import target_fanout
 from autosparse.flows.valley import valley
+from autosparse.flows.wanted import wanted
 from autosparse.models.arms.plan import sources
-from autosparse.models.imported import NAME, is_outside
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import Known
+from autosparse.models.errors import SpecError
 from autosparse.tasks import own_code, settings
 from autosparse.tasks.checks.preflight import data_specs, run_name
 from autosparse.tasks.engine.run import Run, open_run
@@ -30,37 +30,46 @@ from autosparse.tasks.extract_features import extract_features
 from autosparse.tasks.inspect_data import inspect_data
 from autosparse.tasks.planning.artifact import show_plan
 from autosparse.tasks.results.comparisons import comparisons
+from autosparse.tasks.results.said import said
 from autosparse.tasks.summarize_arms import summarize_arms
 
 
-def known_recipe(name: str) -> str:
+def known_recipe(name: str | None) -> str | None:
     """The name itself, of a recipe that gives a spec. Raises SpecError."""
     own_code.add(settings.load().code)  # a deployment's flow comes here first
-    recipe_spec(name)
+    if name is not None:
+        recipe_spec(name)
     return name
 
 
-# checked where the flow runs; whoever submits it is offered the registered names, and may write one from outside
-RecipeName = Annotated[str, AfterValidator(known_recipe), Known(lambda: tuple(RECIPES), is_outside, pattern=f"^{NAME}$")]
+# checked where the flow runs; the server, and the page for a new run, have the schemas of flows/spec_form.py
+RecipeName = Annotated[str | None, AfterValidator(known_recipe), Form(recipe_form)]
+Parts = Annotated[Any, Form(spec_form)]
+Changes = Annotated[tuple[str, ...], Form(changes_form)]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 def flow_run_title() -> str:
-    """The run's name, or its default: from the fingerprint of the spec."""
+    """The run's name, or its default: from the fingerprint of the spec. What will be refused has a name too."""
     given = flow_run.parameters
-    return given["name"] or run_name(given["spec"] or recipe_spec(given["recipe"]))
+    try:
+        return given["name"] or run_name(wanted(given["recipe"], given["spec"], given["set"]))
+    except SpecError:
+        return "refused"
 
 
 @flow(name="autosparse", flow_run_name=flow_run_title)
-def autosparse(
-    recipe: RecipeName = "demo", spec: ExperimentSpec | None = None, name: RunName | None = None, force: bool = False
-) -> dict[str, Any]:
-    """Run `spec`, or the recipe's spec when none is given.
+def autosparse(recipe: RecipeName = None, spec: Parts = None, set: Changes = (), name: RunName | None = None, force: bool = False) -> Any:
+    """The whole pipeline. The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached.
 
-    The same spec, or the same name, takes up where an earlier run stopped: finished steps show as Cached. `force` takes it up with
-    other versions of torch, Ray, Python or the features, or changed code of one's own, as well.
-    """
-    with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
+    Args:
+        recipe: Which spec to begin from: a registered recipe, or a function of your own that returns one. None: the demo, or a whole spec.
+        spec: A whole spec, or with a recipe the parts of it that differ: they replace the recipe's, which has all others.
+        set: Single fields on top, FIELD=VALUE as behind --set: irp.rounds=12, or fanout.methods=["snip","scorer"].
+        name: Of the run, unique in its storage. None: made from the spec, so that the same parameters resume.
+        force: Resume with other versions of torch, Ray, Python or the features, or with changed code of your own, than it was begun with.
+    """  # Prefect shows these lines beside the fields
+    with open_run(wanted(recipe, spec, set), name, force=force, recipe=recipe) as run, run.interruptible():
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label, f"data {data.title}").result()
         show_plan(run, probes=True)
@@ -78,7 +87,7 @@ def autosparse(
         if run.spec.valley.pairs:
             valley.with_options(task_runner=runner)(run, comparisons(run.spec), run.name)
         summary = summarize_arms.submit(run, arms, "summary", rerun_command(run.spec, run.name)).result()
-        return outcome(run, dataset, scorer, summary)
+        return Completed(message=said(summary), data=outcome(run, dataset, scorer, summary))
 
 
 def in_parallel(run: Run, calls: list[Callable[[], Any]], *, at_once: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`autosparse gc`, `sync`, `scorers`: what is kept of runs, and what is not. Each imports what it needs when it is called."""
+"""`autosparse gc`, `rm`, `sync`, `scorers`: what is kept of runs, and what is not. Each imports what it needs when it is called."""
 
 from typing import Annotated
 
@@ -18,6 +18,49 @@ def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")
     from autosparse.flows.gc_command import collect
 
     collect(older_than, delete)
+
+
+def rm(
+    *runs: str,
+    step: str | None = None,
+    keep_days: float | None = None,
+    keep_bytes: str | None = None,
+    keep_tables: Annotated[bool, Parameter(negative="")] = False,
+    scorers: Annotated[bool, Parameter(negative="")] = False,
+    delete: Annotated[bool, Parameter(negative="")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """List what runs have in storage, MLflow, Prefect and on this machine, with bytes; remove it with --delete.
+
+    Parameters
+    ----------
+    runs
+        Names of runs; or none, and --keep-days or --keep-bytes, which choose whole runs, oldest first.
+    step
+        Of one run only this step, or the step that this file belongs to, and what was built on it: the same `run` makes them again.
+    keep_days
+        Runs go that were last written more than so many days ago; those of champion scorers stay.
+    keep_bytes
+        The oldest runs go until the others take up so much at most, e.g. 50GiB; those of champion scorers stay.
+    keep_tables
+        Keep spec, reports, tables, plots and report page, and what MLflow and Prefect have: `show` and `report` go on working.
+    scorers
+        Remove the versions that the runs put into the model registry too, unless an alias points to them.
+    delete
+        Remove it; without it nothing is touched.
+    """
+    from autosparse.flows.rm_command import remove
+
+    remove(
+        runs,
+        delete=delete,
+        keep_tables=keep_tables,
+        scorers=scorers,
+        step=step,
+        keep_days=keep_days,
+        keep_bytes=keep_bytes,
+        as_json=json_,
+    )
 
 
 def sync(run: str) -> None:

@@ -27,11 +27,11 @@ def down() -> None:
     stop_services()
 
 
-def status() -> None:
-    """The services and the last runs."""
+def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """The services, the last runs and the bytes that they take up; as JSON those of every run."""
     from autosparse.flows.service_commands import print_status
 
-    print_status()
+    print_status(as_json=json_)
 
 
 def doctor(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:

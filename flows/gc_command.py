@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from autosparse.flows.sizes import in_words
 from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings
 from autosparse.tasks.garbage import orphans
@@ -16,8 +17,12 @@ def collect(older_than: float, delete: bool) -> None:
     for orphan in found:
         if delete:
             orphan.remove(store)
-        console.print(f"{'removed' if delete else 'orphan'}  {orphan.kind:15}  {orphan.hours:.1f} h  {orphan.uri}", highlight=False)
+        said = f"{'removed' if delete else 'orphan'}  {orphan.kind:15}  {orphan.hours:.1f} h  {in_words(orphan.size):>10}  {orphan.uri}"
+        console.print(said, highlight=False)
+    total = in_words(sum(orphan.size for orphan in found))
     if not found:
         console.print(f"nothing in {store.root} is an orphan and older than {older_than:g} h", highlight=False)
     elif not delete:
-        console.print(f"{len(found)} in {store.root}; --delete removes them", highlight=False)
+        console.print(f"{len(found)} in {store.root}, {total}; --delete removes them", highlight=False)
+    else:
+        console.print(f"freed {total}", highlight=False)

@@ -59,7 +59,7 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
         from autosparse.tasks.results.run_view import view_run
 
     with shown(spec):
-        result = autosparse(spec=spec, name=name, force=force)
+        result = autosparse(recipe=recipe, spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_frontier(found["frontier"])

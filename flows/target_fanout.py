@@ -1,7 +1,10 @@
 """Subflow: every target by every method and density. Criteria prune at initialization and retrain, other methods train at once."""
 
+from typing import Any
+
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
+from prefect.states import Completed
 
 from autosparse.models.arms.arm import Arm
 from autosparse.models.arms.plan import planned, scorings, target_of
@@ -12,15 +15,17 @@ from autosparse.storage import paths
 from autosparse.tasks.engine.progress_artifact import ProgressArtifact
 from autosparse.tasks.engine.run import Run
 from autosparse.tasks.engine.step import Report
-from autosparse.tasks.retrain_arm import Origin, retrain_arm
+from autosparse.tasks.retrain_arm import OK, Origin, retrain_arm
 from autosparse.tasks.score_target import score_target
 
 
 @flow(name="target-fanout", flow_run_name="fan-out {title}", validate_parameters=False)
-def target_fanout(run: Run, title: str) -> list[Report]:
+def target_fanout(run: Run, title: str) -> Any:
     """The reports of all arms, dense and ticket included; as many at once as the cluster has room for."""
     with run.back_to_back(run.spec.fanout.job):
-        return _all(run)
+        reports = _all(run)
+    failed = sum(report["status"] != OK for report in reports)
+    return Completed(message=f"{len(reports)} arms" + (f", {failed} of them failed" if failed else ""), data=reports)
 
 
 def _all(run: Run) -> list[Report]:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from autosparse.models.errors import DataError
+from autosparse.storage.damage import damaged
 from autosparse.storage.disk import disk_error
 from autosparse.storage.plain_json import load_json
 
@@ -75,7 +76,7 @@ def _header(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _corrupt(source: str, error: Exception) -> DataError:
-    return DataError(f"{source}: not an intact safetensors file ({' '.join(str(error).split())})")
+    return damaged(source, f"not an intact safetensors file ({' '.join(str(error).split())})")
 
 
 def save_training_state(
@@ -108,7 +109,7 @@ def load_training_state(directory: Path) -> TrainingState:
         optimizer = _put_back(skeleton, parts[OPTIMIZER])
         optimizer["state"] = {int(index): values for index, values in optimizer["state"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a training state ({type(error).__name__}: {error})") from error
+        raise damaged(path, f"not a training state ({type(error).__name__}: {error})") from error
     return TrainingState(parts[MODEL], optimizer, progress)
 
 
@@ -153,5 +154,5 @@ def _read(path: Path) -> bytes:
 def _checked(path: Path, digest: str) -> bytes:
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != digest:
-        raise DataError(f"{path}: its sha256 is not the one in {STATE}; the file is corrupt or of another training state")
+        raise damaged(path, f"its sha256 is not the one in {STATE}: the file is corrupt or of another training state")
     return data

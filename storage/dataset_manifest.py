@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autosparse.models.errors import DataError
+from autosparse.storage.damage import damaged
 from autosparse.storage.plain_json import load_json
 from autosparse.storage.store import dump_json
 
@@ -57,9 +58,9 @@ class Manifest:
             manifest = cls(schema=plain["schema"], metadata=plain["metadata"], parts=parts)
             found = manifest.digest
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{source}: not a manifest ({type(error).__name__}: {error})") from error
+            raise damaged(source, f"not a manifest ({type(error).__name__}: {error})") from error
         if version != VERSION:
             raise DataError(f"{source}: manifest version {version!r} is not allowed; allowed: {VERSION}")
         if digest != found:
-            raise DataError(f"{source}: digest {digest} is not that of its content, {found}; extract the features again")
+            raise damaged(source, f"digest {digest} is not that of its content, {found}")
         return manifest

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from autosparse.models.errors import DataError
+from autosparse.storage.damage import made_again
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -13,7 +14,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def disk_error(path: str | Path, error: OSError, needed: int = 0) -> DataError:
     """What an error of the local disk means for `path`, in one line; `needed` are the bytes that were to be written."""
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: not found")
+        return DataError(f"{path}: not found{made_again(str(path))}")
     reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
     if error.errno not in DISK_FULL:
         return DataError(f"{path}: {reason}")

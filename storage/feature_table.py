@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autosparse.models.errors import ConflictError, DataError, unknown_name
+from autosparse.storage.damage import damaged
 from autosparse.storage.dataset_manifest import MANIFEST, Manifest, StoredPart
 from autosparse.storage.disk import disk_error
 from autosparse.storage.feature_shards import COLUMNS, METADATA_KEY, SCHEMA, Part, ShardWriter, plain_metadata, write_shard
@@ -146,7 +147,7 @@ class FeatureDataset:
         if found != expected:
             shown = f" ({found}, not {expected})" if isinstance(found, int | str) else ""
             uri = self.store.uri(self.parts[part].file)
-            raise DataError(f"{uri}: {what} is not that of the manifest{shown}; extract the features again")
+            raise damaged(uri, f"{what} is not that of the manifest{shown}")
 
     @contextmanager
     def _reading(self, part: int) -> Iterator[None]:
@@ -206,4 +207,4 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _damaged(where: str | Path, error: Exception) -> DataError:
-    return DataError(f"{where}: damaged ({' '.join(str(error).split())}); extract the features again")
+    return damaged(where, f"damaged ({' '.join(str(error).split())})")

@@ -9,12 +9,16 @@ STAGED = re.compile(r"\.(.+)\.[0-9a-f]{32}")  # as `LocalStore` names what it wr
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """`key` was to be written; `name` is the file or the id of the upload. `started`: seconds since 1970, by the clock of the storage."""
+    """`key` was to be written; `name` is the file or the id of the upload. `started`: seconds since 1970, by the clock of the storage.
+
+    `size`: bytes that lie there, 0 where the server does not say.
+    """
 
     kind: str
     key: str
     name: str
     started: float
+    size: int = 0
 
 
 def staged_files(root: Path) -> list[Leftover]:
@@ -22,11 +26,7 @@ def staged_files(root: Path) -> list[Leftover]:
     found = []
     for path in sorted(root.rglob(".*")):
         if (match := STAGED.fullmatch(path.name)) and path.is_file():
+            state = path.stat()
             key = path.with_name(match[1]).relative_to(root).as_posix()
-            found.append(Leftover(kind="staging file", key=key, name=path.name, started=path.stat().st_mtime))
+            found.append(Leftover(kind="staging file", key=key, name=path.name, started=state.st_mtime, size=state.st_size))
     return found
-
-
-def last_change(folder: Path) -> float:
-    """When a file below a local folder was last written; 0 where there is none."""
-    return max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0)

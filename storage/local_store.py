@@ -1,9 +1,10 @@
 """A store in a local folder."""
 
-import builtins
 import os
 import shutil
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ from pyarrow import fs
 
 from autosparse.models.errors import AutosparseError, ConflictError
 from autosparse.storage.disk import disk_error, sync_folder
-from autosparse.storage.leftovers import Leftover, last_change, staged_files
-from autosparse.storage.store import Store, check_key, is_hidden
+from autosparse.storage.leftovers import Leftover, staged_files
+from autosparse.storage.store import Entry, Store, check_key
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,16 @@ class LocalStore(Store):
     def arrow(self) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), self.root
 
-    def list(self, prefix: str = "") -> list[str]:
-        folder = self._path(prefix) if prefix else Path(self.root)
-        keys = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
-        return sorted(key for key in keys if not is_hidden(key))
-
-    def changed(self, prefix: str) -> float:
+    def entries(self, prefix: str = "") -> list[Entry]:
+        found = []
         with self.reporting("listing", prefix):
-            return last_change(self._path(prefix))
+            for path in (self._path(prefix) if prefix else Path(self.root)).rglob("*"):
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    if stat.S_ISREG((state := path.stat()).st_mode):
+                        found.append(Entry(path.relative_to(self.root).as_posix(), state.st_size, state.st_mtime))
+        return found
 
-    def leftovers(self) -> "builtins.list[Leftover]":
+    def leftovers(self) -> list[Leftover]:
         with self.reporting("listing", ""):
             return staged_files(Path(self.root))
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autosparse.models.errors import DataError
 from autosparse.storage.checkpoints import dump_tensors, load_tensors, read_metadata
+from autosparse.storage.damage import damaged
 from autosparse.storage.plain_json import load_json
 
 SHAPES = "shapes"
@@ -29,7 +29,7 @@ def load_mask(data: bytes, *, source: str = "mask") -> dict[str, Tensor]:
             raise ValueError("layers and shapes differ")
         return {name: _unpack(packed[name], shape) for name, shape in shapes.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{source}: not a mask file ({type(error).__name__}: {error})") from error
+        raise damaged(source, f"not a mask file ({type(error).__name__}: {error})") from error
 
 
 def _unpack(packed: Tensor, shape: list[int]) -> Tensor:

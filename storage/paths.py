@@ -14,7 +14,10 @@ RUNS = "runs"
 LEASES = "leases"  # who works on a run: beside the runs, so that no listing of one sees it
 ATTEMPTS = ("", "-b", "-c")  # suffixes of the folders that one Ray job may have used
 IRP, FANOUT, TRAINING = "irp", "fanout", "training"  # folders of a run
+DATA, FEATURES, SCORER, VALLEY, SUMMARY = "data", "features", "scorer", "valley", "summary"  # the others
+ROUND, DENSITY, TICKET = "round-", "density-", "ticket-"  # how the names of rounds, arms and tickets begin
 REPORT = "report.json"
+TENSORS = ".safetensors"  # how names of masks, states and weights end
 
 
 def check_name(field: str, value: str, longest: int = LONGEST) -> str:
@@ -73,9 +76,14 @@ class RunPaths:
         return f"{self.root}/run.json"
 
     @property
+    def cleared(self) -> str:
+        """When `autosparse rm --keep-tables` took everything but the tables; absent in any other run."""
+        return f"{self.root}/cleared.json"
+
+    @property
     def images(self) -> str:
         """What the image data sets held."""
-        return f"{self.root}/data"
+        return f"{self.root}/{DATA}"
 
     def data(self, field: str) -> str:
         """What a data set held when the run first saw it; `field` is that of the spec, `fanout.targets.1.data`."""
@@ -92,12 +100,12 @@ class RunPaths:
 
     def round(self, network: str, seed: int, index: int) -> str:
         """One IRP round."""
-        return f"{self.source(network, seed)}/round-{index:03d}"
+        return f"{self.source(network, seed)}/{ROUND}{index:03d}"
 
     @property
     def features(self) -> str:
         """Feature data sets by digest."""
-        return f"{self.root}/features"
+        return f"{self.root}/{FEATURES}"
 
     def dataset(self, digest: str) -> str:
         """One feature data set."""
@@ -106,7 +114,7 @@ class RunPaths:
     @property
     def scorer(self) -> str:
         """The fitted scorer."""
-        return f"{self.root}/scorer"
+        return f"{self.root}/{SCORER}"
 
     @property
     def registration(self) -> str:
@@ -129,7 +137,7 @@ class RunPaths:
     @property
     def valley(self) -> str:
         """Comparisons of the minima of two arms."""
-        return f"{self.root}/valley"
+        return f"{self.root}/{VALLEY}"
 
     def comparison(self, target: str, first: str, second: str, settings: str) -> str:
         """Two arms of a target, by `arm_key` each, under settings with a fingerprint."""
@@ -138,7 +146,7 @@ class RunPaths:
     @property
     def summary(self) -> str:
         """The results table and plots."""
-        return f"{self.root}/summary"
+        return f"{self.root}/{SUMMARY}"
 
     def summary_file(self, name: str) -> str:
         """One file of the summary."""
@@ -196,7 +204,7 @@ def arm_key(method: str, control: str | None, density: float | None, seed: int) 
 
 def density_part(density: float | None) -> str:
     """A density as part of keys and metric names, `density-0.05`; `density-own` where the method has no density target."""
-    return "density-own" if density is None else f"density-{density:g}"
+    return f"{DENSITY}own" if density is None else f"{DENSITY}{density:g}"
 
 
 def report(step: str) -> str:
@@ -229,6 +237,12 @@ def run_of(key: str) -> str | None:
     """The name of the run that a key belongs to."""
     parts = key.split("/")
     return parts[1] if len(parts) > 2 and parts[0] == RUNS and NAME.fullmatch(parts[1]) else None
+
+
+def within_run(address: str) -> tuple[str, str] | None:
+    """The run and the key within it of an address that ends with one, `s3://bucket/runs/NAME/scorer`; None for any other."""
+    found = re.search(rf"(?:^|/){RUNS}/({NAME.pattern})/([^\s/]+(?:/[^\s/]+)*)$", address)
+    return (found[1], found[2]) if found else None
 
 
 def checkpoint_folder(key: str) -> str | None:
@@ -264,7 +278,7 @@ def cut_mask(scores: str, density: float, control: str | None = None) -> str:
 
 def ticket(source: str, density: float) -> str:
     """The mask of an IRP cut to a density that lies between two rounds."""
-    return f"{source}/ticket-{density:g}.safetensors"
+    return f"{source}/{TICKET}{density:g}{TENSORS}"
 
 
 def initial_state(source: str) -> str:

@@ -4,7 +4,6 @@ Endpoint, credentials and region come from where s3fs and AWS name them: AWS_END
 AWS_SECRET_ACCESS_KEY, AWS_REGION or AWS_DEFAULT_REGION, AWS profiles, FSSPEC_S3_*.
 """
 
-import builtins
 import os
 import re
 from contextlib import suppress
@@ -27,10 +26,11 @@ from botocore.exceptions import (
 from pyarrow import fs
 
 from autosparse.models.errors import AutosparseError, ConflictError, DataError, ServiceError, not_allowed, without_password
+from autosparse.storage.damage import made_again
 from autosparse.storage.disk import DISK_FULL, disk_error
 from autosparse.storage.leftovers import Leftover
 from autosparse.storage.s3_retries import ATTEMPTS, PatientS3
-from autosparse.storage.store import Store, check_key, is_hidden
+from autosparse.storage.store import Entry, Store, check_key
 
 BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CONNECT_S, READ_S = 3, 15
@@ -121,19 +121,17 @@ class S3Store(Store):
         # servers that keep objects as files
         return fs.PyFileSystem(fs.FSSpecHandler(self._files)), self.root.removeprefix("s3://")
 
-    def list(self, prefix: str = "") -> list[str]:
-        folder = self._path(prefix) if prefix else self.root.removeprefix("s3://")
+    def entries(self, prefix: str = "") -> list[Entry]:
+        folder, top = self._path(prefix) if prefix else self.root.removeprefix("s3://"), self.root.removeprefix("s3://") + "/"
         with self.reporting("listing", prefix):
-            found = self._files.find(folder)
-        keys = (path.removeprefix(self.root.removeprefix("s3://") + "/") for path in found if path.startswith(folder + "/"))
-        return sorted(key for key in keys if not is_hidden(key) and not key.endswith("/"))
+            found = self._files.find(folder, detail=True)
+        return [
+            Entry(path.removeprefix(top), there["size"], there["LastModified"].timestamp() if "LastModified" in there else 0.0)
+            for path, there in found.items()
+            if path.startswith(folder + "/") and not path.endswith("/")
+        ]
 
-    def changed(self, prefix: str) -> float:
-        with self.reporting("listing", prefix):
-            found = self._files.find(self._path(prefix), detail=True)
-        return max((there["LastModified"].timestamp() for there in found.values() if "LastModified" in there), default=0)
-
-    def leftovers(self) -> "builtins.list[Leftover]":
+    def leftovers(self) -> list[Leftover]:
         bucket, _, own = self.root.removeprefix("s3://").partition("/")
         prefix, found, page = f"{own}/" if own else "", [], {}
         with self.reporting("listing", ""):
@@ -148,9 +146,25 @@ class S3Store(Store):
                 marks = {name: answer.get(f"Next{name}") for name in ("KeyMarker", "UploadIdMarker")}
                 page = marks if answer.get("IsTruncated") else None
         return [
-            Leftover(kind="upload", key=one["Key"].removeprefix(prefix), name=one["UploadId"], started=one["Initiated"].timestamp())
+            Leftover(
+                kind="upload",
+                key=one["Key"].removeprefix(prefix),
+                name=one["UploadId"],
+                started=one["Initiated"].timestamp(),
+                size=self._uploaded(bucket, one),
+            )
             for one in found
         ]
+
+    def _uploaded(self, bucket: str, upload: dict[str, Any]) -> int:
+        """Bytes of the parts of an upload; 0 where it has ended since it was listed."""
+        size, page = 0, {}
+        with self.reporting("listing", ""), suppress(FileNotFoundError):
+            while page is not None:
+                answer = self._files.call_s3("list_parts", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"], **page)
+                size += sum(part["Size"] for part in answer.get("Parts", []))
+                page = {"PartNumberMarker": answer["NextPartNumberMarker"]} if answer.get("IsTruncated") else None
+        return size
 
     def discard(self, leftover: Leftover) -> None:
         bucket, _, key = f"{self.root}/{leftover.key}".removeprefix("s3://").partition("/")
@@ -193,7 +207,7 @@ class S3Store(Store):
         if code == "NoSuchBucket":
             return DataError(f"{uri}: there is no such bucket at {self._endpoint}")
         if isinstance(error, FileNotFoundError):
-            return DataError(f"{uri}: not found")
+            return DataError(f"{uri}: not found{made_again(uri)}")
         if isinstance(error, (PermissionError, *NO_CREDENTIALS)):
             return DataError(f"{uri}: access denied by {self._endpoint} ({code})")
         return ServiceError(f"S3: {operation} of {uri} at {self._endpoint} failed after {seconds:.0f} s of trying ({code})")

@@ -8,6 +8,7 @@ from torch import Tensor
 from autosparse.models.errors import DataError
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import dump_tensors, load_tensors
+from autosparse.storage.damage import made_again
 from autosparse.storage.plain_json import load_json
 
 if TYPE_CHECKING:  # pyarrow comes with it, which the library alone does not need
@@ -32,5 +33,5 @@ def parse_scorer_files(card: bytes, weights: bytes, where: str) -> tuple[dict[st
         if not isinstance(described["scorer"], dict):
             raise TypeError("scorer is no object")
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"scorer: {where} has no readable card ({error})") from error
+        raise DataError(f"scorer: {where} has no readable card ({error}){made_again(where)}") from error
     return described, load_tensors(weights, source=f"scorer: {where}")

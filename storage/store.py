@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from pyarrow import fs
 
 from autosparse.models.errors import AutosparseError, DataError, not_allowed
+from autosparse.storage.damage import damaged
 from autosparse.storage.leftovers import Leftover
 from autosparse.storage.plain_json import load_json
 
@@ -34,6 +35,15 @@ def check_key(key: str) -> str:
 def dump_json(value: Any) -> bytes:
     """`value` as JSON; equal values give equal bytes. Raises ValueError for NaN and infinities, which are no JSON."""
     return json.dumps(value, sort_keys=True, allow_nan=False, indent=1).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file in a store: its key, its bytes, and when it was written, in seconds since 1970."""
+
+    key: str
+    size: int
+    changed: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Store(ABC):
         try:
             return load_json(self.read(key))
         except ValueError as error:
-            raise DataError(f"{self.uri(key)}: not JSON ({error})") from error
+            raise damaged(self.uri(key), f"not JSON ({error})") from error
 
     def write_json(self, key: str, value: Any) -> None:
         """Write `value` as JSON with sorted keys. Raises DataError for NaN and infinities."""
@@ -68,6 +78,14 @@ class Store(ABC):
         except ValueError as error:
             raise DataError(f"{self.uri(key)}: {error}; allowed: finite numbers") from error
         self.write(key, data)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """All keys below the folder `prefix`, sorted; asked for anew each time. Hidden files are left out."""
+        return sorted(entry.key for entry in self.entries(prefix) if not is_hidden(entry.key))
+
+    def changed(self, prefix: str) -> float:
+        """When something below the folder `prefix` was last written, in seconds since 1970; 0 where there is nothing."""
+        return max((entry.changed for entry in self.entries(prefix)), default=0)
 
     @contextmanager
     def reporting(self, operation: str, key: str, needed: int = 0) -> Iterator[None]:
@@ -119,12 +137,8 @@ class Store(ABC):
         """What one of `failures` means, after `seconds` of trying."""
 
     @abstractmethod
-    def list(self, prefix: str = "") -> list[str]:
-        """All keys below the folder `prefix`, sorted; asked for anew each time. Hidden files are left out."""
-
-    @abstractmethod
-    def changed(self, prefix: str) -> float:
-        """When something below the folder `prefix` was last written, in seconds since 1970; 0 where there is nothing."""
+    def entries(self, prefix: str = "") -> "builtins.list[Entry]":
+        """All files below the folder `prefix`, hidden ones too, in one listing and in no order."""
 
     @abstractmethod
     def leftovers(self) -> "builtins.list[Leftover]":

@@ -15,6 +15,7 @@ from autosparse.models.networks.calls import Inputs
 from autosparse.models.specs.grain import narrow_of
 from autosparse.storage import paths
 from autosparse.storage.checkpoints import load_tensors
+from autosparse.storage.damage import damaged
 from autosparse.storage.mask_files import load_mask
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
@@ -53,7 +54,7 @@ def trained_network(store: Store, run: str, text: str) -> tuple[nn.Module, Mask,
         network.load_state_dict(load_tensors(store.read(key), source=store.uri(key)))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"{store.uri(key)}: not the weights of {target.network.name} ({reason})") from None
+        raise damaged(store.uri(key), f"not the weights of {target.network.name} ({reason})") from None
     kept = {name: weight.detach() != 0 for name, weight in prunable(network, head=target.network.prune_head).items()}
     mask = Mask.of(kept, network, method=arm.name, density=arm.density, seed=arm.seed)
     return network, mask, example

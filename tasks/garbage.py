@@ -7,7 +7,7 @@ from autosparse.models.errors import not_allowed
 from autosparse.storage import paths
 from autosparse.storage.leftovers import Leftover
 from autosparse.storage.paths import RunPaths
-from autosparse.storage.store import Store
+from autosparse.storage.store import Entry, Store
 
 TRAINING = "training folder"
 LEASE, LEASE_HOURS = "lease", 1.0  # younger ones may be of a machine that comes back
@@ -15,12 +15,13 @@ LEASE, LEASE_HOURS = "lease", 1.0  # younger ones may be of a machine that comes
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
-    """`where` is an unfinished write, or the key of a folder; `hours` since its last byte, by the clock of the storage."""
+    """`where` is an unfinished write, or the key of a folder; `hours` since its last byte, by the clock of the storage; `size` in bytes."""
 
     kind: str
     uri: str
     hours: float
     where: Leftover | str
+    size: int
 
     def remove(self, store: Store) -> None:
         """Gone for good. Raises DataError or ServiceError."""
@@ -38,13 +39,23 @@ def orphans(store: Store, older_than: float) -> list[Orphan]:
     if not older_than >= 0:
         raise not_allowed("--older-than", older_than, ">= 0 hours")
     now = time.time()
-    found = [Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one) for one in store.leftovers()]
-    for folder in _done_trainings(store.list(paths.RUNS)):
-        found.append(Orphan(kind=TRAINING, uri=store.uri(folder), hours=(now - store.changed(folder)) / 3600, where=folder))
-    for folder in {paths.leases(key[0]) for key in map(paths.leased, store.list(paths.LEASES)) if key}:
-        hours = (now - store.changed(folder)) / 3600  # a run at work renews its lease all the time
-        found += [Orphan(kind=LEASE, uri=store.uri(folder), hours=hours, where=folder)] if hours >= LEASE_HOURS else []
+    found = [
+        Orphan(kind=one.kind, uri=f"{store.root}/{one.key}", hours=(now - one.started) / 3600, where=one, size=one.size)
+        for one in store.leftovers()
+    ]
+    entries = store.entries(paths.RUNS)
+    found += [_folder(TRAINING, store, folder, entries, now) for folder in _done_trainings([entry.key for entry in entries])]
+    entries = store.entries(paths.LEASES)
+    leased = sorted({paths.leases(key[0]) for key in (paths.leased(entry.key) for entry in entries) if key})
+    leases = [_folder(LEASE, store, folder, entries, now) for folder in leased]
+    found += [one for one in leases if one.hours >= LEASE_HOURS]  # a run at work renews its lease all the time
     return [orphan for orphan in found if orphan.hours >= older_than]
+
+
+def _folder(kind: str, store: Store, folder: str, entries: list[Entry], now: float) -> Orphan:
+    inside = [entry for entry in entries if entry.key.startswith(f"{folder}/")]
+    hours, size = (now - max(entry.changed for entry in inside)) / 3600, sum(entry.size for entry in inside)
+    return Orphan(kind=kind, uri=store.uri(folder), hours=hours, where=folder, size=size)
 
 
 def _done_trainings(keys: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 
 from prefect import task
-from prefect.artifacts import create_image_artifact, create_link_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.engine.step import TASK, Report, Step, artifact_key, run_step, table_artifact
@@ -11,6 +11,7 @@ from autosparse.tasks.report.frontier_plot import frontier_plot
 from autosparse.tasks.report.notes import run_note
 from autosparse.tasks.report.page import report_page
 from autosparse.tasks.report.plots import accuracy_density_plot
+from autosparse.tasks.report.result_artifact import result_markdown
 from autosparse.tasks.results.arm_reports import closed, opened
 from autosparse.tasks.results.claims import claims, claims_table
 from autosparse.tasks.results.drift_rows import drift_rows
@@ -21,6 +22,9 @@ from autosparse.tasks.results.measured import title_of
 from autosparse.tasks.results.paired import control_rows, control_table
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import Row, markdown_table, metric_name, summarize
+from autosparse.tasks.results.verdicts import Gap, gaps, headline
+
+PICTURE = "summary/accuracy_density.png"  # as MLflow has it
 
 
 @task(**TASK)
@@ -48,7 +52,7 @@ def summarize_arms(run: Run, arms: list[Report], title: str, command: str | None
                 run.tracker.metrics(run.mlflow_run, {metric_name(row): row["mean"]})
         _store_page(run, command)
         run.tracker.describe(run.mlflow_run, run_note(run.spec, run.name, prefect=run.ids["prefect_url"], rows=rows, command=command))
-        _show(run, stored)
+        _show(run, rows, gaps(record.arms), len(arms))
         return {"rows": stored, "controls": controls, "arms": len(arms), **told}
 
     return run_step(run, run.paths.summary, title, work)
@@ -89,12 +93,15 @@ def _store_page(run: Run, command: str | None) -> None:
         log().warning("no report page (%s: %s)", type(error).__name__, error)
 
 
-def _show(run: Run, rows: list[Row]) -> None:
-    table_artifact(f"{run.name}-summary", rows, f"Test {title_of(rows)} of the arms of {run.name}")
+def _show(run: Run, rows: list[Row], found: list[Gap], arms: int) -> None:
+    """Table, picture and, last, so that it stands first, the result."""
+    table_artifact(f"{run.name}-summary", [closed(row) for row in rows], f"Test {title_of(rows)} of the arms of {run.name}")
+    page = run.store.uri(run.paths.summary_file("report.html"))
+    links = {"MLflow run": run.tracker.address(run.mlflow_run), "Report page": page, "Everything else": run.ids["storage"]}
     try:
-        if run.tracker.uri.startswith("http"):
-            create_link_artifact(run.tracker.address(run.mlflow_run), link_text="MLflow run", key=artifact_key(f"{run.name}-mlflow"))
-        if url := run.tracker.picture_url(run.mlflow_run, "summary/accuracy_density.png"):
-            create_image_artifact(url, key=artifact_key(f"{run.name}-plot"), description="Accuracy over density, one line per method")
+        if url := run.tracker.picture_url(run.mlflow_run, PICTURE):
+            create_image_artifact(url, key=artifact_key(f"{run.name}-plot"), description=f"Test {title_of(rows)} over density")
+        text = result_markdown(rows, found, arms, url, links)
+        create_markdown_artifact(text, key=artifact_key(f"{run.name}-result"), description=headline(found))
     except Exception as error:
         log().warning("Prefect did not take the artifacts of the summary (%s)", error)

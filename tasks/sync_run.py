@@ -2,15 +2,16 @@
 
 import time
 
-from autosparse.models.errors import ConflictError, DataError
+from autosparse.models.errors import DataError
 from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
 from autosparse.models.specs.fields import to_plain
 from autosparse.storage import paths, reports
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
+from autosparse.tasks.checks.cleared import check_not_cleared
 from autosparse.tasks.checks.leak_check import check_leaks, seeds_of_arms
-from autosparse.tasks.engine.lock import sole
+from autosparse.tasks.engine.lock import alone
 from autosparse.tasks.engine.step import Report
 from autosparse.tasks.register_scorer import register
 from autosparse.tasks.report.notes import run_note, step_note
@@ -27,12 +28,9 @@ def sync_run(settings: Settings, name: str) -> Report:
     store, run = open_store(settings.storage), RunPaths(name)
     if not store.exists(run.run):
         raise DataError(f"run: {name!r} has no {run.run} in {store.root}")
-    held: list[str] = []
-    try:
-        with sole(settings, name, held.append, timeout=0):
-            return _sync(settings, store, run)
-    except TimeoutError as error:
-        raise ConflictError(f"run: {name!r} is at work in {held[0]}; allowed: sync once it has ended") from error
+    check_not_cleared(store, run)
+    with alone(settings, name, "sync once it has ended"):
+        return _sync(settings, store, run)
 
 
 def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:

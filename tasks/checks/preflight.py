@@ -23,6 +23,7 @@ from autosparse.storage.image_datasets import PREFIX
 from autosparse.storage.image_datasets import check_name as check_data_name
 from autosparse.storage.paths import LONGEST_LABEL, RunPaths, check_name
 from autosparse.storage.store import Store, dump_json
+from autosparse.tasks.checks.cleared import check_not_cleared
 from autosparse.tasks.checks.method_checks import check_methods
 from autosparse.tasks.checks.networks import Seen, build, seen_of
 from autosparse.tasks.checks.own_data import check_own_data
@@ -65,7 +66,8 @@ def run_name(spec: ExperimentSpec) -> str:
 
 
 def check_same_spec(store: Store, paths: RunPaths, spec: ExperimentSpec) -> None:
-    """Raise ConflictError when a run of another spec has that name."""
+    """Raise ConflictError when a run of another spec has that name, or one that was cleared."""
+    check_not_cleared(store, paths)
     if store.exists(paths.spec):
         there = store.read_json(paths.spec)["fingerprint"]
         if there != fingerprint(spec):

@@ -15,6 +15,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from autosparse.models import errors
 from autosparse.models.specs.run_specs import JobSpec
+from autosparse.storage.damage import made_again
 from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster import growth
@@ -86,7 +87,7 @@ def _tried(
             cluster.forget(name)
         done.wait(LAST_EVENT_S)
         return value_or_raise(value)
-    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over; remove {store.uri(folder)}")
+    raise errors.JobError(f"job {name}: its checkpoints could not be read three times over{made_again(store.uri(f'{folder}/{name}'))}")
 
 
 def fitted(cluster: Cluster, name: str, job: JobSpec, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from autosparse.models.errors import ConflictError
 from autosparse.storage.open_store import open_store
 from autosparse.tasks.engine.lease import Lease, leased
 from autosparse.tasks.settings import Settings
@@ -43,6 +44,26 @@ def sole(settings: Settings, name: str, tell: Callable[[str], None], *, timeout:
 
 def _between_machines(settings: Settings) -> bool:
     return "://" in settings.storage
+
+
+@contextmanager
+def alone(settings: Settings, name: str, allowed: str) -> Iterator[None]:
+    """Hold the run called `name` without waiting. Raises ConflictError while it is at work; `allowed` says what to do then."""
+    held: list[str] = []
+    try:
+        with sole(settings, name, held.append, timeout=0):
+            yield
+    except TimeoutError as error:
+        if not held:
+            raise
+        raise ConflictError(f"run: {name!r} is at work in {held[0]}; allowed: {allowed}") from error
+
+
+def forget(settings: Settings, name: str) -> None:
+    """Remove the files of the lock of a run that is held here and gone; whoever waits for it notices."""
+    path = _file(settings, name)
+    for file in (path, path.with_suffix(".holder")):
+        file.unlink(missing_ok=True)
 
 
 def _file(settings: Settings, name: str) -> Path:

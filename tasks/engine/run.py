@@ -19,12 +19,14 @@ from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
+from autosparse.tasks.checks.cleared import check_not_cleared
 from autosparse.tasks.checks.disk_room import check_room
 from autosparse.tasks.checks.own_source import check_same_code
 from autosparse.tasks.checks.preflight import check_same_spec, check_same_versions, check_spec, claim_name, run_name
 from autosparse.tasks.cluster.connection import Cluster, connected, job_id
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
+from autosparse.tasks.engine.flow_tags import tag_flow_run
 from autosparse.tasks.engine.lease import Lease
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.report.notes import run_note
@@ -103,9 +105,10 @@ def job_config(spec: ExperimentSpec, store: Store, paths: RunPaths, inputs: Spec
 
 
 @contextmanager
-def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> Iterator[Run]:
+def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False, recipe: str | None = None) -> Iterator[Run]:
     """Check the spec, connect to everything, and record the run; close or kill what is open in the end.
 
+    `recipe`, which the spec was begun from, is a tag in Prefect.
     Waits while another process of this machine works on the run. Raises SpecError or CapacityError before anything is stored,
     ConflictError when another spec has that name, or the run was begun with other versions or other code
     of one's own (`force`: go on and say so in the record).
@@ -125,6 +128,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False) -> 
             _stop_without(lease, cluster)
             claim_name(store, paths, spec, versions)
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
+            tag_flow_run(flow_run, spec, recipe)
             tracker.parameters(mlflow_run, to_plain(spec))
             tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
             tracker.describe(mlflow_run, run_note(spec, paths.name, prefect=ids["prefect_url"]))
@@ -143,6 +147,7 @@ def reopen_run(name: str) -> Iterator[Run]:
     store, paths = open_store(settings.storage), RunPaths(name)
     if not store.exists(paths.run):
         raise DataError(f"run: {name!r} has no {paths.run} in {store.root}")
+    check_not_cleared(store, paths)
     with _sole(settings, paths) as lease:
         check_experiment(settings.mlflow_uri)
         spec, ids = stored_spec(store.read_json(paths.spec)["spec"]), store.read_json(paths.run)

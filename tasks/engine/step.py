@@ -22,6 +22,7 @@ from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log
 from autosparse.tasks.report.notes import failure_note, step_note
 from autosparse.tasks.results.measured import metric_of, value_of
+from autosparse.tasks.results.said import said
 
 Report = dict[str, Any]
 Work = Callable[["Step"], Report]
@@ -150,7 +151,7 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
     """
     if done := reports.find(run.store, key):
         progress.emit("cached", key, title, **_figures(done))
-        return Completed(name="Cached", message=f"found {run.store.uri(key)}", data=done)
+        return Completed(name="Cached", message=f"from storage: {said(done)}", data=done)
     start = time.monotonic()
     mlflow_run = run.tracker.open(key, title, parent=run.mlflow_run)
     progress.emit("started", key, title)
@@ -172,7 +173,7 @@ def run_step(run: Run, key: str, title: str, work: Work, *, parameters: Mapping[
         raise
     run.tracker.close(mlflow_run)
     progress.emit("finished", key, title, **_figures(report))
-    return Completed(data=report)
+    return Completed(message=said(report), data=report)
 
 
 def artifact_key(name: str) -> str:

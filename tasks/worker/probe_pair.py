@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models import seeding
-from autosparse.models.errors import DataError
 from autosparse.models.probes.diffusion import noise_scale
 from autosparse.models.probes.pair import Pair, measure
 from autosparse.models.specs.fanout import ValleySpec
 from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, Seed, TrainSpec
 from autosparse.storage import paths
+from autosparse.storage.damage import damaged
 from autosparse.tasks.worker.job import Job, body
 from autosparse.tasks.worker.problem import Problem, initial_network, open_problem
 from autosparse.tasks.worker.train_network import load_state, read_state
@@ -74,7 +74,7 @@ def trained(job: Job, inputs: PairInputs, problem: Problem, step: str) -> nn.Mod
         load_state(network, read_state(job, key))
     except RuntimeError as error:  # of load_state_dict: names and shapes, several lines of them
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"{job.store.uri(key)}: not the weights of {inputs.network.name} ({reason})") from None
+        raise damaged(job.store.uri(key), f"not the weights of {inputs.network.name} ({reason})") from None
     return network.to(job.device)
 
 

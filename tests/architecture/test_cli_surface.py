@@ -32,9 +32,10 @@ SURFACE = {
     "export": {"--out"},
     "up": {"--expose"},
     "down": set(),
-    "status": set(),
+    "status": {"--json"},
     "doctor": {"--json"},
     "gc": {"--older-than", "--delete"},
+    "rm": {"--step", "--keep-days", "--keep-bytes", "--keep-tables", "--scorers", "--delete", "--json"},
     "sync": set(),
     "scorers": {"--data", "--label", "--promote", "--alias", "--force", "--json"},
 }

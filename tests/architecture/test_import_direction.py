@@ -31,6 +31,7 @@ DOORS = {
     "tasks/tracking/reachable.py": {"mlflow"},
     "tasks/tracking/registry.py": {"mlflow"},
     "tasks/tracking/served_scorer.py": {"mlflow"},
+    "tasks/tracking/removal.py": {"mlflow"},
 }
 
 

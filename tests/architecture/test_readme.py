@@ -1,4 +1,4 @@
-"""The README holds: its Python runs, its figures stand in the results, its links lead somewhere. Commands: tests of docker/test_files.py."""
+"""The README holds: its Python runs, its figures stand in the results, its links lead somewhere."""
 
 import re
 from pathlib import Path

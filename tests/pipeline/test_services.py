@@ -2,27 +2,30 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import ServiceError
-from autosparse.models.specs.fields import override, to_plain
+from autosparse.models.specs.fields import fingerprint, override, to_plain
 from autosparse.tasks import settings
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
@@ -158,15 +161,76 @@ def test_a_typo_in_a_parameter_is_refused_at_submit_time(running: Running) -> No
         assert client.read_flow_runs() == []
 
 
+def first_run(running: Running) -> Path:
+    """The folder of a run called first, every step once: a recipe, a part of a spec, and changes on top."""
+    folder = running.settings.home / "storage" / "runs" / "first"
+    if not folder.exists():
+        changes = json.dumps(["fanout.methods=[snip]", "fanout.dense=false"])
+        parameters = ("-p", "recipe=smoke", "-p", 'spec={"irp": {"rounds": 1}}', "-p", f"set={changes}", "-p", "name=first")
+        done = running.prefect("deployment", "run", "autosparse/irp", *parameters, "--watch")
+        assert done.returncode == 0, done.stdout + Path(running.state.processes["worker"].log).read_text()
+        assert "Completed" in done.stdout.splitlines()[-1]
+    return folder
+
+
 def test_a_deployment_run_ends_completed(running: Running) -> None:
-    spec = override(smoke(), {"irp.rounds": 1, "fanout.methods": ["snip"], "fanout.dense": False})  # every step once
-    parameters = ("-p", f"spec={json.dumps(to_plain(spec))}", "-p", "name=first")
-    done = running.prefect("deployment", "run", "autosparse/irp", *parameters, "--watch")
-    assert done.returncode == 0, done.stdout + Path(running.state.processes["worker"].log).read_text()
-    assert "Completed" in done.stdout.splitlines()[-1]
-    assert (running.settings.home / "storage" / "runs" / "first").is_dir()
+    asked = override(smoke(), {"irp.rounds": 1, "fanout.methods": ["snip"], "fanout.dense": False})
+    assert json.loads((first_run(running) / "spec.json").read_text())["fingerprint"] == fingerprint(asked)
     with urllib.request.urlopen(f"{running.state.addresses['mlflow']}/ajax-api/2.0/mlflow/registered-models/search", timeout=10) as answer:
         assert [one["name"] for one in json.load(answer)["registered_models"]] == ["autosparse-scorer"]
+
+
+def test_prefect_shows_what_was_reached_what_it_was_about_and_the_picture(running: Running) -> None:
+    flow_run = flow_run_of(running, "first")
+    spec = json.loads((first_run(running) / "spec.json").read_text())
+    assert set(flow_run.tags) == {"recipe:smoke", "network:lenet300-100", "data:digits", f"spec:{spec['fingerprint']}"}
+    assert re.fullmatch(r"\d arms; best: accuracy 0\.\d+ by snip on lenet300-100 at density 0\.1, \d+\.\d s", said_of(flow_run))
+    with running.client() as client:
+        states = {one.name: said_of(one) for one in client.read_task_runs() if one.task_key != "autosparse"}
+        artifacts = {one.key: one for one in client.read_artifacts()}
+    accuracy = r"accuracy 0\.\d+ at density "
+    assert re.fullmatch(accuracy + r"1, \d+\.\d s", states["round 0, density 1"]), states
+    assert re.fullmatch(accuracy + r"0\.1, \d+\.\d s", states["lenet300-100 snip 0.1 seed 10"]), states
+    assert re.fullmatch(r"version 1, held-out Spearman -?0\.\d+, champion, \d+\.\d s", states["register scorer"])
+    text = str(artifacts["first-result"].data)
+    assert text.startswith("## ") and "data:" not in text
+    assert text.index("![") < text.index("| target") < text.index("[MLflow run](")
+    for address in (str(artifacts["first-plot"].data), re.search(r"!\[[^]]*\]\((\S+)\)", text)[1]):  # type: ignore[index]
+        with urllib.request.urlopen(address, timeout=10) as picture:
+            assert picture.read(4) == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_a_failed_run_goes_on_when_it_is_tried_again_from_the_page(running: Running) -> None:
+    folder = first_run(running)
+    (folder / "summary/report.json").unlink()
+    (folder / "scorer/report.json").write_bytes(b"?")
+    run_again(running, "FAILED")
+    reason = said_of(flow_run_of(running, "first"))
+    command = re.search(r"; the same run makes it again after: autosparse (rm first --step \S+) --delete", reason)
+    assert command, reason
+    words = [service_commands.program("autosparse"), *command[1].split(), "--delete"]
+    removed = subprocess.run(words, env={**os.environ}, capture_output=True, text=True, timeout=120)
+    assert removed.returncode == 0, removed.stderr
+    before = (folder / "irp/lenet300-100-seed0/round-000/report.json").read_bytes()
+    run_again(running, "COMPLETED")
+    assert (folder / "irp/lenet300-100-seed0/round-000/report.json").read_bytes() == before
+    with running.client() as client:
+        states = {one.name: one.state_name for one in client.read_task_runs(sort=TaskRunSort.EXPECTED_START_TIME_DESC)[::-1]}
+    assert (states["round 0, density 1"], states["fit scorer mlp"], states["summary"]) == ("Cached", "Completed", "Completed")
+
+
+def run_again(running: Running, state: str) -> None:
+    """As the button on the page does, and to the end."""
+    flow_run = flow_run_of(running, "first")
+    done = running.prefect("flow-run", "retry", str(flow_run.id))
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for(lambda: flow_run_of(running, "first").run_count > flow_run.run_count, 200)
+    wait_for(lambda: flow_run_of(running, "first").state_type == state, 200)
+
+
+def said_of(one: Any) -> str:
+    return one.state.message or ""
 
 
 def test_a_cancelled_run_ends_its_jobs_and_says_so(running: Running) -> None:
@@ -186,6 +250,37 @@ def test_a_cancelled_run_ends_its_jobs_and_says_so(running: Running) -> None:
     assert experiment
     runs = client.search_runs([experiment.experiment_id], "tags.`autosparse.run` = 'endless'")
     assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}  # its round; the data before it
+
+
+def test_rm_takes_runs_out_of_storage_mlflow_and_prefect_but_no_champion(
+    running: Running, typed: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    artifacts = running.settings.mlflow_artifacts
+    by_age = typed("rm", "--keep-days", "0")
+    assert "stays: first: an alias of the model registry points to its scorer" in by_age.stdout, by_age.stdout + by_age.stderr
+    assert by_age.stdout.startswith("endless: ")
+    before = occupied(artifacts)
+    done = typed("rm", "first", "endless", "--scorers", "--delete", "--json")
+    assert done.returncode == 0, done.stderr
+    places = {(run["name"], place["place"].split()[0]): place for run in json.loads(done.stdout)["runs"] for place in run["places"]}
+    named = places["first", "MLflow"]["bytes"] + places["endless", "MLflow"]["bytes"]
+    assert before - occupied(artifacts) >= 0.9 * named > 100_000
+    [kept] = places["first", "MLflow"]["stays"]
+    assert kept == "version 1 of autosparse-scorer, and the MLflow run with its files (alias champion points to it)"
+    client = MlflowClient(running.state.addresses["mlflow"])
+    [champion] = client.search_model_versions("name = 'autosparse-scorer'")
+    assert champion.run_id and {file.path for file in client.list_artifacts(champion.run_id)} >= {"scorer-files"}
+    experiment = client.get_experiment_by_name("autosparse")
+    assert experiment and [run.info.run_id for run in client.search_runs([experiment.experiment_id])] == [champion.run_id]
+    with running.client() as prefect:
+        assert prefect.read_flow_runs() == [] and prefect.read_artifacts() == []
+    assert not any((running.settings.home / "storage/runs").iterdir())
+    again = typed("rm", "first")
+    assert again.returncode == 2 and "has nothing to remove" in again.stderr
+
+
+def occupied(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def flow_run_of(running: Running, name: str) -> FlowRun:

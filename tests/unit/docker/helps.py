@@ -17,6 +17,7 @@ COMMANDS = (
     "autosparse inspect",
     "autosparse recipes",
     "autosparse report",
+    "autosparse rm",
     "autosparse run",
     "autosparse scorers",
     "autosparse show",

@@ -51,6 +51,6 @@ def test_a_recipe_says_which_value_of_its_spec_is_wrong(monkeypatch: pytest.Monk
 
 
 def test_the_flow_parameter_offers_what_is_registered_and_takes_names_from_outside() -> None:
-    listed, open_ = autosparse.parameters.model_dump()["properties"]["recipe"]["anyOf"]
+    listed, open_, _ = autosparse.parameters.model_dump()["properties"]["recipe"]["anyOf"]
     assert listed["enum"] == list(RECIPES)
     assert re.search(open_["pattern"], "my_pkg.recipes:mine") and not re.search(open_["pattern"], "dmeo")

@@ -35,14 +35,14 @@ def test_arms_start_in_order_and_from_what_they_need(monkeypatch: pytest.MonkeyP
     noted: list[Any] = []
     monkeypatch.setattr(fanout, "retrain_arm", Submitted(noted, "arm"))
     monkeypatch.setattr(fanout, "score_target", Submitted(noted, "score"))
-    monkeypatch.setattr(fanout, "_collect", lambda run, futures: futures)
+    monkeypatch.setattr(fanout, "_collect", lambda run, futures: [{"status": "ok"} for _ in futures])
     base = smoke()
     small = replace(base.fanout, methods=("snip", "grda()"), densities=(0.5, 0.1), seeds=(10,), controls=("shuffle",))
     spec = replace(base, fanout=replace(small, ticket=True, dense=True))
     run: Any = SimpleNamespace(
         spec=spec, paths=RunPaths("first"), interruptible=contextlib.nullcontext, back_to_back=contextlib.nullcontext
     )
-    assert len(fanout.target_fanout.fn(run, "first")) == 8
+    assert fanout.target_fanout.fn(run, "first").message == "8 arms"
     told = [(given[0].text, given[1]) if what == "arm" else given for what, *given in noted]
     rewind = {"state": f"{SOURCE}/rewind.safetensors", "start_step": spec.irp.rewind_step}
     assert told == [

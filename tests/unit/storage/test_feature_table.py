@@ -243,7 +243,7 @@ def test_one_flipped_bit_is_found_on_opening(committed: DatasetRef, at: int):
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"part-00001\.parquet: sha256 is not that of the manifest .*; extract the features again$"):
+    with pytest.raises(DataError, match=r"part-00001\.parquet: sha256 is not that of the manifest "):
         open_dataset(committed.uri)
 
 
