@@ -11,6 +11,7 @@ from autosparse.tasks import settings
 
 # Every command of ours that a file may name, up to its first option or argument.
 COMMANDS = (
+    "autosparse doctor",
     "autosparse down",
     "autosparse gc",
     "autosparse init",
@@ -20,6 +21,7 @@ COMMANDS = (
     "autosparse show",
     "autosparse status",
     "autosparse up",
+    "mlflow experiments restore",
     "mlflow server",
     "prefect deploy",
     "prefect deployment run",

@@ -29,7 +29,7 @@ CONTAINER_FILES = (
     "docker/start-flow-worker",
     "docker/example.env",
 )
-DOCS = ("docs/running.md", "docs/contributing.md", "docs/vocabulary.md", "docs/decisions/0001-one-roof.md")
+DOCS = ("docs/running.md", "docs/places.md", "docs/contributing.md", "docs/vocabulary.md", "docs/decisions/0001-one-roof.md")
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
