@@ -56,6 +56,12 @@ def test_a_folder_without_room_for_ray_is_named_with_the_one_that_is_used(here: 
     assert found.said.endswith(" is used for Ray")
 
 
+def test_little_shared_memory_is_a_warning(here: settings.Settings) -> None:
+    found = machine.object_store(here, Path("/nowhere"))
+    assert found.said == "/nowhere: 0 MiB free; Ray's objects may take 200, and go to Ray's folder instead"
+    assert found.mend == "docker run --shm-size=1g"
+
+
 @pytest.mark.parametrize(
     ("mounts", "folder", "kind", "state"),
     [
@@ -93,8 +99,9 @@ def test_an_s3_without_credentials_or_server_is_one_line(here: settings.Settings
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with small_server(lambda _: (403, "no")) as (address, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        with pytest.raises(AutosparseError, match=rf"^s3://bucket/[^\n]* access denied by {address} \(NoCredentials\w*\)$"):
-            folders.storage(replace(here, storage="s3://bucket/prefix"))
+        (row,) = examine(replace(here, storage="s3://bucket/prefix"), {"storage": folders.storage})
+        assert row.state == WRONG and row.said.endswith(f" access denied by {address} (NoCredentialsError)")
+        assert row.mend == "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...  # or AWS_PROFILE"
 
 
 def test_code_that_is_no_folder_is_a_warning(here: settings.Settings, tmp_path: Path) -> None:
