@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
 from autosparse.storage.store import Store
 from autosparse.tasks.settings import Settings
-from autosparse.tasks.tracking.reachable import EXPERIMENT, check_reachable
+from autosparse.tasks.tracking.reachable import EXPERIMENT, check_experiment, check_reachable
 from autosparse.tasks.tracking.records import REGISTERED_MODEL, Receiver, is_final
 from autosparse.tasks.tracking.spool import RefusedError, Spool
 
@@ -38,7 +38,7 @@ class Tracker:
     """
 
     def __init__(self, settings: Settings, tags: dict[str, str]) -> None:
-        check_reachable(settings.mlflow_uri)
+        check_experiment(settings.mlflow_uri)
         mlflow.set_tracking_uri(settings.mlflow_uri)
         self.uri = without_password(settings.mlflow_uri)  # for people
         self.tags = tags

@@ -193,3 +193,21 @@ def test_a_run_ends_with_the_line_of_the_doctor(check: str, change: dict[str, st
     with pytest.raises(AutosparseError) as error:
         before_a_run.check_services(wrong)
     assert row.state == WRONG and row.said == str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(401, "no"), (200, {"experiment": {"experiment_id": "7", "name": "autosparse", "lifecycle_stage": "deleted"}})],
+)
+def test_a_run_says_of_mlflow_what_the_doctor_says(
+    answer: tuple[int, object], here: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with small_server(lambda _: answer) as (address, _):
+        there = replace(here, mlflow_uri=address)
+        (row,) = examine(there, {"MLflow": servers.mlflow})
+        with pytest.raises(AutosparseError) as error:
+            before_a_run.check_services(there)
+    assert row.state == WRONG and row.said == str(error.value) and row.mend
+    if answer[0] == 200:
+        assert row.mend == f"MLFLOW_TRACKING_URI={address} mlflow experiments restore --experiment-id 7"
