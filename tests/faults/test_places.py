@@ -55,7 +55,7 @@ def test_a_run_in_a_strange_place(undisturbed: dict[str, Any], tmp_path: Path) -
     assert len([line for line in warned if str(temporary) in line]) == 1 and "shm" not in done.stderr
     assert "test accuracy, last epoch" in done.stdout
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
-    assert processes_of(home) == []
+    assert processes_of(home) == [] and not (tmp_path / "mlruns").exists()
 
 
 WRONG = {
