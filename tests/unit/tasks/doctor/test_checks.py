@@ -175,7 +175,7 @@ def test_a_check_that_hangs_or_breaks_hides_no_other(here: settings.Settings) ->
     rows = list(examine(here, {"a": hang, "b": fall, "c": lack, "d": lambda _: ok("fine")}, seconds=0.5))  # type: ignore[dict-item]
     assert time.monotonic() - start < 3
     assert [row.state for row in rows] == [WRONG, WRONG, WRONG, OK]
-    assert rows[0].said == "a: no answer within 0.5 s"
+    assert rows[0].said == "a: no answer within 0.5 s; where the machine is busy, look again"
     assert rows[1].said == "b: could not be looked at (KeyError: 'x')"
     assert rows[2].mend == "pip install 'autosparse[pipeline]'"
 
