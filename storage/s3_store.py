@@ -209,7 +209,8 @@ class S3Store(Store):
         if isinstance(error, FileNotFoundError):
             return DataError(f"{uri}: not found{made_again(uri)}")
         if isinstance(error, (PermissionError, *NO_CREDENTIALS)):
-            return DataError(f"{uri}: access denied by {self._endpoint} ({code})")
+            mend = "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...  # or AWS_PROFILE"
+            return DataError(f"{uri}: access denied by {self._endpoint} ({code})", {"mend": mend})
         return ServiceError(f"S3: {operation} of {uri} at {self._endpoint} failed after {seconds:.0f} s of trying ({code})")
 
 

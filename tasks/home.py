@@ -10,6 +10,7 @@ from pathlib import Path
 from autosparse.models.errors import SpecError
 
 VARIABLE = "AUTOSPARSE_HOME"
+NO_ADDRESS = {"?", "#", "%"}
 MEND = f"export {VARIABLE}=/a/folder/that/you/may/write/to"
 
 
@@ -26,6 +27,8 @@ def home_folder(environment: MutableMapping[str, str]) -> Path:
 
 def check_home(home: Path) -> None:
     """Make the folder, write to it and lock a file in it. Raises SpecError, one line, where that does not go."""
+    if NO_ADDRESS & set(str(home)):
+        raise unusable(str(home), f"addresses of databases are made of it, so it may have none of {' '.join(sorted(NO_ADDRESS))}")
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as probe:

@@ -65,6 +65,7 @@ BYTES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**1
 EMBEDDED_PREFECT = "AUTOSPARSE_EMBEDDED_PREFECT"  # the address of a server that lives as long as this run
 
 CODE = "AUTOSPARSE_CODE"
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # without it a database of MLflow makes a folder mlruns where the command is called
 STALE_RAY = "RAY_ADDRESS"  # never read: left over in many shells, and a run would join a cluster that nobody asked for
 
 ONE_MACHINE_RAY = {
@@ -144,6 +145,8 @@ def export(settings: Settings) -> None:
         os.environ.setdefault(CODE, str(settings.code))
     os.environ.pop(STALE_RAY, None)  # Ray's own processes and clients would go there; ours ask for their cluster by name
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
+    if not settings.mlflow_uri.startswith("http"):
+        os.environ.setdefault(ARTIFACT_ROOT, settings.mlflow_artifacts.as_uri())
     if settings.prefect_api_url:
         os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
 

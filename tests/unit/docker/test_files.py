@@ -32,8 +32,8 @@ CONTAINER_FILES = (
 )
 DOCS = (
     "README.md",
-    *("docs/running.md", "docs/housekeeping.md", "docs/prefect.md", "docs/mlflow.md", "docs/contributing.md", "docs/vocabulary.md"),
-    *("docs/decisions/0001-one-roof.md", "docs/tutorials/first-run.md", "docs/tutorials/cluster.md"),
+    *("docs/running.md", "docs/places.md", "docs/housekeeping.md", "docs/prefect.md", "docs/mlflow.md", "docs/contributing.md"),
+    *("docs/vocabulary.md", "docs/decisions/0001-one-roof.md", "docs/tutorials/first-run.md", "docs/tutorials/cluster.md"),
 )
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())

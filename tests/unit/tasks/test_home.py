@@ -45,6 +45,13 @@ def test_one_that_cannot_be_made_is_one_line_that_names_it(place: str, reason: s
         check_home(tmp_path / place)
 
 
+@pytest.mark.parametrize("name", ["what?", "a#b", "c%20d"])
+def test_one_that_would_spoil_the_address_of_a_database_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"cannot be used as home \(addresses of databases are made of it, so it may have none of # % \?\)"):
+        check_home(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("name", ["mit leer und ü", "x" * 100])
 def test_one_that_can_be_written_to_is_left_empty(name: str, tmp_path: Path) -> None:
     check_home(tmp_path / name)

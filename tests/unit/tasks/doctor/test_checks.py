@@ -56,6 +56,12 @@ def test_a_folder_without_room_for_ray_is_named_with_the_one_that_is_used(here: 
     assert found.said.endswith(" is used for Ray")
 
 
+def test_little_shared_memory_is_a_warning(here: settings.Settings) -> None:
+    found = machine.object_store(here, Path("/nowhere"))
+    assert found.said == "/nowhere: 0 MiB free; Ray's objects may take 200, and go to Ray's folder instead"
+    assert found.mend == "docker run --shm-size=1g"
+
+
 @pytest.mark.parametrize(
     ("mounts", "folder", "kind", "state"),
     [
@@ -93,8 +99,9 @@ def test_an_s3_without_credentials_or_server_is_one_line(here: settings.Settings
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with small_server(lambda _: (403, "no")) as (address, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        with pytest.raises(AutosparseError, match=rf"^s3://bucket/[^\n]* access denied by {address} \(NoCredentials\w*\)$"):
-            folders.storage(replace(here, storage="s3://bucket/prefix"))
+        (row,) = examine(replace(here, storage="s3://bucket/prefix"), {"storage": folders.storage})
+        assert row.state == WRONG and row.said.endswith(f" access denied by {address} (NoCredentialsError)")
+        assert row.mend == "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...  # or AWS_PROFILE"
 
 
 def test_code_that_is_no_folder_is_a_warning(here: settings.Settings, tmp_path: Path) -> None:
@@ -168,7 +175,7 @@ def test_a_check_that_hangs_or_breaks_hides_no_other(here: settings.Settings) ->
     rows = list(examine(here, {"a": hang, "b": fall, "c": lack, "d": lambda _: ok("fine")}, seconds=0.5))  # type: ignore[dict-item]
     assert time.monotonic() - start < 3
     assert [row.state for row in rows] == [WRONG, WRONG, WRONG, OK]
-    assert rows[0].said == "a: no answer within 0.5 s"
+    assert rows[0].said == "a: no answer within 0.5 s; where the machine is busy, look again"
     assert rows[1].said == "b: could not be looked at (KeyError: 'x')"
     assert rows[2].mend == "pip install 'autosparse[pipeline]'"
 
@@ -186,3 +193,21 @@ def test_a_run_ends_with_the_line_of_the_doctor(check: str, change: dict[str, st
     with pytest.raises(AutosparseError) as error:
         before_a_run.check_services(wrong)
     assert row.state == WRONG and row.said == str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(401, "no"), (200, {"experiment": {"experiment_id": "7", "name": "autosparse", "lifecycle_stage": "deleted"}})],
+)
+def test_a_run_says_of_mlflow_what_the_doctor_says(
+    answer: tuple[int, object], here: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with small_server(lambda _: answer) as (address, _):
+        there = replace(here, mlflow_uri=address)
+        (row,) = examine(there, {"MLflow": servers.mlflow})
+        with pytest.raises(AutosparseError) as error:
+            before_a_run.check_services(there)
+    assert row.state == WRONG and row.said == str(error.value) and row.mend
+    if answer[0] == 200:
+        assert row.mend == f"MLFLOW_TRACKING_URI={address} mlflow experiments restore --experiment-id 7"
