@@ -100,7 +100,7 @@ def known_rates(
     done = set(reports.steps(store, run.root))
     ledger = Ledger(rows)
     _read(store, ledger, spec, run, done)
-    rates, said = ledger.rates(), [f"{ledger.trainings} trainings of this run"] if ledger.trainings else []
+    rates, said = ledger.rates(), [f"trainings of this run ({ledger.trainings})"] if ledger.trainings else []
     for name in _earlier(store, run, earlier):
         other = Ledger(rows)
         try:
