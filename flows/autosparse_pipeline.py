@@ -63,7 +63,7 @@ def autosparse(
     with open_run(spec or recipe_spec(recipe), name, force=force) as run, run.interruptible():
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label, f"data {data.title}").result()
-        show_plan(run, probes=True)
+        show_plan(run)
         found = sources(run.spec)
         in_parallel(
             run,

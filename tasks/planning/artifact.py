@@ -11,12 +11,12 @@ from autosparse.tasks.planning.schedule import Place
 from autosparse.tasks.worker.probe_pace import probe_pace
 
 
-def show_plan(run: Run, *, probes: bool = False) -> None:
-    """Say what is left of the run and what it costs. Where storage does not know and it `probes`, some steps are timed on the cluster."""
+def show_plan(run: Run) -> None:
+    """Say what is left of the run and what it costs. Where storage does not know, a few steps are timed on the cluster."""
     try:
         place = Place(cpus=run.cluster.cpus, gpus=run.cluster.gpus, name="the cluster")
         found = stored_plan(run.store, run.paths, run.spec, place, quick=True)
-        if probes and found.seconds is None:
+        if found.seconds is None:
             found = _probed(run, found)
         log().info("plan: %s", found.line())
         key = artifact_key(f"{run.name}-plan")

@@ -19,7 +19,7 @@ from autosparse.tasks.planning.schedule import Place
 from autosparse.tasks.planning.steps import steps_of
 
 # 512 and 128 images in batches of 128, one epoch: 4 1/3 steps
-SPEC = override(smoke(), {"fanout.methods": ["snip", "rigl"]})
+SPEC = override(smoke(), {"fanout.methods": ["snip", "rigl"], "fanout.seeds": [10, 11]})
 UNITS = 4 + 1 / 3
 
 
@@ -68,7 +68,7 @@ def test_a_runs_own_reports(tmp_path: Path) -> None:
     assert rates.slowness == pytest.approx(5 / 3)
     rows = fitted_rows(SPEC, rates.rows) * (SPEC.scorer.epochs + MORE_EPOCHS)
     assert rates.row == pytest.approx((21 - FIXED_S[kinds.FIT] * 5 / 3) / rows)
-    assert said == ["trainings of this run (5)"]
+    assert said == ["trainings of this run (8)"]
     assert finished == {step.key for step in steps_of(SPEC, run)}
 
 
@@ -77,12 +77,12 @@ def test_a_run_that_was_broken_off(tmp_path: Path) -> None:
     run = begin(store, "own")
     done(store, run, {kinds.DATA, kinds.ROUND}, step_s=0.5)
     found = stored_plan(store, run, SPEC, Place(cpus=2, gpus=0), price=3600.0)
-    assert found.to_do[0][0].kind == kinds.FEATURES and found.trainings == 3
+    assert found.to_do[0][0].kind == kinds.FEATURES and found.trainings == 6
     scoring = next(cost for step, cost in found.to_do if step.kind == kinds.SCORING)
     assert scoring.work == pytest.approx(0.5 + 4 * (0.5 / 128 + 0.005))  # no report speaks of a pass of one example
     done(store, run, {*kinds.KINDS} - {kinds.ARM, kinds.SUMMARY}, step_s=0.5)
     found = stored_plan(store, run, SPEC, Place(cpus=2, gpus=0), price=3600.0)
-    assert [step.kind for step, _ in found.to_do] == [kinds.ARM] * 3 + [kinds.SUMMARY]
+    assert [step.kind for step, _ in found.to_do] == [kinds.ARM] * 6 + [kinds.SUMMARY]
     assert found.seconds and found.whole_price == pytest.approx(found.seconds)
     assert found.guesses == ["rigl: 1 times a plain step"]
 
@@ -96,7 +96,7 @@ def test_an_earlier_run_of_the_same_training_fills_the_gaps(tmp_path: Path) -> N
     found = stored_plan(store, RunPaths("new"), longer, Place(cpus=2, gpus=0))
     assert found.rates.steps[pace()] == pytest.approx(0.5)
     assert found.known_from == ("run other", "run before") and len(found.done) == 0
-    assert found.trainings == 7 + 1 + 3 * 2 and found.examples == 7 * 512 + 7 * 3 * 512
+    assert found.trainings == 7 + 2 * (1 + 3 * 2) and found.examples == 7 * 512 + 14 * 3 * 512
     assert found.seconds
 
 
