@@ -14,6 +14,7 @@ COMMANDS = (
     "autosparse down",
     "autosparse gc",
     "autosparse init",
+    "autosparse plan",
     "autosparse recipes",
     "autosparse report",
     "autosparse run",
