@@ -1,6 +1,7 @@
 """`autosparse plan` as a person types it: what it prints, what it refuses, and that it leaves nothing behind."""
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,16 @@ def test_a_run_that_was_begun_says_what_is_done_and_why(begun: RunPaths, typed: 
     assert found["known_from"] == ["trainings of this run (1)"]
     shown = typed("plan", "begun", "--price", "1").stdout
     assert "begun: 4 of 5 trainings to do, 2.05 k examples, about " in shown and "price: " in shown and "no report" in shown
+
+
+def test_a_ray_that_is_not_there_is_said_and_this_machine_measured(clean_settings: Path, typed: Typed) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # nobody listens
+        done = typed("plan", "--recipe", "smoke", "--json", AUTOSPARSE_RAY_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"ray: {address} could not be reached (Connection refused): measured on this machine instead\n"
+    assert json.loads(done.stdout)["known_from"] == ["ten steps of each training on this machine, not on the cluster"]
 
 
 @pytest.mark.parametrize(
