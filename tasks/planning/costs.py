@@ -1,6 +1,6 @@
 """The one model of what a step costs: what it does, in units of a training step, and what comes on top whatever it does.
 
-Constants are of two free cores of an EPYC (n and commits: docs/running.md). What a run has measured takes their place (ledger.py).
+Constants are of runs on two cores of an EPYC (docs/running.md). What runs have measured takes their place (ledger.py).
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint
 from autosparse.models.specs.grain import NARROW
 from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
-from autosparse.models.specs.training import TrainSpec as Train
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.steps import PlannedStep
 
@@ -103,18 +102,18 @@ class Cost:
         return None if self.work is None else self.work + self.beside
 
 
-def steps_in(train: Train, examples: Examples, start: int = 0) -> int:
+def steps_in(train: TrainSpec, examples: Examples, start: int = 0) -> int:
     """Training steps from step `start` on; the last short batch of an epoch is dropped."""
     return max(0, train.epochs * (examples.train // train.batch_size) - start)
 
 
-def units_in(train: Train, examples: Examples, start: int = 0) -> float:
+def units_in(train: TrainSpec, examples: Examples, start: int = 0) -> float:
     """A training in steps, its looks at the test examples among them."""
     looks = sum(map(train.evaluates, range(train.epochs)))
     return steps_in(train, examples, start) + looks * evaluation(train, examples)
 
 
-def evaluation(train: Train, examples: Examples) -> float:
+def evaluation(train: TrainSpec, examples: Examples) -> float:
     """One look at the test examples in training steps."""
     return examples.test / train.batch_size * EVALUATION
 
