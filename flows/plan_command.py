@@ -55,7 +55,7 @@ def made_plan(settings: Settings, spec: ExperimentSpec, paths: RunPaths, price: 
     """The plan by what storage knows, and by a probe where that is not enough: on the Ray of the settings where there is one, else here."""
     store = open_store(settings.storage)
     found = stored_plan(store, paths, spec, machine(), price=price)
-    if settings.ray_address:
+    if settings.ray_address and found.to_do:
         return _on_cluster(settings, found)
     if found.seconds is None:
         return measured_by(found, paces(probed(spec), None), "ten steps of each training on this machine")
