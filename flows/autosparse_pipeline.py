@@ -72,7 +72,7 @@ def autosparse(recipe: RecipeName = None, spec: Parts = None, set: Changes = (),
     with open_run(wanted(recipe, spec, set), name, force=force, recipe=recipe) as run, run.interruptible():
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label, f"data {data.title}").result()
-        show_plan(run, probes=True)
+        show_plan(run)
         found = sources(run.spec)
         in_parallel(
             run,

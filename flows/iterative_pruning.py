@@ -23,7 +23,7 @@ def iterative_pruning(run: Run, network: NetworkSpec, seed: int, title: str) -> 
     for index in range(run.spec.irp.rounds):
         reports.append(prune_round.submit(run, network, seed, index, round_title(run, index)).result())
         if index == 0:
-            show_plan(run)  # from here on its own reports say how long a training takes
+            show_plan(run)  # its own reports say how long a training takes
         artifact.update((index + 1) / run.spec.irp.rounds)
     columns = ("round", "density", "kept", "seconds")
     rows = [{metric_of(report).name: value_of(report)} | {name: report[name] for name in columns} for report in reports]

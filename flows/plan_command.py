@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from autosparse.tasks.results.run_view import spec_of_run
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.worker.pace import paces
 
+ANSWER_S = 10
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
@@ -53,7 +55,7 @@ def made_plan(settings: Settings, spec: ExperimentSpec, paths: RunPaths, price: 
     """The plan by what storage knows, and by a probe where that is not enough: on the Ray of the settings where there is one, else here."""
     store = open_store(settings.storage)
     found = stored_plan(store, paths, spec, machine(), price=price)
-    if settings.ray_address:
+    if settings.ray_address and found.to_do:
         return _on_cluster(settings, found)
     if found.seconds is None:
         return measured_by(found, paces(probed(spec), None), "ten steps of each training on this machine")
@@ -81,6 +83,7 @@ def _on_cluster(settings: Settings, found: RunPlan) -> RunPlan:
     spec, store, paths = found.spec, open_store(settings.storage), RunPaths(found.name)
     inputs = probed(spec)
     try:
+        _check_answers(settings.ray_address or "")
         with connected(settings, own_code.named(settings.code, to_plain(spec))) as cluster:
             found = replace(found, place=Place(cpus=cluster.cpus, gpus=cluster.gpus, name=f"the Ray at {settings.ray_address}"))
             for job in (spec.irp.job, spec.scorer.job, spec.fanout.job):
@@ -96,3 +99,14 @@ def _on_cluster(settings: Settings, found: RunPlan) -> RunPlan:
     if found.seconds is not None:
         return found
     return measured_by(found, paces(inputs, None), "ten steps of each training on this machine, not on the cluster")
+
+
+def _check_answers(address: str) -> None:
+    """Raise ServiceError where nothing listens: Ray itself tries for minutes. What is no host and port is Ray's to find."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise ServiceError(f"ray: {address} could not be reached ({error.strerror or error})") from error

@@ -1,43 +1,32 @@
 """`autosparse init` from its options to a file: look at the data, try the networks, choose a plan, write, read back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from autosparse.flows.init.asked import asked
 from autosparse.flows.init.draft import batch_size_of, draft, learning_rate_of, with_augmentation
-from autosparse.flows.init.plans import LADDER, Plan, plan_of, spoken
+from autosparse.flows.init.plans import LADDER, Plan, plan_of
 from autosparse.flows.init.written import written
 from autosparse.flows.run_command import validated
 from autosparse.flows.spec_file import absolute_paths, spec_of
 from autosparse.models.errors import not_allowed
+from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import override
-from autosparse.models.specs.run_specs import NetworkSpec
-from autosparse.models.training.probe import step_seconds
-from autosparse.storage.cpus import machine_slots
 from autosparse.tasks import settings as settings_module
+from autosparse.tasks.planning.costs import Examples, Rates
+from autosparse.tasks.planning.plan import rows_of
+from autosparse.tasks.planning.probe import probed, rates_of, trainings_of
+from autosparse.tasks.planning.schedule import Place, machine
+from autosparse.tasks.planning.words import spoken
+from autosparse.tasks.worker.pace import paces
 from autosparse.tasks.worker.problem import OwnProblem, Problem, initial_network, open_problem
 
 ENDINGS = (".yaml", ".yml")
-PROBED = 2  # batches that the probe takes in turn
 console = Console(soft_wrap=True, highlight=False, markup=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What jobs find here: `slots` of them run at once."""
-
-    gpus: int
-    slots: int
-
-    @property
-    def words(self) -> str:
-        """`2 CPUs`, `1 GPU`."""
-        return f"{self.slots} {'GPU' if self.gpus else 'CPU'}{'s' if self.slots > 1 else ''}"
 
 
 def write_spec(
@@ -52,43 +41,38 @@ def write_spec(
     settings_module.export(settings)
     folder = file.absolute().parent
     given = asked(networks, data, budget, folder)
-    gpus = torch.cuda.device_count()
-    machine = Machine(gpus=gpus, slots=gpus or machine_slots())
-
+    place = machine()
     first = override(draft(LADDER[0], given.networks, given.data, batch_size=1, lr=0.1, images=1, weights=1), changes)
     problem = open_problem(absolute_paths(first, folder).data, settings.cache)
-    count, tests = problem.sizes["train"], problem.sizes["test"]
-    console.print(f"{first.data.title}: {count:,} training and {tests:,} test {_described(problem)}")
-    batch_size = batch_size_of(count, problem.shape)
-    tried = [_tried(target.network, problem, batch_size, machine) for target in first.fanout.targets]
-    plan = plan_of(given.budget_s, [one.step_s for one in tried], count, machine.slots, batch_size=batch_size, test_images=tests)
-    sizes = {"batch_size": batch_size, "images": count, "weights": tried[0].weights}
+    examples = Examples(problem.sizes["train"], problem.sizes["test"])
+    console.print(f"{first.data.title}: {examples.train:,} training and {examples.test:,} test {_described(problem)}")
+    sizes = {"batch_size": batch_size_of(examples.train, problem.shape), "images": examples.train, "gpus": int(place.gpus)}
     data_spec = with_augmentation(given.data, problem.shape)
-    spec = override(draft(plan, given.networks, data_spec, lr=min(one.lr for one in tried), gpus=gpus, **sizes), changes)
 
-    text = written(spec, _head(file, plan, given.budget_s, machine))
+    def sized(plan: Plan, *, lr: float = 0.1, weights: int = 1) -> ExperimentSpec:
+        return override(draft(plan, given.networks, data_spec, lr=lr, weights=weights, **sizes), changes)
+
+    tried = absolute_paths(sized(LADDER[0]), folder)
+    rates, weights = _tried(tried, settings.cache)
+    lr = min(learning_rate_of(initial_network(target.network, problem, seed=0)) for target in tried.fanout.targets)
+    whole = partial(sized, lr=lr, weights=weights)
+    plan = plan_of(given.budget_s, lambda rung: absolute_paths(whole(rung), folder), rates, place, examples)
+    spec = whole(plan)
+
+    text = written(spec, _head(file, plan, given.budget_s, place))
     line = validated(spec_of(text, file), None, {}, settings.cache)
     _write(file, text, force=force)
-    console.print(f"{line}\n{_estimate(plan, given.budget_s, machine)}\nwrote {file}; next: autosparse run --spec {file}")
+    console.print(f"{line}\n{_estimate(plan, given.budget_s, place)}\nwrote {file}; next: autosparse run --spec {file}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A network that was built and trained for some steps."""
-
-    step_s: float
-    weights: int
-    lr: float
-
-
-def _tried(network: NetworkSpec, problem: Problem, batch_size: int, machine: Machine) -> Tried:
-    module = initial_network(network, problem, seed=0)
-    rows = [some for some in torch.arange(problem.sizes["train"])[: PROBED * batch_size].split(batch_size) if len(some) == batch_size]
-    batches = list(problem.few(rows, "cpu", channels_last=True))
-    step_s = step_seconds(module, batches, device="cuda" if machine.gpus else "cpu", loss=problem.own.loss if problem.own else None)
-    weights = sum(param.numel() for param in module.parameters())
-    console.print(f"{network.name}: {weights:,} parameters, {step_s:.3g} s a step of {batch_size}")
-    return Tried(step_s=step_s, weights=weights, lr=learning_rate_of(module))
+def _tried(spec: ExperimentSpec, cache: Path) -> tuple[Rates, int]:
+    """What some steps of each training take here, and the number of the source's parameters."""
+    measured = paces(probed(spec), cache)
+    for (_, network, _, train, _), record in zip(trainings_of(spec), measured["trainings"], strict=True):
+        console.print(f"{network.name}: {record['weights']:,} parameters, {record['step_seconds']:.3g} s a step of {train.batch_size}")
+    rates = rates_of(spec, measured)
+    rates.rows |= rows_of(spec)
+    return rates, measured["trainings"][0]["weights"]
 
 
 def _described(problem: Problem) -> str:
@@ -99,16 +83,16 @@ def _described(problem: Problem) -> str:
     return f"images of {width} x {height}, {'grey' if channels == 1 else f'{channels} channels'}, {len(arrays.classes)} classes"
 
 
-def _estimate(plan: Plan, budget_s: float, machine: Machine) -> str:
-    words = f"about {spoken(plan.seconds)} of {spoken(budget_s)} on {machine.words}"
+def _estimate(plan: Plan, budget_s: float, place: Place) -> str:
+    words = f"about {spoken(plan.seconds)} of {spoken(budget_s)} on {place.words}"
     if not plan.fits:
         return f"estimated: {words}: no run is shorter than this one"
     return f"estimated: {words}" + (f", with the first {plan.train_limit:,} training images" if plan.train_limit else "")
 
 
-def _head(file: Path, plan: Plan, budget_s: float, machine: Machine) -> str:
+def _head(file: Path, plan: Plan, budget_s: float, place: Place) -> str:
     return (
-        f"Written by `autosparse init`; {_estimate(plan, budget_s, machine)}.\n"
+        f"Written by `autosparse init`; {_estimate(plan, budget_s, place)}.\n"
         f"Run it: autosparse run --spec {file.name}      check it: autosparse validate --spec {file.name}\n"
         "Change what you like, here or for one run, as --set irp.rounds=12; [allowed values] are in brackets."
     )

@@ -1,17 +1,16 @@
 """The one model of what a step costs: what it does, in units of a training step, and what comes on top whatever it does.
 
-Constants are of two free cores of an EPYC (n and commits: docs/running.md). What a run has measured takes their place (ledger.py).
+Constants are of runs on two cores of an EPYC (docs/running.md). What runs have measured takes their place (ledger.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autosparse.models.methods.names import family, is_learned, trains
+from autosparse.models.methods.names import family, is_learned, looks_ahead, trains
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint
 from autosparse.models.specs.grain import NARROW
-from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, JobSpec, NetworkSpec, TrainSpec
-from autosparse.models.specs.training import TrainSpec as Train
+from autosparse.models.specs.run_specs import DataSpec, JobSpec, NetworkSpec, TrainSpec
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.steps import PlannedStep
 
@@ -25,6 +24,8 @@ FIXED_S = {  # of a step beside its work: a job's start, its files, what MLflow 
 STARTED = 2  # CPUs that the start of a job keeps busy: on fewer for each, starts wait for one another
 EVALUATION = 1 / 3  # a test example costs as much of a training example: its pass forward
 ROW_WRITTEN_S = 2e-6  # a row of the feature data set
+ROW_S = 2e-6  # of a row in an epoch of the scorer's fit, where nobody has timed one
+PASS_S = 0.005  # of a pass of one example, beside its share of a step, where nobody has timed one
 MORE_EPOCHS = 2  # of a scorer's fit: the look that normalises, and the table beside it
 GATES = 4  # passes of one example that a mask's facts take
 FLOW = 100 * 3  # passes of one example in a schedule of 100 iterations over paths
@@ -101,18 +102,18 @@ class Cost:
         return None if self.work is None else self.work + self.beside
 
 
-def steps_in(train: Train, examples: Examples, start: int = 0) -> int:
+def steps_in(train: TrainSpec, examples: Examples, start: int = 0) -> int:
     """Training steps from step `start` on; the last short batch of an epoch is dropped."""
     return max(0, train.epochs * (examples.train // train.batch_size) - start)
 
 
-def units_in(train: Train, examples: Examples, start: int = 0) -> float:
+def units_in(train: TrainSpec, examples: Examples, start: int = 0) -> float:
     """A training in steps, its looks at the test examples among them."""
     looks = sum(map(train.evaluates, range(train.epochs)))
     return steps_in(train, examples, start) + looks * evaluation(train, examples)
 
 
-def evaluation(train: Train, examples: Examples) -> float:
+def evaluation(train: TrainSpec, examples: Examples) -> float:
     """One look at the test examples in training steps."""
     return examples.test / train.batch_size * EVALUATION
 
@@ -130,7 +131,7 @@ def cost_of(step: PlannedStep, spec: ExperimentSpec, rates: Rates) -> Cost:
         rows = sum(rates.rows.get(network.label, 0) for network in spec.irp.networks)
         work = None if None in one else len(spec.irp.seeds) * (sum(filter(None, one)) + rows * ROW_WRITTEN_S)
     elif step.kind == kinds.FIT:
-        work = None if rates.row is None else fitted_rows(spec, rates.rows) * (spec.scorer.epochs + MORE_EPOCHS) * rates.row
+        work = fitted_rows(spec, rates.rows) * (spec.scorer.epochs + MORE_EPOCHS) * (ROW_S if rates.row is None else rates.row)
     elif step.kind == kinds.VALLEY:
         work, guess = _valley(step, spec, rates), f"{kinds.VALLEY}: all probes at the cost of the usual ones"
     return Cost(0, work, beside, guess)
@@ -185,16 +186,15 @@ def _scoring(step: PlannedStep, spec: ExperimentSpec, rates: Rates) -> tuple[flo
     over, single = SCORINGS.get(name, UNKNOWN)
     if is_learned(name) and spec.scorer.allocation != "paths":
         single = 0.0
-    one, batches = rates.passes.get(label), _batches(spec, rates, step.data, step.network)
-    masks = len(spec.fanout.densities) * (1 + len(spec.fanout.controls))
-    if one is None or (batches is None and over):
+    pace = rates.steps.get(Pace.of(step.network, step.data, step.train, step.job))
+    if pace is None:
         return None, ""
-    ahead = 0.0
-    if name in ("growth", "growth_paths", SCORER_GROWTH):
-        pace = rates.steps.get(Pace.of(step.network, step.data, step.train, step.job))
-        ahead = spec.scoring.lookahead_steps * pace if pace else 0.0
+    one = rates.passes.get(label, pace / step.train.batch_size + PASS_S)
+    batches = spec.scoring.batches * spec.scoring.batch_size / step.train.batch_size * pace
+    masks = len(spec.fanout.densities) * (1 + len(spec.fanout.controls))
+    ahead = spec.scoring.lookahead_steps * pace if looks_ahead(step.method) else 0.0
     guess = f"{name}: scored in as many passes as none of ours needs" if name not in SCORINGS else ""
-    return over * (batches or 0.0) + (single + GATES * masks) * one + ahead, guess
+    return over * batches + (single + GATES * masks) * one + ahead, guess
 
 
 def _batches(spec: ExperimentSpec, rates: Rates, data: DataSpec, network: NetworkSpec) -> float | None:

@@ -19,6 +19,7 @@ from autosparse.tasks.results.run_view import last_runs
 Report = dict[str, Any]
 EARLIER = 3  # runs that are looked through
 MOST = 6  # reports of a kind that are read of each of them
+FEW = 6  # arms: the first ones waited for their process, so that fewer do not tell what an arm takes
 OK = "ok"
 
 
@@ -65,9 +66,13 @@ class Ledger:
             self.steps[pace].append(training / units)
 
     def rates(self) -> Rates:
-        """Medians; of the first steps of long-lived jobs, which waited for their processes, the longest wait."""
+        """Medians; but arms that waited for the process of their job say how long that takes, and a quarter of them did not wait."""
         steps = {pace: statistics.median(found) for pace, found in self.steps.items()}
         beside = {kind: statistics.median(found) for kind, found in self.beside.items()}
+        if len(self.beside[kinds.ARM]) >= FEW:
+            beside[kinds.ARM] = sorted(self.beside[kinds.ARM])[len(self.beside[kinds.ARM]) // 4]
+        else:
+            beside.pop(kinds.ARM, None)
         slowness = statistics.median(found / FIXED_S[kind] for kind, found in beside.items()) if beside else None
         if self.fits:
             beside[kinds.FIT] = min(min(self.fits)[0], FIXED_S[kinds.FIT] * (slowness or 1.0))
@@ -100,7 +105,7 @@ def known_rates(
     done = set(reports.steps(store, run.root))
     ledger = Ledger(rows)
     _read(store, ledger, spec, run, done)
-    rates, said = ledger.rates(), [f"{ledger.trainings} trainings of this run"] if ledger.trainings else []
+    rates, said = ledger.rates(), [f"trainings of this run ({ledger.trainings})"] if ledger.trainings else []
     for name in _earlier(store, run, earlier):
         other = Ledger(rows)
         try:

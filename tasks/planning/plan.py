@@ -119,8 +119,8 @@ class RunPlan:
         parts = [f"{self.trainings} of {trainings} trainings to do"]
         parts += [f"{counted(self.examples)} examples"] if self.examples is not None else []
         if timed and self.seconds is not None:
-            parts.append(f"about {spoken(self.seconds)} on {self.place.words}")
-        return ", ".join(parts) + ("" if self.seconds is not None else "; `autosparse plan` measures how long it takes")
+            return ", ".join([*parts, f"about {spoken(self.seconds)} on {self.place.words}"])
+        return ", ".join(parts) + "; `autosparse plan` measures how long it takes"
 
     def rows(self) -> list[tuple[str, ...]]:
         """kind, done, to do, examples, seconds one after another, why: of each kind of step."""

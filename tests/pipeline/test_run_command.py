@@ -10,8 +10,10 @@ import torch
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
+from autosparse.storage import reports
 from autosparse.storage.mask_files import load_mask
-from autosparse.storage.paths import method_key
+from autosparse.storage.open_store import open_store
+from autosparse.storage.paths import RunPaths, method_key
 from autosparse.tasks.results.costs import COINS, deployed_costs
 from autosparse.tasks.results.run_view import ARM_FIELDS
 from tests.pipeline.command_line import CHANGES, METHOD, OUTSIDE, cli
@@ -41,6 +43,15 @@ def test_show_has_every_part_of_the_run(whole: tuple[Path, dict], typed: Typed) 
     assert arms[OUTSIDE[0], 0.1]["kept_density"] == round(0.1 * WEIGHTS) / WEIGHTS
     assert len(found["summary"]) == 6
     assert found["ids"]["prefect_flow_run_id"] and found["ids"]["mlflow_run_id"]
+
+
+def test_a_plan_has_the_steps_that_the_run_left(whole: tuple[Path, dict], typed: Typed) -> None:
+    home, found = whole
+    shown = json.loads(typed("plan", found["name"], "--json", AUTOSPARSE_HOME=str(home)).stdout)
+    store = open_store(str(home / "storage"))
+    assert {step["step"] for step in shown["steps"]} == set(reports.steps(store, RunPaths(found["name"]).root))
+    assert (shown["to_do"], shown["trainings"], shown["examples"], shown["seconds"], shown["bytes"]["to_do"]) == (0, 0, 0, 0, 0)
+    assert f"{found['name']}: all 17 steps are done" in typed("plan", found["name"], AUTOSPARSE_HOME=str(home)).stdout
 
 
 def test_every_arm_says_how_dense_it_is_and_what_it_costs(whole: tuple[Path, dict]) -> None:

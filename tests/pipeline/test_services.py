@@ -32,7 +32,7 @@ from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services import up_down as services
 from autosparse.tasks.services.up_down import ServicesState
 from autosparse.tasks.settings import Settings
-from tests.pipeline.command_line import wait_for
+from tests.pipeline.command_line import cli, wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]
 WATCH_SECONDS = 450
@@ -112,6 +112,14 @@ def test_all_sockets_are_on_loopback(running: Running) -> None:
     }
     assert len(listening) >= 4
     assert {ip for ip, _ in listening} <= LOOPBACK, listening
+
+
+def test_a_plan_is_timed_on_the_ray_of_the_settings(running: Running) -> None:
+    done = cli(running.settings.home, "plan", "--recipe", "smoke", "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, name = json.loads(done.stdout), f"the Ray at {running.state.addresses['ray']}"
+    assert found["place"]["name"] == name and found["known_from"] == [f"ten steps of each training on {name}"]
+    assert found["seconds"] > 0 and found["examples"] == 5 * 512 and not (running.settings.home / "storage" / "runs").exists()
 
 
 def test_ray_serves_its_owner_only(running: Running) -> None:

@@ -16,6 +16,7 @@ COMMANDS = (
     "autosparse gc",
     "autosparse init",
     "autosparse inspect",
+    "autosparse plan",
     "autosparse recipes",
     "autosparse report",
     "autosparse rm",
