@@ -155,7 +155,7 @@ def valley(
 for command in (
     cli_init.init,
     *(cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export),
-    *(cli_services.up, cli_services.down, cli_services.status),
+    *(cli_services.up, cli_services.down, cli_services.status, cli_services.notify),
     *(cli_keeping.gc, cli_keeping.sync),
 ):
     app.command(command)

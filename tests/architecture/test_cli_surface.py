@@ -30,6 +30,7 @@ SURFACE = {
     "up": {"--expose"},
     "down": set(),
     "status": set(),
+    "notify": {"--on", "--remove", "--list", "--test"},
     "gc": {"--older-than", "--delete"},
     "sync": set(),
 }
