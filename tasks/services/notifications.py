@@ -5,7 +5,7 @@ is shown. Prefect has no block for any address that Apprise knows; the one for S
 """
 
 import hashlib
-import re
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from pydantic import SecretStr
 
 from autosparse.models.errors import ServiceError, not_allowed, unknown_name
 
+logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it says whole addresses
+
 FLOW = "autosparse"
 STATES = {"failed": "Failed", "completed": "Completed", "crashed": "Crashed", "cancelled": "Cancelled"}
 PREFIX = "autosparse notify "  # of automations
@@ -34,7 +36,7 @@ KNOWN = (
 SUBJECT = "autosparse: {{ flow_run.name }} {{ flow_run.state.name }}"
 BODY = """Run {{ flow_run.name }} is {{ flow_run.state.name }}.
 {{ flow_run.state.message or "" }}
-{{ flow_run|ui_url }}"""
+{{ flow_run|ui_url or "" }}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +123,9 @@ def try_out(url: str) -> str:
 def apprise_address(url: str) -> str:
     """The address as Apprise takes it: a webhook of nobody it knows gets JSON. Raises SpecError, which shows the kind alone."""
     kind = urlsplit(url).scheme.lower()
-    addresses = [url] + ([re.sub("^http", "json", url, flags=re.IGNORECASE)] if kind in ("http", "https") and urlsplit(url).netloc else [])
-    for address in addresses:
+    url = kind + url[len(kind) :]
+    webhook = ["json" + url.removeprefix("http")] if kind in ("http", "https") and urlsplit(url).netloc else []
+    for address in (url, *webhook):
         if Apprise.instantiate(address, suppress_exceptions=True):
             return address
     raise not_allowed("URL", f"{kind}://..." if kind else "(an address without ://)", KNOWN)
