@@ -79,7 +79,7 @@ class Notifications:
         known = [one.name for one in self.all()]
         name = url_or_name if url_or_name in known else _name_or_none(url_or_name)
         if name not in known:
-            raise unknown_name("notify", name or "(an address)", known)
+            raise not_allowed("notify", name, f"one that is told: {', '.join(known) or 'nobody is'}")
         for automation in self._automations(name):
             self.client.delete_automation(automation.id)
         if block := self._block(name):
