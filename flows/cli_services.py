@@ -1,9 +1,11 @@
-"""`autosparse up`, `down`, `status`, `doctor`: each imports what it needs when it is called."""
+"""`autosparse up`, `down`, `status`, `doctor`, `notify`: each imports what it needs when it is called."""
 
 import sys
 from typing import Annotated
 
 from cyclopts import Parameter
+
+Switch = Annotated[bool, Parameter(negative="")]
 
 
 def up(*, expose: str | None = None) -> None:
@@ -39,3 +41,32 @@ def doctor(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
     from autosparse.flows.doctor_command import print_findings
 
     sys.exit(print_findings(as_json=json_))
+
+
+def notify(
+    url: str | None = None,
+    *,
+    on: str = "failed,completed,crashed,cancelled",
+    remove: Switch = False,
+    list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    test: Switch = False,
+) -> None:
+    """Have somebody told when a run ends, by an automation of the Prefect server in use: webhook, mail, Slack and what else Apprise knows.
+
+    Parameters
+    ----------
+    url
+        The address, e.g. https://hooks.slack.com/services/... or mailto://user:password@example.com; - reads it from the standard
+        input. It is kept in a block of the Prefect server and shown nowhere. With --remove also a name that --list shows.
+    on
+        How a run must have ended: failed, completed, crashed, cancelled, separated by commas.
+    remove
+        Tell this address no more.
+    list_
+        Say who is told of what.
+    test
+        Send one message from here now; nothing is set up.
+    """
+    from autosparse.flows.notify_command import notify_of_runs
+
+    print(notify_of_runs(url, on, remove=remove, listed=list_, test=test))

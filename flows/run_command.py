@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.flows.recipes import recipe as recipe_spec
-from autosparse.flows.show_command import print_addresses, print_frontier, print_results, print_valley
+from autosparse.flows.show_command import console, print_addresses, print_frontier, print_results, print_valley
 from autosparse.flows.spec_file import absolute_paths, spec_in
 from autosparse.models.arms.plan import planned
 from autosparse.models.errors import not_allowed
@@ -53,7 +53,7 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
     _say_plan(settings, spec, paths)
     sweep(settings)
 
-    with prefect_starting(settings):
+    with prefect_starting(settings, console.print):
         from autosparse.flows.autosparse_pipeline import autosparse
         from autosparse.flows.console import shown
         from autosparse.tasks.results.run_view import view_run

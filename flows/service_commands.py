@@ -25,7 +25,7 @@ def start_services(expose: str | None = None) -> None:
     """Start what is not running yet and print the addresses."""
     here = settings.load()
     with console.status("starting services"):
-        services.up(here, expose=expose)
+        services.up(here, expose=expose, tell=console.print)
     _print_services(here)
     console.print("run:  prefect deployment run autosparse/irp --watch")
     console.print(f"with: export PREFECT_API_URL={settings.load().prefect_api_url}", highlight=False)

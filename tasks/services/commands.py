@@ -56,6 +56,7 @@ def prefect_server(ports: Mapping[str, int], *, host: str = LOOPBACK) -> Launch:
         health=(f"{page}/api/health",),
         environment={
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_UI_URL": page,  # for links in messages
             # in memory, the default, a restart would lose who holds which slot
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # any page open in a browser reaches loopback, and a deployment runs commands

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock
@@ -21,8 +21,10 @@ from autosparse.tasks.settings import EMBEDDED_PREFECT, Settings
 
 
 @contextmanager
-def prefect_starting(settings: Settings) -> Iterator[None]:
+def prefect_starting(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Have PREFECT_API_URL point at a server until this process ends; it answers when the block ends. Raises ServiceError.
+
+    `tell` hears of a server that is slow to start.
 
     Prefect reads the address when it is imported: import it in the block, while its server starts.
     """
@@ -37,7 +39,7 @@ def prefect_starting(settings: Settings) -> Iterator[None]:
             signal.signal(signal.SIGTERM, _end)
         os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_PREFECT] = server.address
         yield
-        service_processes.await_answering([server])
+        service_processes.await_answering([server], tell=tell)
 
 
 def _end(number: int, _frame: object) -> None:

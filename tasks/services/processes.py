@@ -12,18 +12,19 @@ import socket
 import time
 import urllib.error
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from autosparse.models.errors import ServiceError, without_password
+from autosparse.tasks.limits import START, limit
 from autosparse.tasks.proxies import opener
 from autosparse.tasks.services.commands import Launch
 
 MARK = "AUTOSPARSE_SERVICE"
-START_SECONDS = 120
+WORD_SECONDS = 20  # of silence, before somebody is told
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 EMPTY_LOOKS = 10
@@ -98,18 +99,25 @@ def is_answering(service: ServiceProcess) -> bool:
         return False
 
 
-def await_answering(services: Iterable[ServiceProcess], seconds: float = START_SECONDS) -> None:
-    """Wait until all answer. Raises ServiceError as soon as one has died, or after `seconds`."""
-    deadline = time.monotonic() + seconds
+def await_answering(services: Iterable[ServiceProcess], seconds: float | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Wait until all answer. Raises ServiceError as soon as one has died, or after `seconds`, by default AUTOSPARSE_START_SECONDS.
+
+    `tell` hears once of one that is slow.
+    """
+    begin, most, told = time.monotonic(), limit(START) if seconds is None else seconds, False
     pending = list(services)
     while pending:
         for service in pending:
             if not is_running(service):
                 raise ServiceError(f"{service.name}: ended while starting ({last_line(service.log)}); its log: {service.log}")
         pending = [service for service in pending if not is_answering(service)]
-        if pending and time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if pending and waited > most:
             late = pending[0]
-            raise ServiceError(f"{late.name}: did not answer within {seconds:.0f} s ({last_line(late.log)}); its log: {late.log}")
+            raise ServiceError(f"{late.name}: did not answer within {most:.0f} s ({last_line(late.log)}); its log: {late.log}")
+        if pending and waited > WORD_SECONDS and not told:
+            told = True
+            tell(f"waiting: {', '.join(one.name for one in pending)} slow to start, {waited:.0f} of at most {most:.0f} s ({START})")
         time.sleep(POLL_SECONDS if pending else 0)
 
 

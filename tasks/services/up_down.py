@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -58,11 +58,12 @@ class ServiceStatus:
     pid: int | None = None
 
 
-def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
+def up(settings: Settings, *, expose: str | None = None, tell: Callable[[str], None] = lambda _: None) -> ServicesState:
     """Start what is not running or answers no more, and wait until all of it answers; a second call changes nothing.
 
     A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI, AUTOSPARSE_RAY_ADDRESS) is used instead of a new
-    one. With `expose` the servers listen on that address of this machine instead of on loopback, each with credentials.
+    one. With `expose` the servers listen on that address of this machine instead of on loopback, each with credentials. `tell` hears of
+    one that is slow to start.
 
     Raises SpecError, before anything is started, where those are missing, and ServiceError, after stopping what this call had
     started, when a service ends or stays silent.
@@ -86,8 +87,8 @@ def up(settings: Settings, *, expose: str | None = None) -> ServicesState:
         _check_same_address(state, expose)
         try:
             _start_servers(settings, state, elsewhere, expose, former)
-            _start_worker(settings, state, elsewhere)
-            service_processes.await_answering(state.processes.values())
+            _start_worker(settings, state, elsewhere, tell)
+            service_processes.await_answering(state.processes.values(), tell=tell)
         except BaseException:
             service_processes.stop([process for name, process in state.processes.items() if name not in kept])
             state.processes = {name: process for name, process in state.processes.items() if name in kept}
@@ -189,7 +190,7 @@ def _start_servers(settings: Settings, state: ServicesState, elsewhere: dict[str
         _start(settings, state, service_commands.mlflow_server(ports, database=database, artifacts=artifacts, host=host, users=users))
 
 
-def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str, str]) -> None:
+def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str, str], tell: Callable[[str], None]) -> None:
     """What the Prefect server in use must hold, and the worker; nothing to do when that is there."""
     api = elsewhere.get(PREFECT) or state.processes[PREFECT].address
     if WORKER in state.processes:
@@ -197,7 +198,7 @@ def _start_worker(settings: Settings, state: ServicesState, elsewhere: dict[str,
             return
         service_processes.stop([state.processes.pop(WORKER)])
     if PREFECT not in elsewhere:
-        service_processes.await_answering([state.processes[PREFECT]])
+        service_processes.await_answering([state.processes[PREFECT]], tell=tell)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from autosparse.tasks.services import prefect_setup  # only now: Prefect reads its settings when imported
 

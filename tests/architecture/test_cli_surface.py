@@ -34,6 +34,7 @@ SURFACE = {
     "down": set(),
     "status": {"--json"},
     "doctor": {"--json"},
+    "notify": {"--on", "--remove", "--list", "--test"},
     "gc": {"--older-than", "--delete"},
     "rm": {"--step", "--keep-days", "--keep-bytes", "--keep-tables", "--scorers", "--delete", "--json"},
     "sync": set(),

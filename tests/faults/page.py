@@ -31,8 +31,9 @@ Training:
 
 Services:
 
-- Between several machines only the deployment's concurrency limit keeps two runs of one spec apart; on one machine a lock does, for
-  whoever shares a local storage or a home. Two homes with one storage on S3 have no lock between them.
+- Two machines on one S3 storage tell a holder that died from one that is cut off by its silence (`AUTOSPARSE_LEASE_SECONDS`) alone. A local
+  storage that several machines share is locked as well as its file system locks.
+- A run on S3 that was silent for longer than that and was taken over ends itself as soon as it is back; until then two may work on it.
 - MLflow has to answer when a run starts. What it could not be told waits on the machine of the flow: if that is lost,
   `autosparse sync` makes up final figures and files from storage, not the curve of every epoch.
 - Prefect reports a killed process of a deployment run twice, some seconds apart: `prefect flow-run retry` in between is ended by the second
