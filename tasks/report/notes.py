@@ -70,8 +70,9 @@ def _fit(report: Report) -> str:
 
 def _registration(report: Report) -> str:
     version = report["version"]
+    page = f"#/models/autosparse-scorer/versions/{version}{TRAINING}"
     said = "the champion" if report["champion"] else "not the champion"
-    return f"[Version {version}](#/models/autosparse-scorer/versions/{version}{TRAINING}) of the scorer: held-out {report['held_out']:.4f}, {said}."
+    return f"[Version {version}]({page}) of the scorer: held-out {report['held_out']:.4f}, {said}."
 
 
 def _scoring(report: Report) -> str:
