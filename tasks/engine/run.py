@@ -17,6 +17,7 @@ from autosparse.models.specs.fields import Spec, to_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
+from autosparse.storage.paths import report as report_of
 from autosparse.storage.store import Store
 from autosparse.tasks import own_code
 from autosparse.tasks import settings as settings_module
@@ -132,7 +133,8 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False, rec
             tag_flow_run(flow_run, spec, recipe)
             tracker.parameters(mlflow_run, to_plain(spec))
             tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
-            tracker.describe(mlflow_run, run_note(spec, paths.name, prefect=ids["prefect_url"]))
+            if not store.exists(report_of(paths.summary)):  # else its description has the results already
+                tracker.describe(mlflow_run, run_note(spec, paths.name, prefect=ids["prefect_url"]))
             yield Run(spec=spec, paths=paths, store=store, cluster=cluster, tracker=tracker, ids=ids, mlflow_run=mlflow_run)
 
 

@@ -15,6 +15,7 @@ from autosparse.tasks.results.rows import Row, markdown_table
 
 LONGEST_TABLE = 4000  # characters; MLflow cuts a description at 8000
 RUN_PAGE = "#/experiments/{experiment}/runs/{run}"
+TRAINING = "?workflowType=machine_learning"  # MLflow 3.17 opens pages of language models, whatever the experiment's kind, unless it is told
 
 Report = dict[str, Any]
 
@@ -29,12 +30,12 @@ def run_note(spec: ExperimentSpec, name: str, *, prefect: str | None, rows: list
         "scorer": f"{scorer.kind} for the label {scorer.label}, allocation {scorer.allocation}",
         "prunes": f"{targets} by {_list(fanout.all_methods)} at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}",
     }
-    parts = [markdown(["pruning at initialization", ""], [[key, text] for key, text in about.items()])]
-    if rows is not None:
-        parts += [f"**Test {title_of(rows)}, last epoch**", _short(markdown_table(rows)), _picture("summary/accuracy_density.png")]
-    links = [f"[report page]({RUN_PAGE}/artifacts/summary/report.html)"] if rows is not None else []
+    links = [f"[report page]({RUN_PAGE}/artifacts/summary/report.html{TRAINING})"] if rows is not None else []
     links += [f"[Prefect run]({prefect})"] if prefect else []
-    return "\n\n".join([*parts, " · ".join([*links, f"`autosparse show {name}`"])])
+    parts = [" · ".join([*links, f"`autosparse show {name}`"])]
+    if rows is not None:  # first, because MLflow folds long descriptions
+        parts += [f"**Test {title_of(rows)}, last epoch**", _short(markdown_table(rows)), _picture("summary/accuracy_density.png")]
+    return "\n\n".join([*parts, markdown(["pruning at initialization", ""], [[key, text] for key, text in about.items()])])
 
 
 def step_note(report: Report) -> str:
@@ -69,8 +70,9 @@ def _fit(report: Report) -> str:
 
 def _registration(report: Report) -> str:
     version = report["version"]
+    page = f"#/models/autosparse-scorer/versions/{version}{TRAINING}"
     said = "the champion" if report["champion"] else "not the champion"
-    return f"[Version {version}](#/models/autosparse-scorer/versions/{version}) of the scorer: held-out {report['held_out']:.4f}, {said}."
+    return f"[Version {version}]({page}) of the scorer: held-out {report['held_out']:.4f}, {said}."
 
 
 def _scoring(report: Report) -> str:

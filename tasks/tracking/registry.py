@@ -3,6 +3,7 @@
 Only tasks/tracking/tracker.py and the command `autosparse scorers` use this file, and tests of it.
 """
 
+import json
 import tempfile
 import time
 import warnings
@@ -23,6 +24,7 @@ from autosparse.tasks.tracking.champion import CHAMPION, Tags, beats, contested,
 
 REGISTERED_MODEL = "autosparse-scorer"
 NOTE = "mlflow.note.content"  # the description on a page of MLflow, in Markdown
+VERSIONS = "mlflow.modelVersions"  # by which the page of a model knows that it is registered
 FEATURES = "features"  # the data set that scorers learn from
 LONGEST_DIGEST = 36  # that MLflow takes
 MODEL, MODEL_TYPE = "scorer", "pruning-scorer"
@@ -128,6 +130,8 @@ class Registry:
         made = self.client.create_model_version(
             REGISTERED_MODEL, f"models:/{model.model_id}", run_id, description=facts.card or None, model_id=model.model_id
         )
+        listed = json.dumps([{"name": REGISTERED_MODEL, "version": int(made.version)}])
+        self.client.set_logged_model_tags(model.model_id, {VERSIONS: listed})
         return str(made.version)
 
     def _model(self, experiment: str, run_id: str, facts: Facts) -> LoggedModel:

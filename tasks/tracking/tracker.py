@@ -22,13 +22,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from autosparse.models.errors import DataError, ServiceError, TrackingError, without_password
+from autosparse.tasks.report.notes import TRAINING
 from autosparse.tasks.settings import Settings
 from autosparse.tasks.tracking.reachable import EXPERIMENT, check_experiment, check_reachable
 from autosparse.tasks.tracking.records import Receiver, is_final
 from autosparse.tasks.tracking.registry import FEATURES, LONGEST_DIGEST, REGISTERED_MODEL, Facts, Registry
 from autosparse.tasks.tracking.spool import RefusedError, Spool
 
-KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # which of its pages an experiment opens on
+KIND, OF_TRAINING = "mlflow.experimentKind", "custom_model_development"  # which of its pages an experiment opens on
 ID_SECONDS = 5
 # of the feature data set (storage/feature_shards.py), as MLflow calls them
 COLUMN_TYPES = {
@@ -190,7 +191,7 @@ class Tracker:
         """Where a person looks at the run: a page of the server, or the database to open with `autosparse up`."""
         run_id = self.run_id(run)
         if self.uri.startswith("http"):
-            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}{TRAINING}"
         return f"{self.uri} run {run_id}"
 
     def picture_url(self, run: str, name: str) -> str | None:
@@ -203,11 +204,11 @@ class Tracker:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found:
             if KIND not in found.tags:  # else a person, or we, have chosen
-                self.client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
+                self.client.set_experiment_tag(found.experiment_id, KIND, OF_TRAINING)
             return found.experiment_id
         location = None if settings.mlflow_uri.startswith("http") else settings.mlflow_artifacts.as_uri()
         try:
-            return self.client.create_experiment(EXPERIMENT, artifact_location=location, tags={KIND: TRAINING})
+            return self.client.create_experiment(EXPERIMENT, artifact_location=location, tags={KIND: OF_TRAINING})
         except MlflowException:  # another run made it in the meantime
             found = self.client.get_experiment_by_name(EXPERIMENT)
             if found is None:

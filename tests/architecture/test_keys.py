@@ -12,7 +12,12 @@ FOLDERS = "irp|fanout|features|registration|summary|valley"
 FILES = "(report|run|spec|failure|scorer|scores|mask|weights|initial|rewind)[.](json|safetensors)"
 # a name of a file or folder of a run behind or before a slash; a bare file name, as MLflow shows it, is no key
 PART = re.compile(rf"/({FILES}|(round|density|ticket|mask)-|({FOLDERS})(/|$))|(^|/)({FOLDERS}|training)/")
-ELSEWHERE = {"autosparse/irp": "the deployment", "summary/": "a folder of MLflow's", "summary/accuracy_density.png": "a file there"}
+ELSEWHERE = {
+    "autosparse/irp": "the deployment",
+    "summary/": "a folder of MLflow's",
+    "summary/accuracy_density.png": "a file there",
+    "/artifacts/summary/report.html": "a page there",
+}
 
 
 def spelled(source: str) -> list[str]:

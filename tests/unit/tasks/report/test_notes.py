@@ -23,7 +23,7 @@ STEPS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "registration": (
         {"version": "3", "held_out": 0.5, "champion": True, "metrics": {}},
-        "[Version 3](#/models/autosparse-scorer/versions/3) of the scorer: held-out 0.5000, the champion.",
+        "[Version 3](#/models/autosparse-scorer/versions/3?workflowType=machine_learning) of the scorer: held-out 0.5000, the champion.",
     ),
     "scoring": (
         {"weights": 1000, "target": "vgg", "seed": 10, "method": "snip", "cuts": {"0.1": {"kept": 100}}},
@@ -75,12 +75,15 @@ def test_a_run_says_what_it_is_and_later_what_came_out() -> None:
     spec = recipe("smoke")
     before = run_note(spec, "first", prefect=None)
     assert "| learns from | lenet300-100 on digits, seeds 0, 2 IRP rounds down to 0.1 |" in before
-    assert before.endswith("\n\n`autosparse show first`")
+    assert before.startswith("`autosparse show first`\n\n")
     after = run_note(spec, "first", prefect="http://p/runs/1", rows=[row("scorer", 0.1)], command="autosparse run --recipe smoke")
     assert "made by `autosparse run --recipe smoke`" in after
     assert "| lenet300-100 | digits | scorer | 0.445 (n=1) |" in after
     assert "![summary/accuracy_density.png](get-artifact?path=summary/accuracy_density.png&run_uuid={run})" in after
-    assert "[report page](#/experiments/{experiment}/runs/{run}/artifacts/summary/report.html) · [Prefect run](http://p/runs/1)" in after
+    assert (
+        "[report page](#/experiments/{experiment}/runs/{run}/artifacts/summary/report.html?workflowType=machine_learning) · [Prefect run](http://p/runs/1)"
+        in after
+    )
 
 
 def test_a_long_table_ends_with_a_whole_line_and_the_description_is_one_that_mlflow_takes() -> None:

@@ -163,6 +163,7 @@ def test_scorers_are_ranked_by_what_was_held_out(registry: Registry, tracker: Tr
         ("held_out", "features", "d4"),
         ("held_out_seeds/spearman_pooled", "features", "d4"),
     }
+    assert json.loads(best.tags["mlflow.modelVersions"]) == [{"name": "autosparse-scorer", "version": 5}]
     assert registry.versions()[0].description == "scorer 4"
     assert str(registry.client.get_registered_model("autosparse-scorer").description).startswith("Scorers of autosparse")
 
