@@ -69,9 +69,7 @@ def test_damaged_features_are_refused(tmp_path: Path, damage: str, opened: bool)
     uri = committed(tmp_path / "root", tmp_path)
     dataset = open_dataset(uri) if opened else None
     spoil(Path(uri, "part-00000.parquet"), damage)
-    with pytest.raises(
-        DataError, match=r"part-00000\.parquet: .*; the same run .*: autosparse rm x --step \S+ --delete$"
-    ):
+    with pytest.raises(DataError, match=r"part-00000\.parquet: .*; the same run .*: autosparse rm x --step \S+ --delete$"):
         list((dataset or open_dataset(uri)).batches(0))
 
 
