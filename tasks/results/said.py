@@ -48,9 +48,9 @@ def best(rows: Sequence[Mapping[str, Any]], arms: int) -> str:
     named = [row for row in rows if row["method"] not in ENDS and not row["control"] and row["density"]]
     found = [row for row in named if row["mean"] is not None]
     if not found:
-        return f"{arms} arms"
+        return f"{arms} arm{'' if arms == 1 else 's'}"
     first = [row for row in found if (row["target"], row["dataset"]) == (found[0]["target"], found[0]["dataset"])]
     lowest = min(row["density"] for row in first)
     top = max((row for row in first if row["density"] == lowest), key=lambda row: metric_of(row).sign * row["mean"])
     where = f"{top['method']} on {top['target']} at density {lowest:g}"
-    return f"{arms} arms; best: {metric_of(top).title} {top['mean']:.4g} by {where}"
+    return f"{arms} arm{'' if arms == 1 else 's'}; best: {metric_of(top).title} {top['mean']:.4g} by {where}"

@@ -1,6 +1,7 @@
 """Local storage under faults: writers that fail, damaged files, full disks, races, and what killed processes left."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from autosparse.tasks.checks import disk_room
 from tests.faults.matrix import fault
 from tests.faults.runs import RUN, mlflow_states, result, run, with_faults
 from tests.faults.storage_process import shard
-from tests.pipeline.command_line import ROOT, copy_of, environment
+from tests.pipeline.command_line import ROOT, cli, copy_of, environment
 
 PROCESS = (sys.executable, "-m", "tests.faults.storage_process")
 RACES = 10
@@ -57,7 +58,7 @@ def test_a_writer_that_fails_publishes_nothing(tmp_path: Path, where: str) -> No
     if "Shard" in where:
         assert files(tmp_path) == []
     with pytest.raises(DataError, match="not found"):
-        open_dataset(str(next(root.glob("features/*"), root)))
+        open_dataset(str(next(root.glob("runs/x/features/*"), root)))
     assert open_dataset(committed(root, staging)).rows == 200_000
 
 
@@ -68,12 +69,12 @@ def test_damaged_features_are_refused(tmp_path: Path, damage: str, opened: bool)
     uri = committed(tmp_path / "root", tmp_path)
     dataset = open_dataset(uri) if opened else None
     spoil(Path(uri, "part-00000.parquet"), damage)
-    with pytest.raises(DataError, match=r"part-00000\.parquet: .*; extract the features again$"):
+    with pytest.raises(DataError, match=r"part-00000\.parquet: .*; the same run .*: autosparse rm x --step \S+ --delete$"):
         list((dataset or open_dataset(uri)).batches(0))
 
 
 def committed(root: Path, staging: Path) -> str:
-    return commit_dataset(open_store(str(root)), "features", [shard(staging / "x.parquet", 0)], {"seed": 0}).uri
+    return commit_dataset(open_store(str(root)), RunPaths("x").features, [shard(staging / "x.parquet", 0)], {"seed": 0}).uri
 
 
 def mounted(folder: Path) -> bool:
@@ -100,12 +101,47 @@ def test_no_scorer_is_trained_on_damaged_features(undisturbed: dict[str, Any], t
     spoil(part, "flip")
     refused = run(home)
     assert refused.returncode != 0
-    assert str(part) in refused.stderr and "extract the features again" in refused.stderr
-    assert not (there / "scorer/report.json").exists()
-    (there / "features/report.json").unlink()
+    assert str(part) in refused.stderr and not (there / "scorer/report.json").exists()
+    made_again(home, refused)
     done = run(home)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(undisturbed[key] == value for key, value in result(home / "storage").items())
+
+
+def made_again(home: Path, refused: subprocess.CompletedProcess[str]) -> str:
+    """Type the command that a refusal ends with; its step."""
+    found = re.search(r"; the same run makes it again after: autosparse (rm \S+ --step (\S+) --delete)$", refused.stderr.strip())
+    assert found, refused.stderr
+    removed = cli(home, *found[1].split())
+    assert removed.returncode == 0, removed.stderr
+    return found[2]
+
+
+SPOILED = (  # from the last step to the first: what each command removes lets the next one be read; folders that are done anew for it
+    (r"fanout/.*/density-.*/report\.json", []),
+    (r"fanout/.*/scorer/mask-.*\.safetensors", []),
+    (r"scorer/scorer\.safetensors", []),
+    (r"irp/.*/round-000/mask\.safetensors", ["irp/*/round-001", "features"]),
+)
+
+
+@pytest.mark.services
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@fault(None, "a mask, a scorer or a report damaged in a finished run", "refused with a command; after it, and the same run, the same bits")
+def test_what_is_damaged_is_made_again_by_the_command_that_is_named(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    home = copy_of(undisturbed["home"], tmp_path)
+    there = home / "storage/runs" / RUN
+    for pattern, undone in SPOILED:
+        key = next(key for key in files(there) if re.fullmatch(pattern, key))
+        for folder in (found for one in undone for found in there.glob(one)):
+            shutil.rmtree(folder)
+        spoil(there / key, "cut" if key.endswith(".json") else "flip")
+        refused = run(home)
+        assert refused.returncode == 2 and made_again(home, refused) == key, refused.stderr
+    done = run(home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(undisturbed[name] == value for name, value in result(home / "storage").items())
 
 
 @fault(15, "disk full while anything is written", "one error with bytes needed and free; nothing staged, nothing short")
@@ -218,6 +254,7 @@ def test_gc_of_a_local_storage(tmp_path: Path, typed: Callable[..., subprocess.C
     before = files(storage)
     listed = typed("gc")
     assert listed.returncode == 0, listed.stderr
+    assert "2 in " in listed.stdout and "6 bytes; --delete" in listed.stdout  # 4 of a staging file, 2 of a checkpoint
     assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
     assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and "partial" not in listed.stdout
     assert files(storage) == before

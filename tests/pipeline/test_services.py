@@ -218,7 +218,9 @@ def test_a_failed_run_goes_on_when_it_is_tried_again_from_the_page(running: Runn
     command = re.search(r"; the same run makes it again after: autosparse (rm first --step \S+) --delete", reason)
     assert command, reason
     words = [service_commands.program("autosparse"), *command[1].split(), "--delete"]
-    removed = subprocess.run(words, env={**os.environ}, capture_output=True, text=True, timeout=120)
+    removed = subprocess.run(
+        words, env={**os.environ, "AUTOSPARSE_HOME": str(running.settings.home)}, capture_output=True, text=True, timeout=120
+    )
     assert removed.returncode == 0, removed.stderr
     before = (folder / "irp/lenet300-100-seed0/round-000/report.json").read_bytes()
     run_again(running, "COMPLETED")
@@ -263,12 +265,12 @@ def test_a_cancelled_run_ends_its_jobs_and_says_so(running: Running) -> None:
 def test_rm_takes_runs_out_of_storage_mlflow_and_prefect_but_no_champion(
     running: Running, typed: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    artifacts = running.settings.mlflow_artifacts
-    by_age = typed("rm", "--keep-days", "0")
+    artifacts, home = running.settings.mlflow_artifacts, {"AUTOSPARSE_HOME": str(running.settings.home)}
+    by_age = typed("rm", "--keep-days", "0", **home)
     assert "stays: first: an alias of the model registry points to its scorer" in by_age.stdout, by_age.stdout + by_age.stderr
     assert by_age.stdout.startswith("endless: ")
     before = occupied(artifacts)
-    done = typed("rm", "first", "endless", "--scorers", "--delete", "--json")
+    done = typed("rm", "first", "endless", "--scorers", "--delete", "--json", **home)
     assert done.returncode == 0, done.stderr
     places = {(run["name"], place["place"].split()[0]): place for run in json.loads(done.stdout)["runs"] for place in run["places"]}
     named = places["first", "MLflow"]["bytes"] + places["endless", "MLflow"]["bytes"]
@@ -283,7 +285,7 @@ def test_rm_takes_runs_out_of_storage_mlflow_and_prefect_but_no_champion(
     with running.client() as prefect:
         assert prefect.read_flow_runs() == [] and prefect.read_artifacts() == []
     assert not any((running.settings.home / "storage/runs").iterdir())
-    again = typed("rm", "first")
+    again = typed("rm", "first", **home)
     assert again.returncode == 2 and "has nothing to remove" in again.stderr
 
 
