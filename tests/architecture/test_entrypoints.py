@@ -41,20 +41,20 @@ def test_a_recipe_alone_stands_for_its_spec(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("autosparse.flows.autosparse_pipeline.open_run", open_run)
     with pytest.raises(InterruptedError):
         autosparse.fn(recipe="smoke", name="first")
-    assert asked == [(smoke(), "first", {"force": False})]
+    assert asked == [(smoke(), "first", {"force": False, "recipe": "smoke"})]
 
 
 def test_schema_of_the_flow_parameter_refuses_unknown_keys_and_bad_values() -> None:
-    schema = autosparse.parameters.model_dump()
-    definitions = schema["definitions"]
-    assert all(definitions[name]["additionalProperties"] is False for name in ("ExperimentSpec", "IrpSpec", "TrainSpec", "FanoutSpec"))
-    assert definitions["IrpSpec"]["properties"]["rounds"] | {"title": ""} == {"minimum": 1, "maximum": 200, "type": "integer", "title": ""}
-    names, levels = definitions["FanoutSpec"]["properties"]["methods"]["items"]["anyOf"]
+    spec = autosparse.parameters.model_dump()["properties"]["spec"]["anyOf"][0]["properties"]
+    irp, fanout = spec["irp"]["properties"], spec["fanout"]["properties"]
+    assert all(part["additionalProperties"] is False for part in (spec["data"], spec["irp"], irp["train"], spec["fanout"]))
+    assert {key: irp["rounds"][key] for key in ("minimum", "maximum", "type")} == {"minimum": 1, "maximum": 200, "type": "integer"}
+    names, levels = fanout["methods"]["items"]["anyOf"]
     assert {"random", "snip", "scorer", "autos"} <= set(names["enum"])
     assert re.search(levels["pattern"], "grda(c=0.02,mu=0.8)") and not re.search(levels["pattern"], "snipp")
     assert re.search(levels["pattern"], "my_pkg.mine:METHOD(c=0.02)") and re.search(levels["pattern"], "my_pkg.mine:taylor")
-    names, others = definitions["NetworkSpec"]["properties"]["name"]["anyOf"]
+    names, others = irp["networks"]["items"]["properties"]["name"]["anyOf"]
     assert "resnet8" in names["enum"] and not re.search(others["pattern"], "resnt8") and re.search(others["pattern"], "torchvision:alexnet")
-    (path,) = (part for part in definitions["DataSpec"]["properties"]["path"]["anyOf"] if part["type"] == "string")
+    (path,) = (part for part in spec["data"]["properties"]["path"]["anyOf"] if part["type"] == "string")
     assert all(re.search(path["pattern"], place) for place in ("/data/cifar10", "s3://bucket/me@home/x", "~/a"))
     assert not re.search(path["pattern"], "s3://KEY:SECRET@bucket/x")

@@ -127,7 +127,8 @@ def test_containers_have_settings_secrets_and_token(one: dict[str, Any]) -> None
 
 
 def test_settings_are_known_to_autosparse() -> None:
-    known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', Path(settings.__file__).read_text()))
+    source = Path(settings.__file__).read_text() + (ROOT / "tasks/home.py").read_text()
+    known = set(re.findall(r'"((?:AUTOSPARSE|MLFLOW|PREFECT)_\w+)"', source))
     given = {name for name in {**CONFIG_MAP["data"], **JOB_CONFIG_MAP["data"]} if not name.startswith("AWS_")}
     assert given == {"AUTOSPARSE_STORAGE", "AUTOSPARSE_RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "AUTOSPARSE_HOME"}
     assert given <= known
