@@ -4,8 +4,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+Json = Annotated[bool, Parameter(name="--json", negative="")]
 
-def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False) -> None:
+
+def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False, json_: Json = False) -> None:
     """List what killed runs left in the storage: unfinished writes and uploads, checkpoints of steps that are done.
 
     Parameters
@@ -14,10 +16,12 @@ def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")
         Hours; younger ones may belong to a run that is under way.
     delete
         Remove them as well.
+    json_
+        The list as JSON.
     """
     from autosparse.flows.gc_command import collect
 
-    collect(older_than, delete)
+    collect(older_than, delete, as_json=json_)
 
 
 def rm(
@@ -28,7 +32,7 @@ def rm(
     keep_tables: Annotated[bool, Parameter(negative="")] = False,
     scorers: Annotated[bool, Parameter(negative="")] = False,
     delete: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """List what runs have in storage, MLflow, Prefect and on this machine, with bytes; remove it with --delete.
 
@@ -83,7 +87,7 @@ def scorers(
     promote: str | None = None,
     alias: str = "champion",
     force: Annotated[bool, Parameter(negative="")] = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """The registered scorers: what each was learned from, how good it is on held-out weights, how to name it.
 

@@ -50,6 +50,7 @@ def notify(
     remove: Switch = False,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
     test: Switch = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Have somebody told when a run ends, by an automation of the Prefect server in use: webhook, mail, Slack and what else Apprise knows.
 
@@ -66,7 +67,9 @@ def notify(
         Say who is told of what.
     test
         Send one message from here now; nothing is set up.
+    json_
+        The list as JSON.
     """
     from autosparse.flows.notify_command import notify_of_runs
 
-    print(notify_of_runs(url, on, remove=remove, listed=list_, test=test))
+    print(notify_of_runs(url, on, remove=remove, listed=list_, test=test, as_json=json_))

@@ -1,5 +1,6 @@
 """Local storage under faults: writers that fail, damaged files, full disks, races, and what killed processes left."""
 
+import json
 import os
 import re
 import shutil
@@ -257,6 +258,8 @@ def test_gc_of_a_local_storage(tmp_path: Path, typed: Callable[..., subprocess.C
     assert "2 in " in listed.stdout and "6 bytes; --delete" in listed.stdout  # 4 of a staging file, 2 of a checkpoint
     assert "/x.bin" in listed.stdout and paths.job(done) in listed.stdout
     assert "/y.bin" not in listed.stdout and paths.job(open_step) not in listed.stdout and "partial" not in listed.stdout
+    plain = json.loads(typed("gc", "--json").stdout)
+    assert not plain["removed"] and sorted(one["bytes"] for one in plain["orphans"]) == [2, 4]
     assert files(storage) == before
     assert typed("gc", "--delete").returncode == 0
     gone = {old.name, f"{paths.training}/{paths.job(done)}-b/checkpoint/state.json"}
