@@ -8,10 +8,12 @@ from markupsafe import Markup
 
 from autosparse.models.specs.run_specs import SCORER
 from autosparse.models.training.objective import Metric
+from autosparse.storage.paths import RunPaths
 from autosparse.storage.store import Store
 from autosparse.tasks.report import methods as report_methods
 from autosparse.tasks.report import parts
 from autosparse.tasks.report.valley import valleys
+from autosparse.tasks.results.choice import Choice, choices, python_lines
 from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims
 from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.frontier import frontiers
@@ -24,6 +26,7 @@ from autosparse.tasks.results.rows import compacted
 from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
 
 SECTIONS = (
+    ("use", "What to use"),
     ("accuracy", ""),  # called by what was measured
     ("results", "Results"),
     ("frontier", "Frontiers"),
@@ -53,7 +56,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
     measured = title_of(record.rows).capitalize()
-    paid = frontiers(record.arms, record.scores, ticket_seconds(record))
+    paid, chosen = frontiers(record.arms, record.scores, ticket_seconds(record)), choices(record.arms)
     return (
         _environment()
         .get_template("page.html")
@@ -77,6 +80,8 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             frontier_legend=LEGEND,
             claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},
             gaps=found,
+            choices=chosen,
+            use=_use(store, record, chosen),
             controls=controls(record.arms),
             drift=drift_rows(record.scores),
             layers=_pictures(layers),
@@ -200,6 +205,14 @@ def _break_even(costs: Ledger) -> str:
         )
     share = next((cost.share for cost in costs.methods if cost.name == SCORER), None)
     return text if share is None else f"{text} Scoring by the scorer takes {100 * share:.1f} % of one retraining."
+
+
+def _use(store: Store, record: RunRecord, chosen: list[Choice]) -> dict[str, Any]:
+    """How the method of the smallest density is used: its lines of Python, and its arm by the name that commands take."""
+    if not chosen:
+        return {}
+    last = min(chosen, key=lambda one: one.density)
+    return {"python": python_lines(last, store.uri(RunPaths(record.name).scorer)), "arm": last.arm}
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What the numbers of a run say, in words: gap closure, controls, headline. Pure functions of arm reports, compared seed by seed."""
 
+import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from autosparse.models.methods.names import is_criterion
 from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
 from autosparse.models.training.objective import ACCURACY, Metric
 from autosparse.tasks.results.arm_reports import Report
+from autosparse.tasks.results.measured import gain
 from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, metrics_of, paired
 from autosparse.tasks.results.rows import Row
 
@@ -111,10 +113,13 @@ def _gap(place: Place, cell: Cell, method: str, metric: Metric) -> Gap:
     missing = [what for what, mean in ((method, scorer), ("criterion", best), (TICKET, ticket)) if mean is None]
     closure, why = None, f"no {' and no '.join(missing)}"
     if scorer is not None and ticket is not None and best is not None:
-        if metric.sign * (ticket - best) > 0:
-            closure, why = (scorer - best) / (ticket - best), ""
-        else:
+        whole = metric.sign * (ticket - best)
+        if whole <= 0:
             why = "the ticket is not better than the best criterion"
+        elif whole < _noise(cell[TICKET], rival, metric):
+            why = f"the ticket is no more than noise above the best criterion, {gain(metric, whole)}"
+        else:
+            closure, why = (scorer - best) / (ticket - best), ""
     return Gap(
         method=method,
         target=place[0],
@@ -129,6 +134,12 @@ def _gap(place: Place, cell: Cell, method: str, metric: Metric) -> Gap:
         why=why,
         metric=metric,
     )
+
+
+def _noise(first: Mapping[int, float], second: Mapping[int, float], metric: Metric) -> float:
+    """Below this a difference of two means is no denominator: two points of the metric, or two standard errors where seeds tell them."""
+    variances = [statistics.variance(seeds.values()) / len(seeds) for seeds in (first, second) if len(seeds) > 1]
+    return max(2 * metric.point, 2 * math.sqrt(sum(variances)))
 
 
 def controls(arms: Sequence[Report]) -> list[Control]:

@@ -70,6 +70,14 @@ def test_verdict_results_and_gap_closure(page: str) -> None:
     assert "0.02 scorer not defined (no ticket) 0.5000 -10.00 points ± 0.00 points, n=2 0.6000 snip -" in gap
 
 
+def test_what_to_use_comes_first(page: str) -> None:
+    found = section(page, "use")
+    assert page.index('id="use"') < page.index('id="accuracy"')
+    assert "0.1 scorer 0.7700 n=2" in found and "clearly better than snip +6.00 points" in found
+    assert "autosparse.prune(model, batches, method=" in found and "autosparse.hold(model, mask, optimizer)" in found
+    assert "autosparse compact" in found
+
+
 def test_controls_with_their_verdicts(page: str) -> None:
     found = section(page, "controls")
     # .01 and .02, method - control: t = 3 with one degree of freedom, p = 1 - 2 atan(3) / pi = .2048; .01 and 0: t = 1, p = .5

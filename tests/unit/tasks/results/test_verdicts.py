@@ -32,6 +32,14 @@ def test_gap_closure_by_hand() -> None:
         ([row("ticket", 0.1, 0.7), row("scorer", 0.1, 0.8)], "no criterion"),
         ([row("snip", 0.1, None), row("scorer", 0.1, None), row("ticket", 0.1, 0.8)], "no scorer and no criterion"),
         ([row("snip", 0.1, 0.8), row("scorer", 0.1, 0.7), row("ticket", 0.1, 0.8)], "the ticket is not better than the best criterion"),
+        (
+            [row("snip", 0.1, 0.8), row("scorer", 0.1, 0.7), row("ticket", 0.1, 0.81)],
+            "the ticket is no more than noise above the best criterion, +1.00 points",
+        ),
+        (  # variances .02 / 2 and .005 / 2: two standard errors are .2236
+            [row("snip", 0.1, 0.6, 0.8), row("scorer", 0.1, 0.7, 0.7), row("ticket", 0.1, 0.85, 0.95)],
+            "the ticket is no more than noise above the best criterion, +20.00 points",
+        ),
     ],
 )
 def test_gap_closure_that_is_not_defined(rows: list[list[dict]], why: str) -> None:

@@ -1,0 +1,99 @@
+"""Which method to use at which density, how sure that is, and how to use it: what a person wants to know first."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autosparse.models.methods.names import is_criterion
+from autosparse.models.specs.run_specs import DENSE, LEARNED, LOOKING_AHEAD, TICKET
+from autosparse.models.training.objective import ACCURACY, Metric
+from autosparse.tasks.results.arm_reports import Report
+from autosparse.tasks.results.frontier import is_reference
+from autosparse.tasks.results.paired import Cell, Paired, cells, metrics_of, paired
+from autosparse.tasks.results.verdicts import standing_of
+
+SURE = {
+    "ahead": "clearly better than {second}",
+    "level": "level with {second}",
+    "unclear": "not clearly better than {second}",
+    "open": "no seed in common with {second}",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The method with the best mean of a cell; `over` is best - second, seed by seed; `arm` is what `inspect` and `compact` call it."""
+
+    target: str
+    dataset: str
+    density: float
+    best: str
+    value: float
+    n: int
+    second: str
+    over: Paired
+    dense: float | None
+    arm: str
+    metric: Metric = ACCURACY
+
+    @property
+    def sure(self) -> str:
+        """How sure the choice is, in words; one seed is called one seed."""
+        if not self.second:
+            return "the only method there is"
+        if self.over.n == 1:
+            return f"one seed: it does not tell {self.best} from {self.second}"
+        return SURE[standing_of(self.over, self.metric)].format(second=self.second)
+
+
+def choices(arms: Sequence[Report]) -> list[Choice]:
+    """One per target, data set and density below 1 at which a method has a value. Tickets, dense and narrow networks are no methods."""
+    metrics, plain = metrics_of(arms), cells(arms)
+    several = len({place[0] for place in plain}) > 1
+    dense = {place[:2]: cell[DENSE] for place, cell in plain.items() if cell.get(DENSE)}
+    found = []
+    for place, cell in plain.items():
+        target, dataset, density = place
+        if density is None or density >= 1:
+            continue
+        metric = metrics[target, dataset]
+        ranked = _ranked(cell, metric)
+        if not ranked:
+            continue
+        best, second = ranked[0], ranked[1] if len(ranked) > 1 else ""
+        found.append(
+            Choice(
+                target=target,
+                dataset=dataset,
+                density=density,
+                best=best,
+                value=statistics.fmean(cell[best].values()),
+                n=len(cell[best]),
+                second=second,
+                over=paired(cell[best], cell.get(second, {}), metric.sign),
+                dense=statistics.fmean(dense[target, dataset].values()) if (target, dataset) in dense else None,
+                arm=f"{target}/{best}@{density:g}" if several else f"{best}@{density:g}",
+                metric=metric,
+            )
+        )
+    return found
+
+
+def python_lines(choice: Choice, scorer: str) -> list[str]:
+    """How the method is used in a training loop of one's own; nothing for one that changes the training. `scorer` is its folder."""
+    if choice.best in LEARNED:
+        method = f'autosparse.scorer("{scorer}"{", ahead=True" if choice.best in LOOKING_AHEAD else ""})'
+    elif is_criterion(choice.best):
+        method = f'"{choice.best}"'
+    else:
+        return []
+    return [
+        f"mask = autosparse.prune(model, batches, method={method}, density={choice.density:g})",
+        "autosparse.hold(model, mask, optimizer)",
+    ]
+
+
+def _ranked(cell: Cell, metric: Metric) -> list[str]:
+    """The methods of a cell with a value, the best mean first; equal ones by name."""
+    rivals = [name for name in sorted(cell) if cell[name] and name not in (DENSE, TICKET) and not is_reference(name)]
+    return sorted(rivals, key=lambda name: -metric.sign * statistics.fmean(cell[name].values()))
