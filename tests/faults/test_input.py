@@ -71,7 +71,7 @@ def test_validate_says_what_would_run(tmp_path: Path, typed: Typed) -> None:
         ("irp.networks.0.name", "resnt8", "'resnt8' is not known; did you mean 'resnet8'?"),
     ],
 )
-@fault(18, "the same in the parameter of a deployment run", "rejected at submit, before there is a run, with path and did-you-mean")
+@fault(18, "the same in the parameter of a deployment run", "refused by the flow before it opens anything, with path and did-you-mean")
 def test_a_deployment_refuses_the_parameter(path: str, value: Any, message: str) -> None:
     plain = to_plain(smoke())
     *above, name = path.split(".")
@@ -79,8 +79,8 @@ def test_a_deployment_refuses_the_parameter(path: str, value: Any, message: str)
     for key in above:
         node = node[int(key) if isinstance(node, list) else key]
     node[name] = value
-    with pytest.raises(ParameterTypeError) as refused:
-        autosparse.validate_parameters({"spec": plain})
+    with pytest.raises(SpecError) as refused:
+        autosparse.fn(**autosparse.validate_parameters({"spec": plain}))
     assert message in str(refused.value)
 
 
