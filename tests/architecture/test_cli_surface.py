@@ -2,10 +2,10 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +43,10 @@ SURFACE = {
 
 
 def test_commands_are_listed_and_the_program_is_quick() -> None:
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     listed = subprocess.run([AUTOSPARSE, "--help"], capture_output=True, text=True, timeout=120)
-    assert time.monotonic() - start < 3
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # of the processor: other work may wait for it too
     assert listed.returncode == 0 and not listed.stderr
     assert all(f" {command} " in listed.stdout for command in SURFACE)
 
