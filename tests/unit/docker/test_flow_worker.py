@@ -1,5 +1,6 @@
 """What docker/start-flow-worker leaves on a real Prefect server; in place of Ray and the worker programs that say how they were called."""
 
+import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.pipeline.command_line import ROOT, environment
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 SCRIPT = ROOT / "docker" / "start-flow-worker"
+UNKNOWN_USER = ("unshare", "-U", "--map-user=12345", "--map-group=12345")
 
 
 def test_its_runs_are_marked_as_crashed_and_its_pool_has_a_limit(tmp_path: Path) -> None:
@@ -25,9 +27,17 @@ def test_its_runs_are_marked_as_crashed_and_its_pool_has_a_limit(tmp_path: Path)
         (programs / name).chmod(0o755)
     path = f"{programs}:{Path(service_commands.program('python')).parent}:/usr/bin:/bin"
 
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    can = shutil.which("unshare") and subprocess.run([*UNKNOWN_USER, "true"], capture_output=True).returncode == 0
+    somebody = UNKNOWN_USER if can else ()  # where the system lets us: a user whom it does not know, in an empty home
+
     def start(**more: str) -> subprocess.CompletedProcess[str]:
-        own = environment(tmp_path / "home", PREFECT_API_URL=server.address, AUTOSPARSE_RAY_ADDRESS="head:6379", PATH=path, **more)
-        return subprocess.run([str(SCRIPT)], env=own, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        own = environment(empty / "home", PREFECT_API_URL=server.address, AUTOSPARSE_RAY_ADDRESS="head:6379", PATH=path, **more)
+        own |= {"HOME": str(empty)}
+        for name in ("USER", "LOGNAME"):
+            own.pop(name, None)
+        return subprocess.run([*somebody, str(SCRIPT)], env=own, cwd=empty, capture_output=True, text=True, timeout=120)
 
     with prefect_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.address}), get_client(sync_client=True) as client:
         refused = start(AUTOSPARSE_RUNS_AT_ONCE="0")
