@@ -65,10 +65,11 @@ class LocalStore(Store):
     def entries(self, prefix: str = "") -> list[Entry]:
         found = []
         with self.reporting("listing", prefix):
-            for path in (self._path(prefix) if prefix else Path(self.root)).rglob("*"):
-                with suppress(FileNotFoundError):  # gone since it was listed
-                    if stat.S_ISREG((state := path.stat()).st_mode):
-                        found.append(Entry(path.relative_to(self.root).as_posix(), state.st_size, state.st_mtime))
+            for folder, _, names in os.walk(self._path(prefix) if prefix else self.root, onerror=_unless_gone):
+                for path in (Path(folder, name) for name in names):
+                    with suppress(FileNotFoundError):  # gone since it was listed
+                        if stat.S_ISREG((state := path.stat()).st_mode):
+                            found.append(Entry(path.relative_to(self.root).as_posix(), state.st_size, state.st_mtime))
         return found
 
     def leftovers(self) -> list[Leftover]:
@@ -106,3 +107,9 @@ class LocalStore(Store):
     def _failure(self, operation: str, key: str, error: Exception, seconds: float, needed: int) -> AutosparseError:
         assert isinstance(error, OSError), "the only kind of failures that is caught"
         return disk_error(self.uri(key) if key else self.root, error, needed)
+
+
+def _unless_gone(error: OSError) -> None:
+    """For `os.walk`, which passes over every folder that cannot be listed: only those that are gone since may be."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -108,8 +108,9 @@ def _aliased(client: MlflowClient) -> dict[str, list[str]]:
 
 
 def _kept(version: ModelVersion, aliased: dict[str, list[str]]) -> str:
-    names = ", ".join(sorted(aliased.get(str(version.version), [])))
-    why = f"alias {names} points to it" if names else "--scorers removes it"
+    names = sorted(aliased.get(str(version.version), []))
+    said = f"alias {names[0]} points" if len(names) == 1 else f"aliases {', '.join(names)} point"
+    why = f"{said} to it" if names else "--scorers removes it"
     return f"version {version.version} of {REGISTERED_MODEL}, and the MLflow run with its files ({why})"
 
 

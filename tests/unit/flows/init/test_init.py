@@ -85,7 +85,7 @@ def test_a_time_that_is_too_short_is_said(tmp_path: Path, typed: Typed) -> None:
 BAD = [
     ((), "--network: missing; allowed: a network by name, torchvision:NAME or package.module:factory"),
     (("--data", "digits", "--network", "resnt8"), "--network: 'resnt8' is not known; did you mean 'resnet8'?"),
-    (("--data", "digits", "--network", "no_such:f"), "network.name: 'no_such:f' is not allowed; allowed: package.module:factory"),
+    (("--data", "digits", "--network", "no_such:f"), "irp.networks.0.name: 'no_such:f' is not allowed; allowed: package.module:factory"),
     (("--data", "nowhere", "--network", "resnet8"), "--data: 'nowhere' is not allowed; allowed: a data set (digits, "),
     (("--data", "http://x/y", "--network", "resnet8"), "--data: 'http://x/y' is not allowed; allowed: a local folder, s3://bucket/prefix"),
     (("--data", "no_such.module:task", "--network", "resnet8"), "no_such.module:task"),

@@ -70,7 +70,7 @@ def test_a_slow_ray_is_taken_away_and_tried_again(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(start.ray, "init", init)
     told: list[str] = []
-    with pytest.raises(ServiceError, match=r"^ray: a local Ray could not be reached \(no such option\)$"):
+    with pytest.raises(ServiceError, match=r"^ray: a local Ray could not be reached \(no such option\); its logs: \S+/ray-logs$"):
         start.start(settings.load(), None, told.append)
     assert len(told) == 2 and all(line.startswith("waiting: a local Ray is slow to start (The current node timed out") for line in told)
     assert len(tries) == 3
@@ -90,6 +90,6 @@ def test_a_slow_ray_is_given_up_in_one_line(monkeypatch: pytest.MonkeyPatch, cle
 
     monkeypatch.setattr(start.ray, "init", init)
     told: list[str] = []
-    with pytest.raises(ServiceError, match=rf"timed out during startup\., 40 s of trying, {START}\)$"):
+    with pytest.raises(ServiceError, match=rf"timed out during startup\., 40 s of trying, {START}\); its logs: \S+$"):
         start.start(settings.load(), None, told.append)
     assert len(told) == 1
