@@ -13,7 +13,7 @@ MODEL = "models:/autosparse-scorer"
 def comparison(report: dict[str, Any]) -> list[dict[str, object]]:
     """Rows of held-out group x scorer or baseline: Spearman pooled and within layer, mse against label variance."""
     return [
-        {"held_out": group, "scored_by": who, **{name: round(figures[name], 4) if name in figures else None for name in FIGURES}}
+        {"held_out": group, "scored_by": who, **{name: round(figures[name], 4) if name in figures else "-" for name in FIGURES}}
         for group, metrics in report["metrics"].items()
         for who, figures in {f"scorer ({report['kind']})": metrics, **metrics.get("baselines", {})}.items()
     ]

@@ -123,6 +123,7 @@ def test_an_arm_that_kills_its_workers_is_given_up(cluster: Cluster, tmp_path: P
     assert made.restarts("deadly") == 3 and not made.restarts("after")
 
 
+@pytest.mark.slow
 def test_two_workers_an_arm(cluster: Cluster, tmp_path: Path) -> None:
     with arms(cluster, tmp_path / "store", JobSpec(workers=2)) as made:
         one, two = made.train("one"), made.train("two")

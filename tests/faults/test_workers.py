@@ -193,6 +193,7 @@ def test_a_worker_without_memory(one: Round, monkeypatch: pytest.MonkeyPatch) ->
         one.run_here()
 
 
+@pytest.mark.slow
 @fault(
     21,
     "one of two ranks runs out of GPU memory",

@@ -26,6 +26,7 @@ SETTINGS = (
 )
 
 
+@pytest.mark.slow
 def test_a_table_goes_through_the_whole_dag(tmp_path: Path) -> None:
     done = cli(tmp_path, "run", "--recipe", "examples.own_table:recipe", "--name", "table", "--set", "fanout.methods=[snip,scorer]")
     assert done.returncode == 0, done.stderr[-3000:]
