@@ -139,7 +139,8 @@ def test_what_is_damaged_is_made_again_by_the_command_that_is_named(undisturbed:
             shutil.rmtree(folder)
         spoil(there / key, "cut" if key.endswith(".json") else "flip")
         refused = run(home)
-        assert refused.returncode == 2 and key.startswith(made_again(home, refused)), refused.stderr  # the file, or its step
+        assert refused.returncode == 2, refused.stderr
+        assert made_again(home, refused) in (key, key.rpartition("/")[0])  # the file, or its step
     done = run(home)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(undisturbed[name] == value for name, value in result(home / "storage").items())

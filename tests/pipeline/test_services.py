@@ -192,7 +192,7 @@ def test_prefect_shows_what_was_reached_what_it_was_about_and_the_picture(runnin
     flow_run = flow_run_of(running, "first")
     spec = json.loads((first_run(running) / "spec.json").read_text())
     assert set(flow_run.tags) == {"recipe:smoke", "network:lenet300-100", "data:digits", f"spec:{spec['fingerprint']}"}
-    assert re.fullmatch(r"\d arms?; best: accuracy 0\.\d+ by snip on lenet300-100 at density 0\.1, \d+\.\d s", said_of(flow_run))
+    assert re.fullmatch(r"1 arm; best: accuracy 0\.\d+ by snip on lenet300-100 at density 0\.1, \d+\.\d s", said_of(flow_run))
     with running.client() as client:
         states = {one.name: said_of(one) for one in client.read_task_runs() if one.task_key != "autosparse"}
         artifacts = {one.key: one for one in client.read_artifacts()}
