@@ -189,8 +189,8 @@ def test_a_deployment_run_ends_completed(running: Running) -> None:
 
 
 def test_prefect_shows_what_was_reached_what_it_was_about_and_the_picture(running: Running) -> None:
-    flow_run = flow_run_of(running, "first")
     spec = json.loads((first_run(running) / "spec.json").read_text())
+    flow_run = flow_run_of(running, "first")
     assert set(flow_run.tags) == {"recipe:smoke", "network:lenet300-100", "data:digits", f"spec:{spec['fingerprint']}"}
     assert re.fullmatch(r"1 arm; best: accuracy 0\.\d+ by snip on lenet300-100 at density 0\.1, \d+\.\d s", said_of(flow_run))
     with running.client() as client:
