@@ -1,4 +1,4 @@
-"""`NAME=VALUE` as a person types it: `--set` of a spec, `--keyword` of a factory."""
+"""Options that several commands have: `NAME=VALUE`, as `--set` of a spec and `--keyword` of a factory, and `--json`."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from autosparse.models.errors import not_allowed
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
 ]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def parse_changes(texts: tuple[str, ...], option: str = "--set", example: str = "FIELD=VALUE, e.g. irp.rounds=12") -> dict[str, Any]:

@@ -5,6 +5,7 @@ import signal
 import sys
 from functools import partial
 from importlib.metadata import version
+from inspect import cleandoc
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated
@@ -12,13 +13,14 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_services
-from autosparse.flows.assignments import SpecChanges, parse_changes
+from autosparse.flows.assignments import Json, SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.flows.standard_output import outlive_reader
 from autosparse.models.errors import AutosparseError
 from autosparse.tasks import own_code, settings
 
-RECIPE_HELP = "\n".join(f"- {name}: {(function.__doc__ or '').strip()}" for name, function in RECIPES.items())
+DESCRIPTIONS = {name: cleandoc(function.__doc__ or "") for name, function in RECIPES.items()}
+RECIPE_HELP = "\n".join(f"- {name}: {text.partition(chr(10))[0]}" for name, text in DESCRIPTIONS.items())
 INTERRUPTED = "interrupted: the same command goes on from the last finished step"
 TERMINATED = 128 + signal.SIGTERM
 
@@ -93,7 +95,7 @@ def plan(
     name: str | None = None,
     set_: SpecChanges = (),
     price: float | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """What a run will cost: steps done and to do, trainings, examples, hours, storage. Nothing is started, nothing is written.
 
@@ -120,7 +122,7 @@ def plan(
 
 
 @app.command
-def recipes(name: str | None = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def recipes(name: str | None = None, *, json_: Json = False) -> None:
     """List the recipes, or print one whole as JSON, which `--spec` and `-p spec=...` take.
 
     Parameters
@@ -131,10 +133,11 @@ def recipes(name: str | None = None, *, json_: Annotated[bool, Parameter(name="-
         The list as JSON too: description by name.
     """
     if name is None and json_:
-        print(json.dumps({key: (function.__doc__ or "").strip() for key, function in RECIPES.items()}, indent=2))
+        print(json.dumps(DESCRIPTIONS, indent=2))
         return
     if name is None:
-        print("\n".join(f"{key:18} {(function.__doc__ or '').strip()}" for key, function in RECIPES.items()))
+        width = max(map(len, DESCRIPTIONS)) + 2
+        print("\n".join(f"{key:{width}}{text.partition(chr(10))[0]}" for key, text in DESCRIPTIONS.items()))
         return
     from autosparse.flows.recipes import recipe
     from autosparse.models.specs.fields import to_plain
@@ -143,7 +146,7 @@ def recipes(name: str | None = None, *, json_: Annotated[bool, Parameter(name="-
 
 
 @app.command
-def show(run: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def show(run: str, *, json_: Json = False) -> None:
     """What a run did, from its stored reports; needs no server."""
     from autosparse.flows.show_command import print_run
     from autosparse.storage.open_store import open_store

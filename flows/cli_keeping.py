@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-Json = Annotated[bool, Parameter(name="--json", negative="")]
+from autosparse.flows.assignments import Json
 
 
 def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False, json_: Json = False) -> None:

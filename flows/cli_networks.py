@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from autosparse.flows.assignments import Json
+
 Place = Annotated[Path, Parameter(help="a folder of `autosparse prune`, or the name of a run")]
 Arm = Annotated[str | None, Parameter(help="of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10")]
 
@@ -64,7 +66,7 @@ def prune(
     prune_network(network, scorer, density, data, out, method=method, ignore=ignore, keywords=keyword, details=details, **options)
 
 
-def inspect(place: Place, arm: Arm = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def inspect(place: Place, arm: Arm = None, *, json_: Json = False) -> None:
     """What a mask keeps, layer by layer: shape, weights, density, multiply-adds; what is not prunable."""
     from autosparse.flows.network_commands import print_inspected
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from autosparse.flows.assignments import Json
+
 Switch = Annotated[bool, Parameter(negative="")]
 
 
@@ -29,14 +31,14 @@ def down() -> None:
     stop_services()
 
 
-def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def status(*, json_: Json = False) -> None:
     """The services, the last runs and the bytes that they take up; as JSON those of every run."""
     from autosparse.flows.service_commands import print_status
 
     print_status(as_json=json_)
 
 
-def doctor(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def doctor(*, json_: Json = False) -> None:
     """Look at what a run needs of this place, in seconds: a line each, and what mends it. Exit status 1 where something is wrong."""
     from autosparse.flows.doctor_command import print_findings
 
@@ -50,7 +52,7 @@ def notify(
     remove: Switch = False,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
     test: Switch = False,
-    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_: Json = False,
 ) -> None:
     """Have somebody told when a run ends, by an automation of the Prefect server in use: webhook, mail, Slack and what else Apprise knows.
 
