@@ -19,6 +19,7 @@ from autosparse.models.specs.fields import allowed
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"CHANGELOG.md": "changelog.md", "README.md": "index.md"}  # what has a page of the site
+REPORTS = ("arm", "scoring", "round")  # schemas/NAME.json; tests/pipeline holds what runs write against them
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+)([^)#]+)(#[^)]*)?\)")
 
 
@@ -29,6 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/command-line.md": command_line(),
         "reference/python.md": python(),
         "reference/spec.md": spec(),
+        "reference/reports.md": reports(),
     }
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
@@ -70,6 +72,37 @@ def spec() -> str:
     """Every field of a spec: what it means, what it allows, its default."""
     head = "`--set` and `autosparse.yaml` name a field by its path, as `fanout.train.lr`. A field without a default stands in every spec."
     return f"# Fields of a spec\n\n{head}\n" + "\n".join(section(path, kind) for path, kind in parts("", ExperimentSpec))
+
+
+def reports() -> str:
+    """The fields of the reports that a run leaves, out of their JSON schemas."""
+    head = (
+        "A step of a run leaves `report.json` in the storage, written last. These are the reports that people read by program; "
+        "`autosparse show RUN --json` has all of them in one."
+    )
+    kinds = [json.loads((ROOT / f"docs/schemas/{name}.json").read_text()) for name in REPORTS]
+    links = ", ".join(f"[{name}](../schemas/{name}.json)" for name in REPORTS)
+    tables = "\n".join(f"\n## {kind['title']}\n\n{kind['description']}\n\n{fields_of(kind)}" for kind in kinds)
+    return f"# Reports\n\n{head} As JSON schemas: {links}.\n{tables}"
+
+
+def fields_of(schema: dict[str, Any]) -> str:
+    """The properties of a schema as a table; those of objects within it by their path."""
+    lines = ["| field | type | always there | what it is |", "|---|---|---|---|"]
+    for path, field, needed in properties("", schema):
+        kinds = field.get("type", "text" if "enum" in field else "")
+        kind = " or ".join(kinds) if isinstance(kinds, list) else kinds
+        lines.append(f"| `{path}` | {kind} | {'yes' if needed else ''} | {cell(field.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def properties(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Path, schema and whether it is always there, of each property and of those within it and within the items of its lists."""
+    for name, field in schema.get("properties", {}).items():
+        here = f"{path}.{name}".lstrip(".")
+        yield here, field, name in schema.get("required", ())
+        yield from properties(here, field)
+        yield from properties(f"{here}[]", field.get("items", {}))
 
 
 def parts(path: str, kind: type) -> Iterator[tuple[str, type]]:

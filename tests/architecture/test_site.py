@@ -1,5 +1,6 @@
 """The site builds without a warning and loads nothing from elsewhere; the pages made from the code have what the code has."""
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def test_every_field_of_a_spec_is_there(site: Path) -> None:
         assert f"<code>{path}</code>" in fields, path
     for name in ("final_density", "test_share", "mixup", "gpus_per_worker", "blend"):
         assert f"<code>{name}</code>" in fields, name
+
+
+def test_the_schemas_of_reports_are_a_page_and_files(site: Path) -> None:
+    page = (site / "reference/reports.html").read_text()
+    for field in ("effective_density", "deployed.latency_ms", "epochs[].loss", "layer_densities", "scoring_seconds"):
+        assert f"<code>{field}</code>" in page, field
+    assert json.loads((site / "schemas/arm.json").read_text())["title"] == "Report of an arm"
 
 
 def test_every_page_of_the_docs_has_a_place_in_the_navigation() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ from autosparse.tasks.results.run_view import ARM_FIELDS
 from tests.pipeline.command_line import CHANGES, METHOD, OUTSIDE, cli
 
 pytestmark = pytest.mark.services
+SCHEMAS = Path(__file__).parents[2] / "docs/schemas"
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 WEIGHTS = 36 + 2 * 144 + 288 + 576 + 32 + 1152 + 2304 + 128 + 160  # of a ResNet-8 of width 4 on one channel and ten classes
@@ -67,6 +69,15 @@ def test_every_arm_says_how_dense_it_is_and_what_it_costs(whole: tuple[Path, dic
     assert arms[METHOD]["inference_macs"] < arms["dense"]["inference_macs"]
     row = next(row for row in found["summary"] if row["method"] == METHOD)
     assert (row["density"], row["kept_density"], row["mean"]) == (None, arms[METHOD]["kept_density"], arms[METHOD]["accuracy"])
+
+
+def test_reports_are_what_their_schemas_say(whole: tuple[Path, dict]) -> None:
+    for kind, places in {"arm": "fanout/*/*/*/*", "scoring": "fanout/*/*/*", "round": "irp/*/*"}.items():
+        schema = Draft202012Validator(json.loads((SCHEMAS / f"{kind}.json").read_text()))
+        found = list(whole[0].glob(f"storage/runs/*/{places}/report.json"))
+        assert found, kind
+        for report in found:
+            assert [f"{report}: {error.json_path}: {error.message}" for error in schema.iter_errors(json.loads(report.read_text()))] == []
 
 
 def test_every_arm_has_its_place_on_each_frontier(whole: tuple[Path, dict]) -> None:
