@@ -7,7 +7,7 @@ install:
 	@.ci/install
 
 demo: install
-	@$(VENV)/bin/autosparse run --recipe demo
+	@$(VENV)/bin/autosparse run --recipe demo --open
 
 test: check
 	@.ci/test

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autosparse.models.errors import AutosparseError as AutosparseError
     from autosparse.models.training.objective import Metric as Metric
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PLACES = {
     "AutosparseError": "autosparse.models.errors",

@@ -3,8 +3,6 @@
 import json
 import signal
 import sys
-from functools import partial
-from importlib.metadata import version
 from inspect import cleandoc
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from autosparse import __version__
 from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_services
 from autosparse.flows.assignments import Json, SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
@@ -27,7 +26,7 @@ TERMINATED = 128 + signal.SIGTERM
 app = App(
     suppress_keyboard_interrupt=False,  # ours says how to go on
     name="autosparse",
-    version=partial(version, "autosparse"),
+    version=__version__,
     help="Learned pruning at initialization: IRP rounds, a feature data set, a scorer, pruned and retrained targets.",
 )
 
@@ -42,6 +41,7 @@ def run(
     name: str | None = None,
     set_: SpecChanges = (),
     force: Annotated[bool, Parameter(negative="")] = False,
+    open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
 ) -> None:
     """Run a recipe, or the spec in a file.
 
@@ -56,10 +56,12 @@ def run(
     force
         Resume with other versions of torch, Ray, Python or the features, or with changed code of your own, than the run was begun with;
         its record then names both.
+    open_
+        Open the report page in the browser at the end, where there is a display.
     """
     from autosparse.flows.run_command import run_pipeline
 
-    run_pipeline(recipe, spec, name, parse_changes(set_), force=force)
+    run_pipeline(recipe, spec, name, parse_changes(set_), force=force, show_page=open_)
 
 
 @app.command

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from autosparse.flows.browser import open_page
 from autosparse.flows.recipes import recipe as recipe_spec
-from autosparse.flows.show_command import console, print_addresses, print_frontier, print_results, print_valley
+from autosparse.flows.show_command import console, print_addresses, print_advice, print_results, print_valley
 from autosparse.flows.spec_file import absolute_paths, spec_in
 from autosparse.models.arms.plan import planned
 from autosparse.models.errors import not_allowed
@@ -39,8 +40,8 @@ def begun(recipe: str | None, file: Path | None) -> ExperimentSpec:
     return spec_in(file)
 
 
-def run_pipeline(recipe: str | None, file: Path | None, name: str | None, changes: dict[str, Any], *, force: bool = False) -> None:
-    """Run the pipeline and print its results. Raises SpecError, DataError or CapacityError before anything starts."""
+def run_pipeline(recipe: str | None, file: Path | None, name: str | None, changes: dict[str, Any], *, force: bool, show_page: bool) -> None:
+    """Run the pipeline, print its results and open its page if asked to. Raises SpecError, DataError or CapacityError before it starts."""
     settings = settings_module.load()
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
@@ -62,9 +63,11 @@ def run_pipeline(recipe: str | None, file: Path | None, name: str | None, change
         result = autosparse(recipe=recipe, spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
-    print_frontier(found["frontier"])
+    print_advice(found)
     print_valley(found["valley"])
     print_addresses(found)
+    if show_page and (page := found["addresses"]["report"]):
+        open_page(page)
 
 
 def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None = None) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 Found = dict[str, Any]
 console = Console(soft_wrap=True)
@@ -20,6 +20,7 @@ def print_run(found: Found) -> None:
         rounds.add_row(row["source"], str(row["seed"]), str(row["round"]), *figures)
     console.print(rounds)
     print_results(found)
+    print_advice(found)
     print_frontier(found["frontier"])
     print_valley(found["valley"])
     print_addresses(found)
@@ -43,7 +44,9 @@ def print_results(found: Found) -> None:
     rows = targeted(found["summary"])
     densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
     table = Table(
-        "target", "dataset", "method", *(f"density {density:g}" for density in densities), title=f"test {title_of(rows)}, last epoch"
+        *("target", "dataset", Column("method", overflow="fold")),
+        *(f"density {density:g}" for density in densities),
+        title=f"test {title_of(rows)}, last epoch",
     )
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
         mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
@@ -59,6 +62,19 @@ def print_results(found: Found) -> None:
         console.print(table)
     if said := compacted([opened(row) for row in found["summary"]]):
         console.print(said, highlight=False, markup=False)
+
+
+def print_advice(found: Found) -> None:
+    """What to use at which density, and how small it gets."""
+    from autosparse.tasks.results.advice import advice
+    from autosparse.tasks.results.arm_reports import opened
+    from autosparse.tasks.results.frontier import from_plain
+
+    lines = advice([opened(arm) for arm in found["arms"]], [from_plain(one) for one in found["frontier"]], found["name"])
+    if lines:
+        console.print("What to use", style="bold")
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
 def print_frontier(found: list[Found]) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from autosparse import __version__
 from autosparse.storage import paths
 from autosparse.storage.store import Store
 
@@ -39,7 +40,7 @@ def save(store: Store, step: str, report: dict[str, Any]) -> dict[str, Any]:
 def provenance() -> dict[str, str]:
     """Versions, commit and machine, so that a mix of code or hardware is visible in any report."""
     return {
-        "autosparse": _version("autosparse"),
+        "autosparse": __version__,
         "commit": _commit(),
         "torch": _version("torch"),
         "python": platform.python_version(),

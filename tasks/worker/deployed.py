@@ -21,14 +21,17 @@ BATCHES = (1, 32)  # images at a time, of which the latency is measured
 BUDGET_S, MOST = 0.1, 100  # of forward passes for one of them; the first one is not counted, one is measured whatever it takes
 
 
-def deployed(network: nn.Module, shape: Shape, metered: Mapping[str, float] | None = None) -> dict[str, Any]:
+def deployed(
+    network: nn.Module, shape: Shape, metered: Mapping[str, float] | None = None, dense: nn.Module | None = None
+) -> dict[str, Any]:
     """Costs of a trained network, which stays as it is, as does everything that is random.
 
     It is deployed without the channels that its zeros cut off, where `compact` can take them out; else as it is, and `reason` says why.
     `nonzeros`: prunable weights, the classifier's among them, that are not exactly zero; kept weights that lie on no path are gone with
     their channels. `parameters`: all of them, zeros too. `multiply_adds`: dense ones per example of this `shape`; layers in `metered`
-    cost what stands there. `bytes`: `stored_bytes` of parameters and running statistics. `latency_ms`: the
-    median of `n` forward passes on one thread, by images at a time.
+    cost what stands there. `bytes`: `stored_bytes` of parameters and running statistics. `latency_ms`: the median of `n` forward passes
+    on one thread, by images at a time; `dense` beside it is that of the `dense` network, pass by pass in turns, because what else the
+    machine does slows both.
     """
     with torch.random.fork_rng(devices=()):
         small, why = _compacted(plain_copy(network)[0].cpu().eval(), example_of(shape))
@@ -38,7 +41,7 @@ def deployed(network: nn.Module, shape: Shape, metered: Mapping[str, float] | No
             "parameters": sum(param.numel() for param in small.parameters()),
             "multiply_adds": sum(known.get(name, count) for name, count in macs.items()),
             "bytes": stored_bytes([*small.parameters(), *small.buffers()]),
-            "latency_ms": _latencies(small, shape),
+            "latency_ms": _latencies(small, shape, plain_copy(dense)[0].cpu().eval() if dense else None),
             **({"reason": why} if why else {}),
         }
 
@@ -58,12 +61,12 @@ def _nonzero(weight: Tensor) -> int:
 
 
 @torch.inference_mode()
-def _latencies(network: nn.Module, shape: Shape) -> dict[str, dict[str, float]]:
+def _latencies(network: nn.Module, shape: Shape, dense: nn.Module | None) -> dict[str, dict[str, float]]:
     """Number of images at a time -> median milliseconds of a forward pass and the number of passes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {str(batch): _latency(network, fitted(network, _batch(shape, batch))) for batch in BATCHES}
+        return {str(batch): _latency(network, fitted(network, _batch(shape, batch)), dense) for batch in BATCHES}
     finally:
         torch.set_num_threads(threads)
 
@@ -75,11 +78,18 @@ def _batch(shape: Shape, count: int) -> Inputs:
     return mapped(lambda tensor: tensor.repeat_interleave(count, 0) if tensor.dim() else tensor, shape)
 
 
-def _latency(network: nn.Module, images: Inputs) -> dict[str, float]:
+def _latency(network: nn.Module, images: Inputs, dense: nn.Module | None) -> dict[str, float]:
+    both = [network, dense] if dense else [network]
+    for one in both:
+        call(one, images)
+    passes: list[list[float]] = []
+    while not passes or (sum(map(sum, passes)) < BUDGET_S * len(both) and len(passes) < MOST):
+        passes.append([_seconds(one, images) for one in both])
+    medians = [1000 * statistics.median(column) for column in zip(*passes, strict=True)]
+    return {"median": medians[0], "n": len(passes), **({"dense": medians[1]} if dense else {})}
+
+
+def _seconds(network: nn.Module, images: Inputs) -> float:
+    start = time.perf_counter()
     call(network, images)
-    seconds: list[float] = []
-    while not seconds or (sum(seconds) < BUDGET_S and len(seconds) < MOST):
-        start = time.perf_counter()
-        call(network, images)
-        seconds.append(time.perf_counter() - start)
-    return {"median": 1000 * statistics.median(seconds), "n": len(seconds)}
+    return time.perf_counter() - start

@@ -196,7 +196,7 @@ def _evaluated(
         "inference_macs": outcome.inference_macs(used, forward_macs(used, problem.shape), metered),
         "inference_seconds": seconds,
         "images_per_second": len(trainer.test) / seconds,
-        **({"deployed": deployed(used, problem.shape, metered)} if measures else {}),
+        **({"deployed": deployed(used, problem.shape, metered, whole)} if measures else {}),
     }
 
 

@@ -15,7 +15,7 @@ AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 SURFACE = {
-    "run": {"--recipe", "--spec", "--name", "--set", "--force"},
+    "run": {"--recipe", "--spec", "--name", "--set", "--force", "--open"},
     "validate": {"--recipe", "--spec", "--name", "--set"},
     "plan": {"--recipe", "--spec", "--name", "--set", "--price", "--json"},
     "init": {"--network", "--data", "--budget", "--set", "--force"},

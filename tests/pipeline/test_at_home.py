@@ -96,7 +96,7 @@ def call(
 def test_commands_answer_from_a_hostile_folder(installed: Path, packages: bool, path: str | None, tmp_path: Path) -> None:
     folder = hostile(tmp_path / "project", packages=packages)
     shown = call(installed, folder, "--version", path=path)
-    assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.strip() == "0.1.0"
+    assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.strip() == "0.2.0"
     checked = call(installed, folder, "validate", "--recipe", "smoke", "--set", f"fanout.targets={TARGET}", path=path)
     assert checked.returncode == 0 and "3 arms on 1 targets" in checked.stdout, checked.stderr
     missing = call(installed, folder, "show", "nothing", path=path)

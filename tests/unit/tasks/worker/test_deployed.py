@@ -42,6 +42,12 @@ def test_a_dense_network_is_itself_and_a_rewrite_counts_for_itself() -> None:
     assert deployed(network, (1, 4, 4), {"1.weight": 7.5})["multiply_adds"] == 7.5 + 8
 
 
+def test_the_latency_of_the_dense_network_stands_beside_it() -> None:
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(16, 4000), nn.ReLU(), nn.Linear(4000, 2))
+    found = deployed(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), (1, 4, 4), dense=wide)["latency_ms"]
+    assert all(one["dense"] > one["median"] for one in found.values())
+
+
 def test_the_network_the_threads_and_all_that_is_random_stay_as_they_are() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 3)).train()
     with torch.no_grad():
