@@ -36,12 +36,19 @@ def _timm(module: str) -> Any:
     return import_module(f"timm.models.{module}")
 
 
+def _swin_v2() -> nn.Module:
+    swin = import_module("torchvision.models.swin_transformer")
+    v2 = {"block": swin.SwinTransformerBlockV2, "downsample_layer": swin.PatchMergingV2}
+    return zoo.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=CLASSES, **v2)
+
+
 SMALL: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobilenet_v2": (own("mobilenet_v2", width_mult=0.25), 32),
     "shufflenet": (lambda: zoo.ShuffleNetV2([1, 2, 1], [8, 16, 32, 64, 128], num_classes=CLASSES), 32),
     "densenet": (lambda: zoo.DenseNet(8, (2, 2, 2), 16, num_classes=CLASSES), 32),
     "vit": (lambda: zoo.VisionTransformer(16, 4, 3, 2, 32, 64, num_classes=CLASSES), 16),
     "swin": (lambda: zoo.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [2, 2], num_classes=CLASSES), 32),
+    "swin v2": (_swin_v2, 32),  # its windows are full; where they are mostly padding the position bias carries too little
     "timm mobilenetv3": (other("mobilenetv3_small_050"), 32),
     "timm vit": (other("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=3), 32),
     "timm convnext": (other("convnext_atto", depths=(2, 2, 2, 2), dims=(8, 16, 32, 64)), 32),
