@@ -179,6 +179,29 @@ def small_cifar_frontier() -> ExperimentSpec:
     )
 
 
+def small_cifar_widths() -> ExperimentSpec:
+    """Learned widths as they are, on a VGG, a deeper ResNet and grey digits: MNIST as Parquet files in `fanout.targets.2.data.path`.
+
+    IRP and scorer are those of `small_cifar_frontier`. At `densities` there are narrow networks alone: a wider and a narrower one than any
+    that is compared with them.
+    """
+    base = small_cifar_frontier()
+    resnet8 = base.fanout.targets[0].network
+    targets = (
+        TargetSpec(network=NetworkSpec(name="vgg11", width=16)),
+        TargetSpec(network=replace(resnet8, name="resnet20", width=16)),
+        TargetSpec(network=resnet8, data=DataSpec(name="parquet", augment="shift", pad=2)),
+    )
+    methods = (
+        *("narrow", "narrow(cost=weights)"),
+        *("uniform(grain=channels)", "erk(grain=channels)", "scorer(grain=channels,widths=rates)"),
+    )
+    fanout = replace(
+        base.fanout, targets=targets, methods=methods, densities=(0.5, 0.0625), shares=(0.25, 0.125), seeds=(30, 31, 32), ticket=False
+    )
+    return replace(base, fanout=fanout)
+
+
 def small_cifar_transfer() -> ExperimentSpec:
     """The scale model's scorer as it is, on a VGG and on grey digits: MNIST as Parquet files in `fanout.targets.1.data.path`."""
     base = small_cifar_scorer()
@@ -265,6 +288,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
     "small_cifar_frontier": small_cifar_frontier,
+    "small_cifar_widths": small_cifar_widths,
     "small_cifar_transfer": small_cifar_transfer,
     "methods_small_cifar": methods_small_cifar,
     "cifar10_resnet18": cifar10_resnet18,
