@@ -19,7 +19,7 @@ from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sent
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.measured import metric_of, title_of, value_of
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
-from autosparse.tasks.results.rows import Row, landed, targeted
+from autosparse.tasks.results.rows import Row, headed, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
 
 Picture = dict[str, str]
@@ -52,7 +52,7 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         for method in dict.fromkeys(map(name_of, ordered)):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
-        known = {"title": f"{target} on {dataset}", "metric": title_of(everything), "densities": columns}
+        known = {"title": f"{target} on {dataset}", "metric": title_of(everything), "columns": [headed(rows, column) for column in columns]}
         tables.append({**known, "lines": lines, "landed": landed(everything)})
     return tables
 
@@ -88,7 +88,7 @@ def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
     for arm in record.arms:
         if value_of(arm) is None:
             what = arm.get("reason") or f"{arm.get('status', 'failed')}: no weight left in {', '.join(arm.get('collapsed', []))}"
-            found.append({**arm, "method": name_of(arm), "what": what})
+            found.append({**arm, "plain": arm["method"], "method": name_of(arm), "what": what})
     return found
 
 

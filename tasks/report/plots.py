@@ -6,6 +6,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, legend_columns, plain, series_styles, sheet, styled
 from autosparse.tasks.results.measured import axis_of
@@ -70,9 +71,10 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
 
 
 def density_ticks(rows: list[Row]) -> list[float]:
-    """Densities that were asked for; round ones too, where methods landed anywhere up to 1."""
-    asked = {row["density"] for row in rows if row["density"] is not None and row["method"] != DENSE}
-    reached = [row["kept_density"] for row in rows if row["density"] is None and row["kept_density"]]
+    """Densities that were asked for; round ones too, where methods landed anywhere up to 1, as those at a share of another cost do."""
+    own = [row for row in rows if row["density"] is None or number_of([row["method"]]) == "share"]
+    asked = {row["density"] for row in rows if row not in own and row["method"] != DENSE}
+    reached = [row["kept_density"] for row in own if row["kept_density"]]
     return sorted(asked | {tick for tick in (0.01, 0.1, 0.3, 1.0) if reached and min(reached) <= tick <= 1})
 
 
