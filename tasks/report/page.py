@@ -178,7 +178,7 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
         last = judged[-1]
         where = f"{last.target}, {number_of([last.method])} {last.density:g}"
         tiles.append(
-            {"what": last.method, "value": f"{last.scorer:.4f}", "more": f"{gain(last.metric, last.lead)} beside {last.best_name}; {where}"}
+            {"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{gain(last.metric, last.lead)} beside {last.best_name}; {where}"}
         )
         closed = f"{100 * last.closure:.0f} %" if last.closure is not None else "not defined"
         tiles.append({"what": "gap closure", "value": closed, "more": last.why or f"of the way to the ticket; {where}"})

@@ -85,8 +85,8 @@ def layer_density_plot(densities: dict[str, float], density: float, title: str) 
 
 
 @styled()
-def layer_strips(rows: dict[str, dict[str, float]], density: float) -> Figure:
-    """Density of each layer after the cut, a strip of bars per method, logarithmic; the line is the density of the whole."""
+def layer_strips(rows: dict[str, dict[str, float]], density: float | None) -> Figure:
+    """Density of each layer after the cut, a strip of bars per method, logarithmic; the line is the `density` of the whole, where given."""
     names = list(next(iter(rows.values())))
     positive = [value for layers in rows.values() for value in layers.values() if value > 0]
     longest = max(len(_layer(name)) for name in names)
@@ -95,9 +95,10 @@ def layer_strips(rows: dict[str, dict[str, float]], density: float) -> Figure:
     for strip, (method, layers) in zip(strips, rows.items(), strict=True):
         color = RED if method == SCORER else INK if method == TICKET else COLORS[0]
         strip.bar(np.arange(len(names)), [layers.get(name, 0.0) for name in names], color=color, alpha=0.85)
-        strip.axhline(density, color=SOFT, linestyle=":", lw=1.2)
+        if density is not None:
+            strip.axhline(density, color=SOFT, linestyle=":", lw=1.2)
         strip.set_yscale("log")
-        strip.set_ylim(min(positive, default=density) / 1.6, 1.6)
+        strip.set_ylim(min(positive, default=density or 1.0) / 1.6, 1.6)
         strip.minorticks_off()
         strip.tick_params(axis="y", labelsize=7.5)
         strip.tick_params(axis="x", length=0)
