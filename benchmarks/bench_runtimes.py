@@ -36,7 +36,7 @@ from autosparse.models.seeding import generator, scoped
 from autosparse.tasks.results.markdown import markdown
 from benchmarks.reporting import options, save, where
 from benchmarks.runtimes import CANDIDATES, COMPACTED, DENSE, MASKED, Case, Run
-from benchmarks.stored_bytes import stored_bytes
+from benchmarks.stored_bytes import bytes_by_way
 
 NETWORKS = {"lenet300-100": (1, 28, 28), "resnet20": (3, 32, 32), "vgg16": (3, 32, 32), "vit_tiny": (3, 32, 32)}
 DENSITIES, CONTROL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01), (0.1,)
@@ -109,7 +109,7 @@ def measure(name: str, mask: Mask, batches: Sequence[int], effort: Effort) -> tu
     apply_(masked, mask)
     calibrated(masked, images)
     try:
-        small, rest = compact_with_mask(masked, images[:1], mask)
+        small, _ = compact_with_mask(masked, images[:1], mask)
     except CollapseError as error:
         return [{"candidate": "", "error": line(error)}], []
     networks, rows = {DENSE: dense, MASKED: masked, COMPACTED: small.eval()}, []
@@ -118,7 +118,7 @@ def measure(name: str, mask: Mask, batches: Sequence[int], effort: Effort) -> tu
         for batch in batches:
             case = Case(networks, tuple(mask), images[:batch].contiguous(), Path(folder))
             rows += [{"batch": batch, **row} for row in compare(case, effort, layers=linear or batch == 1)]
-        sizes = stored_bytes(masked, mask, small, rest) | _onnx_bytes(Path(folder))
+        sizes = bytes_by_way(masked, small) | _onnx_bytes(Path(folder))
     return rows, [sizes]
 
 

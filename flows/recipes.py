@@ -17,6 +17,7 @@ from autosparse.models.specs.scorer_heads import CHAMPION_HEAD
 # of the recipe of methods: those that ask for a network of their own, and those that another one stands for
 OWN_NETWORKS = {"fwdgrad": "local-mixer", "fw_rnn": "row-lstm"}
 REPEATED = ("set", "str")  # rigl with random growth, ga_threshold without annealing
+BASELINE = "narrow(cost=weights)"  # the dense baseline of methods that are cut at a density: as many weights as they have non-zeros
 VALLEYS = (("dense", "grda(c=0.025,mu=0.8)"), ("dense", "scorer@0.05"))
 
 
@@ -100,7 +101,7 @@ def small_cifar() -> ExperimentSpec:
         scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=4096, lr=0.01, holdout_layers=0.2, job=JobSpec(cpus_per_worker=2)),
         fanout=FanoutSpec(
             targets=(TargetSpec(network=network),),
-            methods=("random", "magnitude", "snip", "grasp", "synflow", "scorer"),
+            methods=("random", "magnitude", "snip", "grasp", "synflow", "scorer", BASELINE),
             densities=(0.05, 0.02),
             seeds=(1,),
             train=train,
@@ -119,7 +120,7 @@ def small_cifar_scorer() -> ExperimentSpec:
         scorer=replace(base.scorer, **CHAMPION),
         fanout=replace(
             base.fanout,
-            methods=("erk", "snip", "synflow", "smallest_paths", "growth", "growth_paths", "scorer", "scorer_growth"),
+            methods=("erk", "snip", "synflow", "smallest_paths", "growth", "growth_paths", "scorer", "scorer_growth", BASELINE),
             densities=(0.05, 0.02, 0.01),
             seeds=(10, 11, 12),
             min_per_layer=1,
@@ -133,7 +134,7 @@ def small_cifar_field() -> ExperimentSpec:
 
     base = small_cifar_scorer()
     methods = tuple(name for name in (*CRITERIA, *LEARNED) if name != "magnitude_iterative")  # the same masks as magnitude
-    return replace(base, fanout=replace(base.fanout, methods=methods, controls=("shuffle",)))
+    return replace(base, fanout=replace(base.fanout, methods=(*methods, BASELINE), controls=("shuffle",)))
 
 
 def small_cifar_long() -> ExperimentSpec:
@@ -167,7 +168,7 @@ def small_cifar_frontier() -> ExperimentSpec:
         fanout=FanoutSpec(
             targets=base.fanout.targets,
             methods=(
-                *("narrow", "narrow(cost=weights)", "synflow", "smallest_paths", "smallest_paths(grain=mixed)"),
+                *("narrow", BASELINE, "synflow", "smallest_paths", "smallest_paths(grain=mixed)"),
                 *(f"{name}(grain=channels)" for name in ("uniform", "erk", "snip", "scorer")),
                 "scorer(grain=channels,widths=rates)",
             ),
@@ -182,6 +183,29 @@ def small_cifar_frontier() -> ExperimentSpec:
     )
 
 
+def small_cifar_widths() -> ExperimentSpec:
+    """Learned widths as they are, on a VGG, a deeper ResNet and grey digits: MNIST as Parquet files in `fanout.targets.2.data.path`.
+
+    IRP and scorer are those of `small_cifar_frontier`. At `densities` there are narrow networks alone: a wider and a narrower one than any
+    that is compared with them.
+    """
+    base = small_cifar_frontier()
+    resnet8 = base.fanout.targets[0].network
+    targets = (
+        TargetSpec(network=NetworkSpec(name="vgg11", width=16)),
+        TargetSpec(network=replace(resnet8, name="resnet20", width=16)),
+        TargetSpec(network=resnet8, data=DataSpec(name="parquet", augment="shift", pad=2)),
+    )
+    methods = (
+        *("narrow", BASELINE),
+        *("uniform(grain=channels)", "erk(grain=channels)", "scorer(grain=channels,widths=rates)"),
+    )
+    fanout = replace(
+        base.fanout, targets=targets, methods=methods, densities=(0.5, 0.0625), shares=(0.25, 0.125), seeds=(30, 31, 32), ticket=False
+    )
+    return replace(base, fanout=fanout)
+
+
 def small_cifar_transfer() -> ExperimentSpec:
     """The scale model's scorer, not fitted again, on a VGG and on MNIST, whose Parquet files `fanout.targets.1.data.path` names."""
     base = small_cifar_scorer()
@@ -190,8 +214,8 @@ def small_cifar_transfer() -> ExperimentSpec:
         TargetSpec(network=NetworkSpec(name="vgg11", width=16)),
         TargetSpec(network=base.fanout.targets[0].network, data=digits),
     )
-    methods = ("snip", "synflow", "smallest_paths", "scorer")
-    fanout = replace(base.fanout, targets=targets, methods=methods, densities=(0.05, 0.02), ticket=False, dense=False)
+    methods = ("snip", "synflow", "smallest_paths", "scorer", BASELINE)
+    fanout = replace(base.fanout, targets=targets, methods=methods, densities=(0.05, 0.02), ticket=False)
     return replace(base, fanout=fanout)
 
 
@@ -216,7 +240,9 @@ def methods_small_cifar() -> ExperimentSpec:
         base,
         irp=replace(base.irp, rounds=6),
         scorer=replace(base.scorer, **CHAMPION),
-        fanout=replace(base.fanout, targets=(*base.fanout.targets, *own), methods=("snip", "synflow", "scorer", *family), min_per_layer=1),
+        fanout=replace(
+            base.fanout, targets=(*base.fanout.targets, *own), methods=("snip", "synflow", "scorer", BASELINE, *family), min_per_layer=1
+        ),
         valley=ValleySpec(pairs=VALLEYS),
     )
 
@@ -252,7 +278,7 @@ def cifar10_resnet18() -> ExperimentSpec:
         scorer=ScorerSpec(kind="mlp", epochs=10, batch_size=16_384, lr=0.01, holdout_layers=0.2, holdout_seeds=(2,), job=job),
         fanout=FanoutSpec(
             targets=(TargetSpec(network=network), TargetSpec(network=NetworkSpec(name="vgg16"))),
-            methods=("random", "erk", "magnitude", "snip", "grasp", "synflow", "scorer"),
+            methods=("random", "erk", "magnitude", "snip", "grasp", "synflow", "scorer", BASELINE),
             densities=(0.5, 0.1, 0.05, 0.02, 0.01),
             seeds=(10, 11, 12),
             train=train,
@@ -269,6 +295,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
     "small_cifar_frontier": small_cifar_frontier,
+    "small_cifar_widths": small_cifar_widths,
     "small_cifar_transfer": small_cifar_transfer,
     "methods_small_cifar": methods_small_cifar,
     "cifar10_resnet18": cifar10_resnet18,

@@ -39,15 +39,12 @@ def print_results(found: Found) -> None:
         return
     from autosparse.tasks.results.arm_reports import opened
     from autosparse.tasks.results.measured import title_of
-    from autosparse.tasks.results.rows import cell, compacted, landed, share, targeted
+    from autosparse.tasks.results.rows import cell, compacted, landed, number_at, share, targeted
 
     rows = targeted(found["summary"])
     densities = sorted({row["density"] for row in rows if row["method"] != "dense"}, reverse=True)
-    table = Table(
-        *("target", "dataset", Column("method", overflow="fold")),
-        *(f"density {density:g}" for density in densities),
-        title=f"test {title_of(rows)}, last epoch",
-    )
+    heads = [f"{number_at([opened(row) for row in rows], density)} {density:g}" for density in densities]
+    table = Table("target", "dataset", Column("method", overflow="fold"), *heads, title=f"test {title_of(rows)}, last epoch")
     for target, dataset, method in dict.fromkeys((row["target"], row["dataset"], row["method"]) for row in rows):
         mine = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], row["method"]) == (target, dataset, method)}
         shown = [mine[1.0]] * len(densities) if method == "dense" else [mine.get(density, "") for density in densities]

@@ -122,10 +122,10 @@ def looks_ahead(name: str) -> bool:
 
 
 def is_criterion(name: str) -> bool:
-    """Whether a method, as `spelled`, is a formula for single weights at initialization: no end of the scale, scorer or grain."""
+    """Whether a method, as `spelled`, is a formula at initialization, at whatever grain: no end of the scale, scorer or narrow network."""
     from autosparse.models.criteria.registry import CRITERIA
 
-    return name in CRITERIA or is_outside(name)
+    return not trains(name) and (family(name) in CRITERIA or is_outside(family(name)))
 
 
 def family(name: str) -> str:

@@ -4,11 +4,13 @@
 uniformly narrower. Both are spelled as methods with settings, and a share of `cost` stands where the density does.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from autosparse.models.specs.fields import Range, Spec
 from autosparse.models.specs.levels import level_name, settings_in, split
+from autosparse.models.specs.run_specs import DENSE, TICKET
 
 Cost = Literal["multiply_adds", "weights", "parameters"]
 WEIGHTS: Cost = "weights"
@@ -84,3 +86,20 @@ def cost_of(method: str) -> Cost:
         return grain.cost if grain.grain == "channels" else WEIGHTS
     narrow = narrow_of(method)
     return narrow.cost if narrow else WEIGHTS
+
+
+def kind_of(method: str) -> tuple[str, Cost]:
+    """What a method removes and what its number is a share of. Methods of one kind are rivals at one number."""
+    grain = grain_of(method)
+    return grain.grain if grain else "weights", cost_of(method)
+
+
+def number_of(methods: Iterable[str]) -> str:
+    """What the number behind `@` is called: `density` of methods that are cut at one, `share` of those at a share of another cost.
+
+    `density or share` where there are both. Dense networks and tickets go by the others.
+    """
+    costs = {cost_of(method) for method in methods if method not in (DENSE, TICKET)}
+    if not costs - {WEIGHTS}:
+        return "density"
+    return "density or share" if WEIGHTS in costs else "share"

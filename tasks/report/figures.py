@@ -16,7 +16,7 @@ def accuracy_figure(rows: list[Row], label: str) -> str:
     return figure_element(figure, label)
 
 
-def layers_figure(rows: dict[str, dict[str, float]], density: float, label: str) -> str:
+def layers_figure(rows: dict[str, dict[str, float]], density: float | None, label: str) -> str:
     """Density of each layer after the cut, a strip of bars per method."""
     return figure_element(layer_strips(rows, density), label)
 

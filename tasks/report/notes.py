@@ -6,8 +6,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from autosparse.models.arms.arm import split_name
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.fields import fingerprint
+from autosparse.models.specs.grain import number_of
 from autosparse.tasks.report.model_card import comparison
 from autosparse.tasks.results.markdown import markdown
 from autosparse.tasks.results.measured import metric_of, title_of, value_of
@@ -81,7 +83,8 @@ def _scoring(report: Report) -> str:
 
 
 def _arm(report: Report) -> str:
-    density = "" if report["density"] is None else f" at density {report['density']:g}"
+    number = number_of([split_name(report["method"])[0]])
+    density = "" if report["density"] is None else f" at {number} {report['density']:g}"
     line = f"{report['target']} on {report['dataset']}, seed {report['seed']}, by {report['method']}{density}: {report['status']}"
     kept = f", {report['kept_density']:.3g} of the weights kept" if report.get("kept_density") is not None else ""
     return f"{line}{_reached(report)}{kept}."

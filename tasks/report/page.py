@@ -6,6 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from autosparse.models.methods.names import family
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import SCORER
 from autosparse.models.training.objective import Metric
 from autosparse.storage.paths import RunPaths
@@ -14,7 +16,7 @@ from autosparse.tasks.report import methods as report_methods
 from autosparse.tasks.report import parts
 from autosparse.tasks.report.valley import valleys
 from autosparse.tasks.results.choice import Choice, choices, python_lines
-from autosparse.tasks.results.claims import HEAD, MORE, claim_cells, claims
+from autosparse.tasks.results.claims import claim_cells, claims, claims_head
 from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.frontier import frontiers
 from autosparse.tasks.results.frontier_words import LEGEND, amount
@@ -57,6 +59,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     macs, why_macs = parts.macs_tables(store, record)
     measured = title_of(record.rows).capitalize()
     paid, chosen = frontiers(record.arms, record.scores, ticket_seconds(record)), choices(record.arms)
+    claimed = claims(record.arms, record.scores, costs)
     return (
         _environment()
         .get_template("page.html")
@@ -78,7 +81,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             frontiers=parts.frontier_tables(paid),
             frontier_curves=_pictures(parts.frontier_pictures(paid)),
             frontier_legend=LEGEND,
-            claims={"head": [*HEAD, *MORE], "lines": [claim_cells(claim) for claim in claims(record.arms, record.scores, costs)]},
+            claims={"head": claims_head(claimed), "lines": [claim_cells(claim) for claim in claimed]},
             gaps=found,
             choices=chosen,
             use=_use(store, record, chosen),
@@ -127,6 +130,7 @@ def _environment() -> Environment:
     environment.filters["scaled"] = lambda difference, metric: scaled(metric, difference)
     environment.filters["tested"] = tested
     environment.filters["seconds"] = duration
+    environment.filters["number"] = number_of
     environment.filters["density"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:.3g}"
     environment.filters["mebibytes"] = lambda value: "-" if value is None else f"{value / 2**20:.0f} MiB"
@@ -147,7 +151,8 @@ def _lead(record: RunRecord) -> str:
         f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
         f"{irp.final_density:g}; "
         f"{len(fanout.all_methods)} methods on {', '.join(target.label for target in fanout.targets)} "
-        f"at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
+        f"at densities {_list(fanout.densities)}{f' and shares {_list(fanout.shares)}' if fanout.shares else ''}, "
+        f"seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
     )
 
 
@@ -168,10 +173,10 @@ def _notes(record: RunRecord) -> list[str]:
 
 def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
     tiles = []
-    judged = [gap for gap in found if gap.lead is not None and gap.method == SCORER]
+    judged = [gap for gap in found if gap.lead is not None and family(gap.method) == SCORER]
     if judged:
         last = judged[-1]
-        where = f"{last.target}, density {last.density:g}"
+        where = f"{last.target}, {number_of([last.method])} {last.density:g}"
         tiles.append(
             {"what": "scorer", "value": f"{last.scorer:.4f}", "more": f"{gain(last.metric, last.lead)} beside {last.best_name}; {where}"}
         )

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from autosparse.models.arms.arm import split_name
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks.mask import overlap
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.storage.feature_table import open_dataset
 from autosparse.storage.paths import RunPaths
@@ -19,7 +21,7 @@ from autosparse.tasks.results.frontier_words import frontier_head, has_irp, sent
 from autosparse.tasks.results.ledger import data_of, macs_cost, target_macs
 from autosparse.tasks.results.measured import metric_of, title_of, value_of
 from autosparse.tasks.results.record import RunRecord, layer_density_rows, masks_of_one_seed
-from autosparse.tasks.results.rows import Row, landed, targeted
+from autosparse.tasks.results.rows import Row, headed, landed, targeted
 from autosparse.tasks.results.verdicts import densities, panels
 
 Picture = dict[str, str]
@@ -52,7 +54,7 @@ def result_tables(record: RunRecord) -> list[dict[str, Any]]:
         for method in dict.fromkeys(map(name_of, ordered)):
             at = [(column, cells.get((method, 1.0 if method == DENSE else column))) for column in columns]
             lines.append({"method": method, "cells": [{"row": row, "best": row is not None and row is best[column]} for column, row in at]})
-        known = {"title": f"{target} on {dataset}", "metric": title_of(everything), "densities": columns}
+        known = {"title": f"{target} on {dataset}", "metric": title_of(everything), "columns": [headed(rows, column) for column in columns]}
         tables.append({**known, "lines": lines, "landed": landed(everything)})
     return tables
 
@@ -88,7 +90,7 @@ def failed_arms(record: RunRecord) -> list[dict[str, Any]]:
     for arm in record.arms:
         if value_of(arm) is None:
             what = arm.get("reason") or f"{arm.get('status', 'failed')}: no weight left in {', '.join(arm.get('collapsed', []))}"
-            found.append({**arm, "method": name_of(arm), "what": what})
+            found.append({**arm, "plain": arm["method"], "method": name_of(arm), "what": what})
     return found
 
 
@@ -99,9 +101,10 @@ def layer_pictures(store: Store, record: RunRecord) -> Found:
         for target, density in _cuts(record):
             rows = layer_density_rows(store, record, target, density)
             rows = {method: rows[method] for method in sorted(rows, key=record.place)}
-            title = f"{target} at density {density:g}"
+            number = number_of(rows)
+            title, line = f"{target} at {number} {density:g}", density if number == "density" else None
             found.append(
-                {"title": title, "svg": layers_figure(rows, density, f"Layer densities of {title}"), "caption": _layers_caption(rows)}
+                {"title": title, "svg": layers_figure(rows, line, f"Layer densities of {title}"), "caption": _layers_caption(rows)}
             )
     except AutosparseError as error:
         return found, str(error)
@@ -117,9 +120,10 @@ def overlap_pictures(store: Store, record: RunRecord) -> Found:
             methods = list(masks)
             if len(methods) > 1:
                 shares = np.array([[overlap(masks[row], masks[column]) for column in methods] for row in methods])
-                title = f"{target} at density {density:g}"
+                number = number_of(split_name(method)[0] for method in methods)
+                title, chance = f"{target} at {number} {density:g}", f" By chance: {density:g}." if number == "density" else ""
                 svg = overlap_figure(methods, shares, f"Overlap of masks of {title}")
-                found.append({"title": title, "svg": svg, "caption": f"Masks of seed {seed}. By chance: {density:g}."})
+                found.append({"title": title, "svg": svg, "caption": f"Masks of seed {seed}.{chance}"})
     except AutosparseError as error:
         return found, str(error)
     return found, "no two methods have cut a target yet"
@@ -184,8 +188,11 @@ def _best(rows: list[Row], density: float) -> Row | None:
 
 
 def _cuts(record: RunRecord) -> list[tuple[str, float]]:
-    targets = dict.fromkeys(report["target"] for report in record.scores)
-    return [(target, density) for target in targets for density in sorted(record.spec.fanout.densities, reverse=True) if density < 1]
+    """Targets and the densities or shares below 1 at which something was cut there."""
+    found: dict[str, set[float]] = {}
+    for report in record.scores:
+        found.setdefault(report["target"], set()).update(float(cut) for cut in report["cuts"])
+    return [(target, density) for target, cuts in found.items() for density in sorted(cuts, reverse=True) if density < 1]
 
 
 def _layers_caption(rows: dict[str, dict[str, float]]) -> str:

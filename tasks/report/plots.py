@@ -6,6 +6,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from autosparse.models.arms.arm import arm_name
 from autosparse.models.arms.controls import CONTROLS
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE, LEARNED, SCORER, SCORER_GROWTH, TICKET
 from autosparse.tasks.report.style import COLORS, INK, RED, SOFT, figure_bytes, legend_columns, plain, series_styles, sheet, styled
 from autosparse.tasks.results.measured import axis_of
@@ -70,9 +71,10 @@ def accuracy_panel(figure: Figure | SubFigure, rows: list[Row]) -> Axes:
 
 
 def density_ticks(rows: list[Row]) -> list[float]:
-    """Densities that were asked for; round ones too, where methods landed anywhere up to 1."""
-    asked = {row["density"] for row in rows if row["density"] is not None and row["method"] != DENSE}
-    reached = [row["kept_density"] for row in rows if row["density"] is None and row["kept_density"]]
+    """Densities that were asked for; round ones too, where methods landed anywhere up to 1, as those at a share of another cost do."""
+    own = [row for row in rows if row["density"] is None or number_of([row["method"]]) == "share"]
+    asked = {row["density"] for row in rows if row not in own and row["method"] != DENSE}
+    reached = [row["kept_density"] for row in own if row["kept_density"]]
     return sorted(asked | {tick for tick in (0.01, 0.1, 0.3, 1.0) if reached and min(reached) <= tick <= 1})
 
 
@@ -83,8 +85,8 @@ def layer_density_plot(densities: dict[str, float], density: float, title: str) 
 
 
 @styled()
-def layer_strips(rows: dict[str, dict[str, float]], density: float) -> Figure:
-    """Density of each layer after the cut, a strip of bars per method, logarithmic; the line is the density of the whole."""
+def layer_strips(rows: dict[str, dict[str, float]], density: float | None) -> Figure:
+    """Density of each layer after the cut, a strip of bars per method, logarithmic; the line is the `density` of the whole, where given."""
     names = list(next(iter(rows.values())))
     positive = [value for layers in rows.values() for value in layers.values() if value > 0]
     longest = max(len(_layer(name)) for name in names)
@@ -93,9 +95,10 @@ def layer_strips(rows: dict[str, dict[str, float]], density: float) -> Figure:
     for strip, (method, layers) in zip(strips, rows.items(), strict=True):
         color = RED if method == SCORER else INK if method == TICKET else COLORS[0]
         strip.bar(np.arange(len(names)), [layers.get(name, 0.0) for name in names], color=color, alpha=0.85)
-        strip.axhline(density, color=SOFT, linestyle=":", lw=1.2)
+        if density is not None:
+            strip.axhline(density, color=SOFT, linestyle=":", lw=1.2)
         strip.set_yscale("log")
-        strip.set_ylim(min(positive, default=density) / 1.6, 1.6)
+        strip.set_ylim(min(positive, default=density or 1.0) / 1.6, 1.6)
         strip.minorticks_off()
         strip.tick_params(axis="y", labelsize=7.5)
         strip.tick_params(axis="x", length=0)

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD
+from autosparse.models.methods.names import family, looks_ahead
+from autosparse.models.specs.grain import number_of
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.ledger import Ledger
 from autosparse.tasks.results.markdown import markdown
 from autosparse.tasks.results.paired import Cell, Paired, Place, cells, metrics_of, paired
-from autosparse.tasks.results.verdicts import best_of, criteria, gaps, verdict
+from autosparse.tasks.results.verdicts import best_of, criteria, gaps, learned, verdict
 
 DASH = "-"
 GROWTH = "growth"
@@ -78,11 +79,12 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
     shuffles, metrics = cells(arms, "shuffle"), metrics_of(arms)
     found = []
     for place, cell in cells(arms).items():
-        for method in LEARNED:
-            mine = cell.get(method)
+        for method in learned(cell):
+            mine = cell[method]
             if not mine or place[2] is None or place[2] >= 1:
                 continue
-            ahead = method in LOOKING_AHEAD
+            ahead = looks_ahead(method)
+            rivals = criteria(cell, method, ahead=ahead)
             control = shuffles[place].get(method)
             metric = metrics[place[:2]]
             shuffle = paired(mine, control, metric.sign) if control else None
@@ -96,9 +98,9 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
                     track="lookahead" if ahead else "strict",
                     value=statistics.fmean(mine.values()),
                     n=len(mine),
-                    best=_against(cell, method, criteria(cell, ahead=ahead), metric.sign),
-                    best_at_init=_against(cell, method, criteria(cell), metric.sign),
-                    growth=_against(cell, method, (GROWTH,), metric.sign) if ahead else None,
+                    best=_against(cell, method, rivals, metric.sign),
+                    best_at_init=_against(cell, method, criteria(cell, method), metric.sign),
+                    growth=_against(cell, method, [name for name in rivals if family(name) == GROWTH], metric.sign),
                     ticket=gap.ticket,
                     closure=gap.closure,
                     shuffle=shuffle,
@@ -113,11 +115,17 @@ def claims(arms: Sequence[Report], scores: Sequence[Report], costs: Ledger) -> l
 
 def claims_table(found: Sequence[Claim]) -> str:
     """The claims as people read them: differences ± standard error, n and p of the paired test; a dash where one is missing."""
-    return markdown((*HEAD, *MORE), map(claim_cells, found))
+    return markdown(claims_head(found), map(claim_cells, found))
+
+
+def claims_head(found: Sequence[Claim]) -> list[str]:
+    """The columns of the table."""
+    number = number_of(claim.method for claim in found)
+    return [number if title == "density" else title for title in (*HEAD, *MORE)]
 
 
 def claim_cells(claim: Claim) -> list[str]:
-    """One line of the table, as HEAD and MORE name its cells."""
+    """One line of the table, as `claims_head` names its cells."""
     return [
         claim.target,
         claim.dataset,

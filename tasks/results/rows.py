@@ -7,6 +7,7 @@ from typing import Any
 
 from autosparse.models.errors import DataError
 from autosparse.models.methods.names import family
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE
 from autosparse.storage.paths import density_part, method_key
 from autosparse.tasks.results.arm_reports import Report, name_of
@@ -114,7 +115,18 @@ def _density_table(rows: list[Row]) -> str:
         cells = {row["density"]: cell(row) for row in rows if (row["target"], row["dataset"], name_of(row)) == (target, dataset, method)}
         shown = [cells.get(1.0, "")] * len(densities) if method == DENSE else [cells.get(density, "") for density in densities]
         lines.append([target, dataset, method, *shown])
-    return markdown(["target", "dataset", "method", *(f"{density:g}" for density in densities)], lines)
+    return markdown(["target", "dataset", "method", *(headed(rows, density) for density in densities)], lines)
+
+
+def headed(rows: list[Row], density: float) -> str:
+    """The head of a column of what was asked for: `0.05`, `share 0.25` where no row has it as a density."""
+    number = number_at(rows, density)
+    return f"{density:g}" if number == "density" else f"{number} {density:g}"
+
+
+def number_at(rows: list[Row], density: float) -> str:
+    """What the methods of these rows call that number: density, share, or both."""
+    return number_of(row["method"] for row in rows if row["density"] == density)
 
 
 def _landed_table(rows: list[Row]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE, TICKET
 from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.results.measured import metric_of, value_of
@@ -22,7 +23,7 @@ def _figure(report: Mapping[str, Any]) -> str:
     if "champion" in report:
         return f"version {report['version']}, held-out Spearman {report['held_out']:.3f}{', champion' if report['champion'] else ''}"
     if "cuts" in report:
-        return f"masks at density {', '.join(report['cuts'])}"
+        return f"masks at {number_of([report['method']]) if 'method' in report else 'density'} {', '.join(report['cuts'])}"
     if "rows" in report:
         return f"{report['rows']:,} rows of features"
     if report.get("status", "ok") != "ok":
@@ -52,5 +53,5 @@ def best(rows: Sequence[Mapping[str, Any]], arms: int) -> str:
     first = [row for row in found if (row["target"], row["dataset"]) == (found[0]["target"], found[0]["dataset"])]
     lowest = min(row["density"] for row in first)
     top = max((row for row in first if row["density"] == lowest), key=lambda row: metric_of(row).sign * row["mean"])
-    where = f"{top['method']} on {top['target']} at density {lowest:g}"
+    where = f"{top['method']} on {top['target']} at {number_of([top['method']])} {lowest:g}"
     return f"{arms} arm{'' if arms == 1 else 's'}; best: {metric_of(top).title} {top['mean']:.4g} by {where}"

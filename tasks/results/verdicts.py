@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autosparse.models.methods.names import is_criterion
-from autosparse.models.specs.run_specs import LEARNED, LOOKING_AHEAD, SCORER, TICKET
+from autosparse.models.methods.names import family, is_criterion, is_learned, looks_ahead
+from autosparse.models.specs.grain import grain_of, kind_of, number_of
+from autosparse.models.specs.run_specs import LEARNED, SCORER, TICKET
 from autosparse.models.training.objective import ACCURACY, Metric
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.measured import gain
@@ -29,8 +30,9 @@ class Gap:
     """Where a learned scorer (`method`) stands between the best criterion at initialization and the ticket.
 
     `over` is scorer - best, seed by seed; `scorer` and `best` are means over the seeds they share (over all, where they share none).
-    The ticket has seeds of its own. `closure` is None where `why` says so. Criteria that look ahead are no rivals: they are a track
-    of their own.
+    The ticket has seeds of its own. `closure` is None where `why` says so: of a grain it always is, because a ticket's arm does not say
+    what its number is a share of. Criteria of another grain or cost are no rivals, nor are those that look ahead: they are a track of
+    their own.
     """
 
     method: str
@@ -79,19 +81,28 @@ def densities(rows: list[Row]) -> list[float]:
 
 
 def gaps(arms: Sequence[Report]) -> list[Gap]:
-    """(scorer - best criterion) / (ticket - best criterion), per target, data set, density below 1 and learned scorer."""
+    """(scorer - best criterion) / (ticket - best criterion), per target, data set, density below 1 and learned scorer at any grain.
+
+    Where no scorer has an arm its gap is there and says so.
+    """
     metrics = metrics_of(arms)
     return [
         _gap(place, cell, method, metrics[place[:2]])
         for place, cell in cells(arms).items()
-        for method in LEARNED
-        if place[2] is not None and place[2] < 1 and (method == SCORER or method in cell)
+        for method in learned(cell) or [SCORER]
+        if place[2] is not None and place[2] < 1
     ]
 
 
-def criteria(cell: Cell, *, ahead: bool = False) -> list[str]:
-    """The criteria of a cell, those from outside among them; without those that look ahead unless `ahead`."""
-    return [name for name in cell if is_criterion(name) and (ahead or name not in LOOKING_AHEAD)]
+def learned(cell: Cell) -> list[str]:
+    """The learned scorers of a cell at all grains: that of the strict track first, single weights before grains."""
+    return sorted((name for name in cell if is_learned(name)), key=lambda name: (LEARNED.index(family(name)), name))
+
+
+def criteria(cell: Cell, method: str, *, ahead: bool = False) -> list[str]:
+    """The criteria of a cell that are cut as `method` is, those from outside among them; without those that look ahead unless `ahead`."""
+    kind = kind_of(method)
+    return [name for name in cell if is_criterion(name) and kind_of(name) == kind and (ahead or not looks_ahead(name))]
 
 
 def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int], sign: int = 1) -> str:
@@ -107,11 +118,12 @@ def best_of(cell: Cell, names: Iterable[str], seeds: Collection[int], sign: int 
 
 def _gap(place: Place, cell: Cell, method: str, metric: Metric) -> Gap:
     mine = cell.get(method, {})
-    name = best_of(cell, criteria(cell), mine.keys(), metric.sign)
+    name = best_of(cell, criteria(cell, method), mine.keys(), metric.sign)
     rival = cell.get(name, {})
-    scorer, best, ticket = _mean(mine, rival), _mean(rival, mine), _mean(cell.get(TICKET, {}))
+    grained = grain_of(method) is not None
+    scorer, best, ticket = _mean(mine, rival), _mean(rival, mine), None if grained else _mean(cell.get(TICKET, {}))
     missing = [what for what, mean in ((method, scorer), ("criterion", best), (TICKET, ticket)) if mean is None]
-    closure, why = None, f"no {' and no '.join(missing)}"
+    closure, why = None, "gap closure is one of single weights" if grained else f"no {' and no '.join(missing)}"
     if scorer is not None and ticket is not None and best is not None:
         whole = metric.sign * (ticket - best)
         if whole <= 0:
@@ -205,15 +217,23 @@ def standing_of(over: Paired, metric: Metric = ACCURACY) -> str:
 
 
 def headline(found: list[Gap]) -> str:
-    """One sentence on the scorer over all targets and densities."""
-    places = [standing(gap) for gap in found if gap.method == SCORER]
-    judged = [place for place in places if place != "open"]
+    """One sentence on the scorer over all targets and densities; where it has no arms of single weights, one for each of its grains."""
+    judged: dict[str, list[str]] = {}
+    for gap in found:
+        if family(gap.method) == SCORER and (place := standing(gap)) != "open":
+            judged.setdefault(gap.method, []).append(place)
     if not judged:
         return "No verdict yet: there is no density with both the scorer and a criterion."
-    counts = {place: judged.count(place) for place in ("ahead", "level", "behind", "unclear")}
-    cells = "the one density" if len(judged) == 1 else f"{len(judged)} densities"
+    return " ".join(_sentence(method, judged[method]) for method in ([SCORER] if SCORER in judged else judged))
+
+
+def _sentence(method: str, judged: Sequence[str]) -> str:
+    """`The scorer(grain=channels) is level with the best criterion at all 2 shares.`"""
+    many = {"density": "densities", "share": "shares"}[number_of([method])]
+    cells = f"the one {number_of([method])}" if len(judged) == 1 else f"{len(judged)} {many}"
     if len(set(judged)) == 1:
         words = {"ahead": "beats", "level": "is level with", "behind": "is behind", "unclear": "is not clearly apart from"}[judged[0]]
-        return f"The scorer {words} the best criterion at {'' if len(judged) == 1 else 'all '}{cells}."
+        return f"The {method} {words} the best criterion at {'' if len(judged) == 1 else 'all '}{cells}."
+    counts = {place: judged.count(place) for place in ("ahead", "level", "behind", "unclear")}
     parts = [f"{place} at {count}" for place, count in counts.items() if count]
-    return f"Against the best criterion the scorer is {', '.join(parts[:-1])} and {parts[-1]} of {cells}."
+    return f"Against the best criterion the {method} is {', '.join(parts[:-1])} and {parts[-1]} of {cells}."

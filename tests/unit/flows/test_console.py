@@ -9,8 +9,8 @@ from autosparse.tasks.engine.progress import Event, emit
 
 
 def test_expected_counts_of_the_scale_model() -> None:
-    # 10 rounds; 6 methods x 2 densities, dense, 2 tickets
-    assert expected(small_cifar()) == {"rounds": 10, "arms": 15}
+    # 10 rounds; 7 methods x 2 densities, dense, 2 tickets
+    assert expected(small_cifar()) == {"rounds": 10, "arms": 17}
     # 2 sources x 4 rounds; 2 seeds of 5 methods x 2 densities and dense, 2 tickets of each source
     assert expected(demo()) == {"rounds": 8, "arms": 26}
     # each of the 16 arms of a mask twice more
@@ -45,5 +45,5 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
         emit("finished", "runs/x/irp/net-seed0/round-000", "round 0", accuracy=0.25, seconds=1.0)
     emit("finished", "runs/x/irp/net-seed0/round-001", "round 1", accuracy=0.25, seconds=1.0)
     printed = capsys.readouterr().out
-    assert printed.startswith("[done] round 0: accuracy 0.25 (1.0 s)  [1/10 rounds, 0/15 arms, about")
+    assert printed.startswith("[done] round 0: accuracy 0.25 (1.0 s)  [1/10 rounds, 0/17 arms, about")
     assert "round 1" not in printed

@@ -43,9 +43,9 @@ def store(made: SimpleNamespace, tmp_path: Path) -> Store:
             store.write_json(key, {**found, "scoring_seconds": 2.0})
     for share, size, accuracy in ((0.3, 1000.0, 0.7), (0.1, 100.0, 0.4)):
         for seed in (10, 11):
-            arm = {"target": made.target, "dataset": "digits", "method": f"narrow(share={share})", "density": 1.0, "seed": seed}
+            arm = {"target": made.target, "dataset": "digits", "method": "narrow", "density": share, "seed": seed}
             more = {"accuracy": accuracy, "kept_density": 1.0, "seconds": 9.0, "status": "ok", **costs(size)}
-            made.report(store, run.arm(made.target, seed, f"narrow-{share}", 1.0), **arm, **more)
+            made.report(store, run.arm(made.target, seed, "narrow", share), **arm, **more)
     return store
 
 

@@ -159,6 +159,18 @@ def test_layers_stand_in_the_order_of_the_network(made: SimpleNamespace, tmp_pat
     assert list(rows["snip"].items()) == [("z.stem", 1.0), ("a.head", 0.5)]
 
 
+def test_pictures_are_of_what_was_cut_and_say_share_of_a_grain(made: SimpleNamespace, tmp_path: Path) -> None:
+    """The densities of the spec are .1 and .02; a scorer over channels is cut at shares alone."""
+    store, method = made.begin(tmp_path, made.spec()), "snip(grain=channels)"
+    layers = {"stem": 0.5, "head": 0.5}
+    cuts = {"0.25": {"mask": "none", "layer_densities": layers, "density": 0.5}}
+    made.report(
+        store, RunPaths(made.name).scores(made.target, 10, method), method=method, seed=10, target=made.target, cuts=cuts, seconds=1.0
+    )
+    found = section(report_page(store, made.name), "layers")
+    assert f"{made.target} at share 0.25" in found and "at density" not in found
+
+
 def test_survival_map_by_hand(made: SimpleNamespace, tmp_path: Path) -> None:
     store = made.run(tmp_path)
     record = load_record(store, made.name)

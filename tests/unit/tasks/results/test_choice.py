@@ -66,3 +66,14 @@ def test_two_lines_of_python() -> None:
 def test_several_targets_are_named() -> None:
     found = choices(row("snip", 0.1, 0.7) + row("snip", 0.1, 0.6, target="other"))
     assert [one.arm for one in found] == ["net/snip@0.1", "other/snip@0.1"]
+
+
+def test_methods_of_different_costs_are_no_rivals_and_channels_are_taken_out() -> None:
+    rows = row("snip", 0.1, 0.9) + row("erk(grain=channels)", 0.1, 0.7) + row("snip(grain=channels)", 0.1, 0.6)
+    weights, channels = choices(rows)
+    assert (weights.best, weights.second) == ("snip", "")
+    assert (channels.best, channels.second, channels.arm) == ("erk(grain=channels)", "snip(grain=channels)", "erk(grain=channels)@0.1")
+    assert python_lines(channels, "/s/scorer") == [
+        'mask = autosparse.prune(model, batches, method="erk(grain=channels)", density=0.1)',
+        "model = autosparse.compact(model, example, mask)",
+    ]

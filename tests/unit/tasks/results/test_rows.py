@@ -9,7 +9,7 @@ from autosparse.models.specs.fields import override
 from autosparse.models.specs.protocol import Protocol
 from autosparse.tasks.report.plots import accuracy_density_plot, layer_density_plot
 from autosparse.tasks.results.arm_reports import opened
-from autosparse.tasks.results.rows import cell, curves, landed, markdown_table, metric_name, summarize, targeted
+from autosparse.tasks.results.rows import cell, curves, landed, markdown_table, metric_name, number_at, summarize, targeted
 
 
 def arm(method: str, density: float | None, seed: int, accuracy: float | None) -> dict:
@@ -203,3 +203,14 @@ def test_names_of_metrics_are_those_that_mlflow_takes() -> None:
     }
     for name in names:
         _validate_metric_name(name)
+
+
+def test_a_column_says_share_where_no_density_was_asked_for() -> None:
+    """Of multiply-adds: a criterion and a learned scorer over channels, `narrow`; dense networks and tickets go by the others."""
+    grained = "scorer(grain=channels,widths=rates)"
+    shares = [arm(method, 0.25, 1, 0.6) for method in ("erk(grain=channels)", grained, "narrow", "ticket")]
+    densities = [arm(method, 0.05, 1, 0.6) for method in ("snip", "snip(grain=mixed)", "narrow(cost=weights)", "ticket")]
+    both = [arm(method, 0.1, 1, 0.6) for method in ("snip", "snip(grain=channels)", "narrow")]
+    rows = summarize([*shares, *densities, *both, arm("dense", 1.0, 1, 0.9)])
+    assert [number_at(rows, number) for number in (0.25, 0.05, 0.1, 1.0)] == ["share", "density", "density or share", "density"]
+    assert markdown_table(rows).splitlines()[0] == "| target | dataset | method | share 0.25 | density or share 0.1 | 0.05 |"

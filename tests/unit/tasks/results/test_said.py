@@ -33,6 +33,7 @@ ERROR = {"name": "error", "better": "lower", "unit": "m", "point": 0.0}
         ({"version": "3", "held_out": 0.3576, "champion": False, "metrics": {}}, "version 3, held-out Spearman 0.358"),
         ({"trained_on": {}, "metrics": {"seeds": {"spearman_pooled": 0.5}}, "seconds": 4.0}, "Spearman 0.500 on held-out seeds, 4.0 s"),
         ({"cuts": {"0.1": {}, "0.05": {}}, "seconds": 1.0}, "masks at density 0.1, 0.05, 1.0 s"),
+        ({"cuts": {"0.1": {}}, "method": "erk(grain=channels)", "seconds": 1.0}, "masks at share 0.1, 1.0 s"),
     ],
 )
 def test_a_step_in_a_line(report: dict[str, Any], line: str) -> None:

@@ -140,3 +140,36 @@ def test_headlines() -> None:
     assert headline([]).startswith("No verdict yet")
     one = gaps(arms(row("snip", 0.1, 0.7), row("scorer", 0.1, 0.8)))
     assert headline(one) == "The scorer is not clearly apart from the best criterion at the one density."
+
+
+RATES = "scorer(grain=channels,widths=rates)"
+
+
+def test_a_scorer_at_a_grain_is_held_against_criteria_of_that_grain_and_cost() -> None:
+    rows = [
+        row("snip", 0.1, 0.9),  # at a density: another coin
+        row("snip(grain=kernels)", 0.1, 0.9),
+        row("snip(grain=channels,cost=weights)", 0.1, 0.9),
+        row("erk(grain=channels)", 0.1, 0.6),
+        row("snip(grain=channels)", 0.1, 0.5),
+        row("narrow", 0.1, 0.95),
+        row("grda(c=0.05,mu=0.8)", 0.1, 0.95),
+        row("growth(grain=channels)", 0.1, 0.7),  # looks ahead
+        row("ticket", 0.1, 0.8),
+        row(RATES, 0.1, 0.63),
+    ]
+    (gap,) = gaps(arms(*rows))
+    assert (gap.method, gap.best_name, gap.lead, gap.ticket) == (RATES, "erk(grain=channels)", pytest.approx(0.03), None)
+    assert (gap.closure, gap.why) == (None, "gap closure is one of single weights")
+
+
+def test_the_headline_of_a_run_with_grains_alone() -> None:
+    def found(rates: float, *others: tuple[str, float]) -> str:
+        shares = [row("erk(grain=channels)", share, 0.6, 0.6) + row(RATES, share, rates, rates) for share in (0.25, 0.1)]
+        return headline(gaps(arms(*shares, *(row(method, 0.25, value, value) for method, value in others))))
+
+    assert found(0.6) == f"The {RATES} is level with the best criterion at all 2 shares."
+    first = "The scorer(grain=channels) is behind the best criterion at the one share."
+    assert found(0.7, ("scorer(grain=channels)", 0.5)) == f"{first} The {RATES} beats the best criterion at all 2 shares."
+    plain = found(0.7, ("snip", 0.6), ("scorer", 0.6))  # single weights speak for the scorer where there are any
+    assert plain == "The scorer is level with the best criterion at the one density."
