@@ -63,14 +63,14 @@ def print_results(found: Found) -> None:
 
 def print_advice(found: Found) -> None:
     """What to use at which density, and how small it gets."""
-    from autosparse.tasks.results.advice import advice
+    from autosparse.tasks.results.advice import advised, lines
     from autosparse.tasks.results.arm_reports import opened
     from autosparse.tasks.results.frontier import from_plain
 
-    lines = advice([opened(arm) for arm in found["arms"]], [from_plain(one) for one in found["frontier"]], found["name"])
-    if lines:
+    told = lines(advised([opened(arm) for arm in found["arms"]], [from_plain(one) for one in found["frontier"]]), found["name"])
+    if told:
         console.print("What to use", style="bold")
-    for line in lines:
+    for line in told:
         console.print(line, highlight=False, markup=False)
 
 

@@ -15,7 +15,8 @@ from autosparse.storage.store import Store
 from autosparse.tasks.report import methods as report_methods
 from autosparse.tasks.report import parts
 from autosparse.tasks.report.valley import valleys
-from autosparse.tasks.results.choice import Choice, choices, python_lines
+from autosparse.tasks.results.advice import Advice, advised, opening
+from autosparse.tasks.results.choice import python_lines
 from autosparse.tasks.results.claims import claim_cells, claims, claims_head
 from autosparse.tasks.results.drift_rows import drift_rows
 from autosparse.tasks.results.frontier import frontiers
@@ -58,14 +59,16 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
     measured = title_of(record.rows).capitalize()
-    paid, chosen = frontiers(record.arms, record.scores, ticket_seconds(record)), choices(record.arms)
+    paid = frontiers(record.arms, record.scores, ticket_seconds(record))
+    chosen = advised(record.arms, paid)
     claimed = claims(record.arms, record.scores, costs)
     return (
         _environment()
         .get_template("page.html")
         .render(
             name=record.name,
-            headline=headline(found),
+            headline=opening(chosen) or headline(found),
+            verdict=headline(found) if chosen else "",
             lead=_lead(record),
             notes=_notes(record),
             unfinished=bool(_open_steps(record)),
@@ -83,7 +86,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             frontier_legend=LEGEND,
             claims={"head": claims_head(claimed), "lines": [claim_cells(claim) for claim in claimed]},
             gaps=found,
-            choices=chosen,
+            advices=chosen,
             use=_use(store, record, chosen),
             controls=controls(record.arms),
             drift=drift_rows(record.scores),
@@ -212,11 +215,11 @@ def _break_even(costs: Ledger) -> str:
     return text if share is None else f"{text} Scoring by the scorer takes {100 * share:.1f} % of one retraining."
 
 
-def _use(store: Store, record: RunRecord, chosen: list[Choice]) -> dict[str, Any]:
+def _use(store: Store, record: RunRecord, chosen: list[Advice]) -> dict[str, Any]:
     """How the method of the smallest density is used: its lines of Python, and its arm by the name that commands take."""
     if not chosen:
         return {}
-    last = min(chosen, key=lambda one: one.density)
+    last = min((one.choice for one in chosen), key=lambda choice: choice.density)
     return {"python": python_lines(last, store.uri(RunPaths(record.name).scorer)), "arm": last.arm}
 
 

@@ -1,8 +1,10 @@
 """What a run says that a person should do: the best method at each density, beside a narrower dense network, and how small it gets."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import DENSE
 from autosparse.tasks.results.arm_reports import Report
 from autosparse.tasks.results.choice import Choice, choices
@@ -14,26 +16,58 @@ SMALLER = 1.05  # times fewer parameters from which on a network counts as small
 IMAGES = "32"  # at a time, of the latency that is told
 
 
-def advice(arms: Sequence[Report], found: Sequence[Frontier], run: str) -> list[str]:
-    """Lines for each target and density: the choice, what it gains at equal non-zero weights, what is left of the dense network.
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A choice and what it is worth, in words: what it gains at equal non-zero weights, and what is left without the dead channels.
 
-    At the end stands the command that writes the smallest of these networks. Empty where no arm has a value.
+    Words are empty where nothing is known or nothing gets smaller. `times`: as many times fewer parameters than the dense network has.
     """
-    lines, smallest = [], (0.0, "")
-    for choice in choices(arms):
-        points = {point.name: point for point in _points(found, choice)}
-        point, dense = points.get(f"{choice.best}@{choice.density:g}"), points.get(DENSE)
-        beside = f"; dense {choice.dense:.3f}" if choice.dense is not None else ""
-        lines.append(
-            f"{choice.target} on {choice.dataset}, density {choice.density:g}: {choice.best}, "
-            f"{choice.metric.name} {choice.value:.3f} (n={choice.n}{beside}), {choice.sure}"
-        )
-        if point and (said := _beside_narrow(choice, point)):
-            lines.append(f"  {said}")
-        if point and dense and (times := _times(point, dense)) > SMALLER:
-            lines.append(f"  {_smaller(point, dense, times)}{_faster(choice, arms)}")
-            smallest = max(smallest, (times, choice.arm))
-    return [*lines, f"autosparse compact {run} {smallest[1]} --out small"] if smallest[1] else lines
+
+    choice: Choice
+    beside: str
+    smaller: str
+    times: float
+
+    @property
+    def line(self) -> str:
+        """The choice as a line of text."""
+        one = self.choice
+        beside = f"; dense {one.dense:.3f}" if one.dense is not None else ""
+        reached = f"{one.metric.name} {one.value:.3f} (n={one.n}{beside})"
+        return f"{one.target} on {one.dataset}, {number_of([one.best])} {one.density:g}: {one.best}, {reached}, {one.sure}"
+
+
+def advised(arms: Sequence[Report], found: Sequence[Frontier]) -> list[Advice]:
+    """One for each choice. Empty where no arm has a value."""
+    return [_advised(choice, arms, {point.name: point for point in _points(found, choice)}) for choice in choices(arms)]
+
+
+def _advised(choice: Choice, arms: Sequence[Report], points: Mapping[str, Point]) -> Advice:
+    point, dense = points.get(f"{choice.best}@{choice.density:g}"), points.get(DENSE)
+    times = _times(point, dense) if point and dense else 1.0
+    smaller = f"{_smaller(point, dense, times)}{_faster(choice, arms)}" if point and dense and times > SMALLER else ""
+    return Advice(choice=choice, beside=_beside_narrow(choice, point) if point else "", smaller=smaller, times=times)
+
+
+def lines(found: Sequence[Advice], run: str) -> list[str]:
+    """What a terminal shows; at the end the command that writes the smallest of these networks."""
+    told = [line for one in found for line in (one.line, *(f"  {words}" for words in (one.beside, one.smaller) if words))]
+    smallest = max(found, key=lambda one: one.times, default=None)
+    return [*told, f"autosparse compact {run} {smallest.choice.arm} --out small"] if smallest and smallest.smaller else told
+
+
+def opening(found: Sequence[Advice]) -> str:
+    """One sentence on the smallest network of the choices; empty without any."""
+    if not found:
+        return ""
+    one = max(found, key=lambda advice: (advice.times, -advice.choice.density))
+    chosen = one.choice
+    several = len({(other.choice.target, other.choice.dataset) for other in found}) > 1
+    where = f"On {chosen.target}, {chosen.dataset}: at" if several else "At"
+    beside = f" (dense {chosen.dense:.3f})" if chosen.dense is not None else ""
+    smaller = f" with {one.times:.1f} times fewer parameters" if one.smaller else ""
+    reached = f"reaches {chosen.metric.name} {chosen.value:.3f}{beside}{smaller}"
+    return f"{where} {number_of([chosen.best])} {chosen.density:g} {chosen.best} {reached}."
 
 
 def _points(found: Sequence[Frontier], choice: Choice) -> Sequence[Point]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autosparse.tasks.results.advice import advice
+from autosparse.tasks.results.advice import advised, lines, opening
 from autosparse.tasks.results.arm_reports import opened
 from autosparse.tasks.results.frontier import frontiers
 
@@ -19,17 +19,17 @@ def arms(method: str, density: float, *accuracies: float, dense_ms: float | None
 
 def told(*groups: list[dict[str, Any]]) -> list[str]:
     every = [arm for group in groups for arm in group]
-    return advice(every, frontiers(every, []), "first")
+    return lines(advised(every, frontiers(every, [])), "first")
 
 
 def test_the_choice_stands_beside_narrow_networks_and_the_dense_one() -> None:
-    lines = told(
+    found = told(
         arms("dense", 1, 0.9, 0.9),
         arms("narrow(cost=weights)", 0.02, 0.6, 0.62, nonzeros=20, parameters=20, multiply_adds=100),
         arms("snip", 0.02, 0.65, 0.67, nonzeros=20, parameters=200),
         arms("synflow", 0.02, 0.7, 0.72, nonzeros=20, parameters=80, multiply_adds=2000, dense_ms=3.0),
     )
-    assert lines == [
+    assert found == [
         "net on digits, density 0.02: synflow, accuracy 0.710 (n=2; dense 0.900), clearly better than snip",
         "  +10.0 points beside a narrower dense network of as many non-zero weights (n=2)",
         "  12.5 times fewer parameters once the dead channels are gone (80 of 1,000), 2,000 of 8,000 multiply-adds, "
@@ -46,6 +46,17 @@ def test_without_a_smaller_network_there_is_no_command_and_nothing_is_said_of_wh
 
 
 def test_the_smallest_network_of_several_densities_is_the_one_of_the_command() -> None:
-    lines = told(arms("dense", 1, 0.9), arms("snip", 0.1, 0.8, parameters=500), arms("snip", 0.02, 0.7, parameters=100))
-    assert lines[-1] == "autosparse compact first snip@0.02 --out small"
-    assert [line for line in lines if "2.0 times fewer parameters" in line] and all("times the speed" not in line for line in lines)
+    found = told(arms("dense", 1, 0.9), arms("snip", 0.1, 0.8, parameters=500), arms("snip", 0.02, 0.7, parameters=100))
+    assert found[-1] == "autosparse compact first snip@0.02 --out small"
+    assert [line for line in found if "2.0 times fewer parameters" in line] and all("times the speed" not in line for line in found)
+
+
+def test_the_opening_is_about_the_smallest_network_and_claims_no_lead() -> None:
+    every = arms("dense", 1, 0.9) + arms("snip", 0.1, 0.8, parameters=500) + arms("snip", 0.02, 0.7, parameters=100)
+    assert (
+        opening(advised(every, frontiers(every, [])))
+        == "At density 0.02 snip reaches accuracy 0.700 (dense 0.900) with 10.0 times fewer parameters."
+    )
+    alone = arms("snip(grain=channels)", 0.25, 0.8)
+    assert opening(advised(alone, frontiers(alone, []))) == "At share 0.25 snip(grain=channels) reaches accuracy 0.800."
+    assert opening([]) == ""
