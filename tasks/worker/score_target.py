@@ -89,7 +89,7 @@ def score_target(job: Job, inputs: ScoringInputs) -> dict[str, Any]:
     return {
         "method": inputs.method,
         "seed": seed,
-        "target": spec.label,
+        "target": inputs.target.label,
         "weights": sum(score.numel() for score in scores.values()),
         "cuts": cuts,
         "scoring_seconds": seconds,

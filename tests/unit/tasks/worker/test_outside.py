@@ -149,7 +149,7 @@ def scored(tmp_path: Path) -> Any:
     def body(method: str, **scoring: Any) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
         given = smoke()
         inputs = ScoringInputs(
-            target=given.fanout.targets[0],
+            target=replace(given.fanout.targets[0], data=given.data),
             data=given.data,
             train=given.fanout.train,
             seed=10,
@@ -176,6 +176,7 @@ def scored(tmp_path: Path) -> Any:
 
 def test_the_masks_of_a_criterion_equal_to_magnitude_are_those_of_magnitude_bit_for_bit(scored: Any) -> None:
     (mine, masks), (theirs, expected_masks) = scored(SIZE), scored("magnitude")
+    assert mine["target"] == f"lenet300-100-{fingerprint(smoke().data)}", "the name of a target with data of its own, as its arms have it"
     assert (
         set(masks) == set(expected_masks) == {"0.1", "0.02", *(f"{name}@{at}" for name in ("shuffle", "invert") for at in ("0.1", "0.02"))}
     )
