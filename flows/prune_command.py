@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from autosparse.flows.assignments import parse_changes
-from autosparse.flows.init.asked import data_of
+from autosparse.flows.init.asked import data_of, with_test
 from autosparse.library.folder import Built, check_out, write_folder
 from autosparse.library.mask import Mask
 from autosparse.library.pruning import prune
@@ -99,7 +99,7 @@ def _data(text: str) -> DataSpec:
     """What `--data` means: a name, a task of one's own, or whatever lies in a folder."""
     if text in DATASETS or text.startswith(PREFIX):
         return DataSpec(name=text)
-    data = data_of(text, Path.cwd())
+    data = with_test(data_of(text, Path.cwd()), Path.cwd())
     return replace(data, path=str(Path(data.path).expanduser().resolve())) if data.path and is_local(data.path) else data
 
 

@@ -95,9 +95,18 @@ def open_images(
     return streamed(both, first[1:] if first else None, cache, processes, tell)
 
 
+def has_test(data: DataFields) -> bool:
+    """Whether the data set as it lies has a test split with labels. Raises DataError."""
+    return _source(data).rows("test") is not None
+
+
 def _opened(data: DataFields) -> tuple[Half, Half]:
     check_name("data.name", data.name)
-    return halves((HubImages if data.name.startswith(PREFIX) else DATASETS[data.name])(data), data)
+    return halves(_source(data), data)
+
+
+def _source(data: DataFields) -> ImageSource:
+    return (HubImages if data.name.startswith(PREFIX) else DATASETS[data.name])(data)
 
 
 def _first_image(half: Half) -> tuple[int, int, int] | None:

@@ -71,7 +71,7 @@ def halves(source: ImageSource, data: DataFields) -> tuple[Half, Half]:
     if test is None and not data.test_share:
         names = ", ".join(SPLIT_NAMES["test"])
         raise DataError(
-            f"data.path: {place} has no test split with labels ({names}); allowed: one, or data.test_share above 0, which splits one off"
+            f"data.path: {place} has no test split with labels ({names}); allowed: one, or data.test_share=0.2, which splits a fifth off"
         )
     if test is not None and data.test_share:
         raise not_allowed("data.test_share", data.test_share, f"0, because {place} has a test split of its own")

@@ -1,6 +1,6 @@
 """A network that is really smaller: without the channels that a mask cut off, and still a plain module of the same kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ def compact(model: nn.Module, example: Any, mask: Mask | None = None) -> nn.Modu
 
 def compact_with_mask(model: nn.Module, example: Any, mask: Mask | None = None) -> tuple[nn.Module, Mask]:
     """What `compact` returns, and the mask of the smaller network: what is left of `mask`, or of the weights that are not zero."""
+    if mask is not None and not isinstance(mask, Mapping):
+        raise not_allowed("mask", type(mask).__name__, "a mask; compact(model, example, mask) is the order")
     big, renamed = plain_copy(model)
     if mask is not None:
         mask = renamed_mask(mask, renamed)

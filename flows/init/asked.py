@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,12 +11,13 @@ from autosparse.flows.init.plans import budget_of
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.imported import is_outside
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
-from autosparse.storage.addresses import LOCAL, S3, address_kind
-from autosparse.storage.image_datasets import DATASETS
+from autosparse.storage.addresses import LOCAL, S3, address_kind, is_local
+from autosparse.storage.image_datasets import DATASETS, has_test
 from autosparse.storage.open_store import open_store
 
 PARQUET, FOLDER = "parquet", "image_folder"  # of DATASETS: kinds of files at a path
 BUDGET = "30m"
+TEST_SHARE = 0.2  # of the training images, where files have no test split
 NAMES = tuple(name for name in DATASETS if name not in (PARQUET, FOLDER))
 DATA = f"a data set ({', '.join(NAMES)}), a folder, s3://bucket/prefix or package.module:task"
 NETWORK = "a network by name, torchvision:NAME or package.module:factory"
@@ -68,6 +69,13 @@ def data_of(text: str, folder: Path) -> DataSpec:
     parquet = any(place.rglob("*.parquet"))
     path = text if place.is_absolute() else os.path.relpath(place.absolute(), folder)
     return DataSpec(name=PARQUET if parquet else FOLDER, path=path)
+
+
+def with_test(data: DataSpec, folder: Path) -> DataSpec:
+    """The data, or where files have no test split a fifth of their training images as the test; paths are relative to `folder`."""
+    if data.path is None or data.test_share or has_test(replace(data, path=str(folder / data.path) if is_local(data.path) else data.path)):
+        return data
+    return replace(data, test_share=TEST_SHARE)
 
 
 def _network(name: str) -> NetworkSpec:

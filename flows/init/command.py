@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from autosparse.flows.init.asked import asked
+from autosparse.flows.init.asked import asked, with_test
 from autosparse.flows.init.draft import batch_size_of, draft, learning_rate_of, with_augmentation
 from autosparse.flows.init.plans import LADDER, Plan, plan_of
 from autosparse.flows.init.written import written
@@ -43,6 +43,10 @@ def write_spec(
     given = asked(networks, data, budget, folder)
     place = machine()
     first = override(draft(LADDER[0], given.networks, given.data, batch_size=1, lr=0.1, images=1, weights=1), changes)
+    if given.data.path and (tested := with_test(first.data, folder)) != first.data:
+        console.print(f"{first.data.title}: no test split; {100 * tested.test_share:g} % of its images are the test (data.test_share)")
+        changes = changes | {"data.test_share": tested.test_share}
+        first = override(first, changes)
     problem = open_problem(absolute_paths(first, folder).data, settings.cache)
     examples = Examples(problem.sizes["train"], problem.sizes["test"])
     console.print(f"{first.data.title}: {examples.train:,} training and {examples.test:,} test {_described(problem)}")
@@ -86,7 +90,7 @@ def _described(problem: Problem) -> str:
 def _estimate(plan: Plan, budget_s: float, place: Place) -> str:
     words = f"about {spoken(plan.seconds)} of {spoken(budget_s)} on {place.words}"
     if not plan.fits:
-        return f"estimated: {words}: no run is shorter than this one"
+        return f"estimated: {words}, more than the budget: this is the shortest run there is"
     return f"estimated: {words}" + (f", with the first {plan.train_limit:,} training images" if plan.train_limit else "")
 
 

@@ -148,7 +148,7 @@ def _check(field: str, value: Any, hint: Any) -> None:
             raise not_allowed(field, value, " | ".join(map(str, args)))
     elif origin is tuple:
         if not isinstance(value, tuple):
-            raise not_allowed(field, value, "a list")
+            raise not_allowed(field, value, "a list, such as [a,b] or [a]")
         for index, item in enumerate(value):
             _check(f"{field}[{index}]", item, args[0])
     elif not _is_a(value, hint):

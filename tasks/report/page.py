@@ -68,7 +68,7 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
         .render(
             name=record.name,
             headline=opening(chosen) or headline(found),
-            verdict=headline(found) if chosen else "",
+            verdict=headline(found) if chosen and any(family(gap.method) == SCORER for gap in found) else "",
             lead=_lead(record),
             notes=_notes(record),
             unfinished=bool(_open_steps(record)),

@@ -37,6 +37,11 @@ def test_shapes_and_modules_are_those_of_a_smaller_network() -> None:
     assert net[0].out_features == 4 and net[0].weight.shape == (4, 2)
 
 
+def test_a_mask_in_the_place_of_the_example_is_one_line() -> None:
+    with pytest.raises(SpecError, match=r"^mask: 'Tensor' is not allowed; allowed: a mask; compact\(model, example, mask\) is the order$"):
+        compact(nn.Linear(2, 2), {"weight": torch.ones(2, 2, dtype=torch.bool)}, torch.ones(1, 2))  # type: ignore[arg-type]
+
+
 def test_a_constant_goes_into_the_bias_of_a_layer_that_pads_nothing() -> None:
     net = ready(convolutions(), IMAGE)
     with torch.no_grad():

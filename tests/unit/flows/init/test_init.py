@@ -76,9 +76,26 @@ def test_changes_go_on_top_and_reach_the_probe(tmp_path: Path, typed: Typed) -> 
     assert (spec.irp.rounds, spec.data.train_limit, spec.fanout.methods, spec.data.augment) == (5, 100, ("snip", "scorer"), "none")
 
 
+def test_files_without_a_test_split_lose_a_fifth_to_the_test_and_prune_takes_them(tmp_path: Path, typed: Typed) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8)
+    for index, picture in enumerate(pictures):
+        place = tmp_path / "pictures" / "ab"[index % 2] / f"{index}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place)
+    file = tmp_path / "mine.yaml"
+    done = typed("init", str(file), "--network", "lenet300-100", "--data", str(tmp_path / "pictures"), "--budget", "10s")
+    assert done.returncode == 0, done.stderr
+    assert "pictures: no test split; 20 % of its images are the test (data.test_share)" in done.stdout
+    assert spec_in(file).data.test_share == 0.2
+    network, line = "torch.nn:Identity", ["--method", "erk", "--density", ".5", "--data", str(tmp_path / "pictures")]
+    assert "no test split" not in typed("prune", network, *line, "--out", str(tmp_path / "mask.safetensors")).stderr
+
+
 def test_a_time_that_is_too_short_is_said(tmp_path: Path, typed: Typed) -> None:
     done = typed("init", str(tmp_path / "mine.yaml"), *DIGITS[:4], "--budget", "10s")
-    assert done.returncode == 0 and "of 10 s on " in done.stdout and ": no run is shorter than this one" in done.stdout
+    assert (
+        done.returncode == 0 and "of 10 s on " in done.stdout and "more than the budget: this is the shortest run there is" in done.stdout
+    )
     assert spec_in(tmp_path / "mine.yaml").irp.rounds == 2
 
 

@@ -108,7 +108,7 @@ def test_no_key_may_be_missing_and_none_be_added(inputs: Spec) -> None:
         (ROUND, {"step": 3}, "step: 3 is not allowed; allowed: a value of type str"),
         (SCORING, {"method": "scorer"}, "scorer: None is not allowed; allowed: a folder for scorer and scorer_growth, none for others"),
         (SCORING, {"scorer": "scorer"}, "scorer: 'scorer' is not allowed; allowed: a folder for scorer and scorer_growth, none for others"),
-        (SCORING, {"densities": 0.1}, "densities: 0.1 is not allowed; allowed: a list"),
+        (SCORING, {"densities": 0.1}, "densities: 0.1 is not allowed; allowed: a list, such as [a,b] or [a]"),
         (SCORING, {"repair": "no"}, "repair: 'no' is not allowed; allowed: a value of type bool"),
         (SCORING, {"target": {"network": {"name": "resnet9"}}}, "target.network.name: 'resnet9' is not known; did you mean"),
         (ARM, {"start_step": -1}, "start_step: -1 is not allowed; allowed: >= 0"),
