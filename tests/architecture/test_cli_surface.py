@@ -22,6 +22,7 @@ SURFACE = {
     "recipes": {"--json"},
     "show": {"--json"},
     "report": {"--out"},
+    "table": {"--markdown", "--latex", "--csv", "--json", "--against", "--over", "--costs", "--plot", "--out"},
     "valley": {"--first", "--second", "--seed", "--set"},
     "prune": {
         *("--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"),
@@ -150,6 +151,10 @@ def test_the_program_itself_ends_with_status_2_and_one_line(clean_settings: Path
         (("gc", "--older-than", "-1"), "--older-than: -1.0 is not allowed; allowed: >= 0 hours"),
         (("sync", "nothing"), "run: 'nothing' has no runs/nothing/run.json"),
         (("report", "nothing"), "run: 'nothing' is not in"),
+        (("table",), "RUN: 'none' is not allowed; allowed: one or more names of runs"),
+        (("table", "nothing"), "run: 'nothing' is not in"),
+        (("table", "nothing", "--latex", "--csv"), "--csv: 'beside --latex' is not allowed; allowed: one form of the table"),
+        (("table", "nothing", "--plot", "x.jpg"), "--plot: 'x.jpg' is not allowed; allowed: a file that ends in .png or .svg"),
         (("valley", "nothing", "--first", "dense", "--second", "snip"), "run: 'nothing' is not in"),
         (
             ("run", "--recipe", "smoke", "--set", 'valley.pairs=[["dense", "sinp@0.1"]]'),

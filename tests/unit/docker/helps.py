@@ -24,6 +24,7 @@ COMMANDS = (
     "autosparse scorers",
     "autosparse show",
     "autosparse status",
+    "autosparse table",
     "autosparse up",
     "mlflow experiments restore",
     "mlflow models serve",
