@@ -206,7 +206,7 @@ for command in (
     cli_init.init,
     *(cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export),
     *(cli_services.up, cli_services.down, cli_services.status, cli_services.doctor, cli_services.notify),
-    cli_results.table,
+    *(cli_results.table, cli_results.sweep, cli_results.bundle),
     *(cli_keeping.gc, cli_keeping.rm, cli_keeping.sync, cli_keeping.scorers),
 ):
     app.command(command)
