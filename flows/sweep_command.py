@@ -1,4 +1,4 @@
-"""`autosparse sweep`: one run per cell of a grid over fields of a spec, one after another, and one table of all."""
+"""`autosparse sweep`: one run for every combination of values of some fields of a spec, one after another, and one table of all."""
 
 import hashlib
 import itertools
@@ -34,7 +34,7 @@ PLAIN = re.compile(r"[a-z0-9_.]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class SweepRun:
     """One run of a sweep: its name, the values of the swept fields, and its spec, checked."""
 
     name: str
@@ -48,15 +48,15 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a cell: `done before`, `done` or `failed`, with the error in one line."""
+    """What became of a run: `done before`, `done` or `failed`, with the error in one line."""
 
-    cell: Cell
+    swept: SweepRun
     status: str
     error: str = ""
 
     def to_plain(self) -> dict[str, Any]:
         """JSON-like data."""
-        return {"name": self.cell.name, "values": dict(self.cell.values), "status": self.status, "error": self.error or None}
+        return {"name": self.swept.name, "values": dict(self.swept.values), "status": self.status, "error": self.error or None}
 
 
 def sweep(
@@ -70,27 +70,27 @@ def sweep(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Run every cell that is not done, and print the table of all that are. Raises SpecError and others before anything starts.
+    """Run everything that is not done, and print the table of all that are. Raises SpecError and others before anything starts.
 
-    A failed cell does not stop the others; JobError names them in the end.
+    A failed run does not stop the others; JobError names them in the end.
     """
     settings = exported()
     store = open_store(settings.storage)
     base = begun(recipe, file)
-    cells = cells_of(settings, base, name, changes, parse_grid(over), force=force, cache=None if dry_run else settings.cache)
+    runs = runs_of(settings, base, name, changes, parse_grid(over), force=force, cache=None if dry_run else settings.cache)
     if dry_run:
-        _print_plan(settings, store, cells, as_json=as_json)
+        _print_plan(settings, store, runs, as_json=as_json)
         return
     warn_of_services(settings)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        outcomes = run_cells(cells, store, partial(_runner, settings, recipe, force))
+        outcomes = run_each(runs, store, partial(_runner, settings, recipe, force))
     _print_table(store, outcomes, as_json=as_json)
     if failed := [outcome for outcome in outcomes if outcome.status == FAILED]:
-        said = "; ".join(f"{outcome.cell.name} ({outcome.error})" for outcome in failed)
-        raise JobError(f"sweep: {len(failed)} of {len(cells)} cells failed: {said}; the same command tries them again")
+        said = "; ".join(f"{outcome.swept.name} ({outcome.error})" for outcome in failed)
+        raise JobError(f"sweep: {len(failed)} of {len(runs)} runs failed: {said}; the same command tries them again")
 
 
-def cells_of(
+def runs_of(
     settings: Settings,
     base: ExperimentSpec,
     name: str | None,
@@ -99,8 +99,8 @@ def cells_of(
     *,
     force: bool = False,
     cache: Path | None = None,
-) -> list[Cell]:
-    """Every cell of the grid, checked as `run` checks its spec. Raises what it raises, a line per error with the name of its run.
+) -> list[SweepRun]:
+    """Every combination of the grid, checked as `run` checks its spec. Raises what it raises, a line per error with the name of its run.
 
     Without a `cache` for decoded images nothing is written.
     """
@@ -110,27 +110,27 @@ def cells_of(
         raise not_allowed("--over", both[0], "a field that --set does not name")
     name = name or f"sweep-{fingerprint(override(base, changes))}"
     listed = {field for field in grid if isinstance(value_at(base, field), list)}
-    cells, errors = [], []
+    runs, errors = [], []
     for values in itertools.product(*grid.values()):
-        cell = {
+        chosen = {
             field: [value] if field in listed and not isinstance(value, list) else value for field, value in zip(grid, values, strict=True)
         }
-        run = cell_name(name, cell)
+        run = swept_name(name, chosen)
         try:
-            spec, _ = checked(settings, base, run, {**changes, **cell}, force=force)
+            spec, _ = checked(settings, base, run, {**changes, **chosen}, force=force)
             if settings.ray_address is None:
                 check_local_data(spec, cache)
         except AutosparseError as error:
             errors += [(type(error), f"{run}: {line}") for line in str(error).splitlines()]
         else:
-            cells.append(Cell(name=run, values=cell, spec=spec))
+            runs.append(SweepRun(name=run, values=chosen, spec=spec))
     if errors:
         raise errors[0][0]("\n".join(line for _, line in errors))
-    return cells
+    return runs
 
 
-def cell_name(sweep: str, values: Mapping[str, Any]) -> str:
-    """The name of a cell's run, the same for the same values: `NAME-lr-0_05`; a digest stands for what a name cannot spell."""
+def swept_name(sweep: str, values: Mapping[str, Any]) -> str:
+    """The name of a run, the same for the same values: `NAME-lr-0_05`; a digest stands for what a name cannot spell."""
     lasts = [field.rpartition(".")[2] for field in values]
     parts = []
     for field, value in values.items():
@@ -146,58 +146,64 @@ def cell_name(sweep: str, values: Mapping[str, Any]) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 11].rstrip('-')}-{_digest(name, 10)}"
 
 
-def run_cells(cells: Sequence[Cell], store: Store, runner: Callable[[], Callable[[Cell], None]]) -> list[Outcome]:
-    """What becomes of each cell; `runner` starts what runs them, and is asked only where one is to be run."""
-    run: Callable[[Cell], None] | None = None
+def run_each(runs: Sequence[SweepRun], store: Store, runner: Callable[[], Callable[[SweepRun], None]]) -> list[Outcome]:
+    """What becomes of each; `runner` starts what runs them, and is asked only where one is to be run."""
+    run: Callable[[SweepRun], None] | None = None
     outcomes = []
-    for number, cell in enumerate(cells, start=1):
-        if cell.done(store):
-            outcomes.append(Outcome(cell=cell, status=DONE))
+    for number, swept in enumerate(runs, start=1):
+        if swept.done(store):
+            outcomes.append(Outcome(swept=swept, status=DONE))
             continue
-        _say(f"cell {number} of {len(cells)}: {cell.name}")
+        _say(f"run {number} of {len(runs)}: {swept.name}")
         try:
             run = run or runner()
-            run(cell)
-            outcomes.append(Outcome(cell=cell, status=RAN))
+            run(swept)
+            outcomes.append(Outcome(swept=swept, status=RAN))
         except Exception as error:
             said = (str(error).splitlines() or [""])[0]
-            outcomes.append(Outcome(cell=cell, status=FAILED, error=f"{type(error).__name__}: {said}"))
-            sys.stderr.write(f"cell {number} of {len(cells)}: {cell.name} failed: {said}\n")
+            outcomes.append(Outcome(swept=swept, status=FAILED, error=f"{type(error).__name__}: {said}"))
+            sys.stderr.write(f"run {number} of {len(runs)}: {swept.name} failed: {said}\n")
     return outcomes
 
 
-def _runner(settings: Settings, recipe: str | None, force: bool) -> Callable[[Cell], None]:
+def _runner(settings: Settings, recipe: str | None, force: bool) -> Callable[[SweepRun], None]:
     pipeline = started(settings)
 
-    def run(cell: Cell) -> None:
-        say_plan(settings, cell.spec, RunPaths(cell.name))
-        run_checked(settings, pipeline, cell.spec, cell.name, recipe, force=force)
+    def run(swept: SweepRun) -> None:
+        say_plan(settings, swept.spec, RunPaths(swept.name))
+        run_checked(settings, pipeline, swept.spec, swept.name, recipe, force=force)
 
     return run
 
 
-def _print_plan(settings: Settings, store: Store, cells: Sequence[Cell], *, as_json: bool) -> None:
-    """Every cell and what is left of it, by what storage knows."""
-    plans = [stored_plan(store, RunPaths(cell.name), cell.spec, machine(), quick=True) for cell in cells]
+def _print_plan(settings: Settings, store: Store, runs: Sequence[SweepRun], *, as_json: bool) -> None:
+    """Every run and what is left of it, by what storage knows."""
+    plans = [stored_plan(store, RunPaths(swept.name), swept.spec, machine(), quick=True) for swept in runs]
     if as_json:
         found = [
-            {"name": cell.name, "values": dict(cell.values), "to_do": len(plan.to_do), "trainings": plan.trainings, "seconds": plan.seconds}
-            for cell, plan in zip(cells, plans, strict=True)
+            {
+                "name": swept.name,
+                "values": dict(swept.values),
+                "to_do": len(plan.to_do),
+                "trainings": plan.trainings,
+                "seconds": plan.seconds,
+            }
+            for swept, plan in zip(runs, plans, strict=True)
         ]
-        _say(json.dumps({"cells": found}, indent=2))
+        _say(json.dumps({"runs": found}, indent=2))
         return
-    for cell, plan in zip(cells, plans, strict=True):
-        values = ", ".join(f"{field}={json.dumps(value)}" for field, value in cell.values.items())
-        _say(f"{cell.name}: {values}: {plan.line(timed=settings.ray_address is None)}")
-    _say(f"{len(cells)} cells, {sum(plan.trainings for plan in plans)} trainings to do")
+    for swept, plan in zip(runs, plans, strict=True):
+        values = ", ".join(f"{field}={json.dumps(value)}" for field, value in swept.values.items())
+        _say(f"{swept.name}: {values}: {plan.line(timed=settings.ray_address is None)}")
+    _say(f"{len(runs)} runs, {sum(plan.trainings for plan in plans)} trainings to do")
 
 
 def _print_table(store: Store, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    there = [outcome.cell for outcome in outcomes if outcome.status != FAILED]
-    table = result_table(store, [cell.name for cell in there], list(there[0].values)) if there else None
+    there = [outcome.swept for outcome in outcomes if outcome.status != FAILED]
+    table = result_table(store, [swept.name for swept in there], list(there[0].values)) if there else None
     if as_json:
-        cells = [outcome.to_plain() for outcome in outcomes]
-        _say(json.dumps({"cells": cells, "table": table.to_plain() if table else None}, indent=2))
+        runs = [outcome.to_plain() for outcome in outcomes]
+        _say(json.dumps({"runs": runs, "table": table.to_plain() if table else None}, indent=2))
     elif table:
         _say(markdown_text(table).rstrip())
 

@@ -60,6 +60,11 @@ class Line:
         return (repr(self.over), *(self.row[name] for name in ("target", "dataset", "density")), self.cost, self.track)
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """What names this line and no other."""
+        return *self.place, self.name
+
+    @property
     def name(self) -> str:
         """The method, under its control."""
         return name_of(self.row)
@@ -99,13 +104,13 @@ def result_table(store: Store, runs: Sequence[str], over: Sequence[str] = (), ag
     known = {line.name for line in lines}
     if against is not None and against not in known:
         raise unknown_name("--against", against, known)
-    tests = {id(line): test for group in groups for line, test in _tests(group, lines, against)}
+    tests = {key: test for group in groups for key, test in _tests(group, lines, against).items()}
     fingerprints = {name: prints for group in groups for name, prints in group.fingerprints.items()}
     return ResultTable(
         runs={name: fingerprints[name] for name in dict.fromkeys(runs)},
         over=tuple(field for field in over if not is_axis(field)),
         against=against,
-        lines=tuple(replace(line, test=tests.get(id(line))) for line in lines),
+        lines=tuple(replace(line, test=tests.get(line.key)) for line in lines),
         notes=tuple(note for group in groups for note in group.notes),
     )
 
@@ -149,21 +154,21 @@ def _lines(group: Group) -> list[Line]:
     return sorted(lines, key=order)
 
 
-def _tests(group: Group, lines: Sequence[Line], against: str | None) -> list[tuple[Line, Test]]:
-    """The test of each line of the group that is a rival of others."""
+def _tests(group: Group, lines: Sequence[Line], against: str | None) -> dict[tuple[Any, ...], Test]:
+    """By the key of its line the test of each line of the group that is compared with others."""
     places: dict[tuple[Any, ...], list[Line]] = {}
     for line in lines:
         if line.over == group.values and line.competes:
             places.setdefault(line.place if against is None else line.place[:-1], []).append(line)
     plain = cells(group.arms)
-    found = []
+    found: dict[tuple[Any, ...], Test] = {}
     for rivals in places.values():
         row = rivals[0].row
         where, sign = (row["target"], row["dataset"]), metric_of(row).sign
         cell = {line.row["method"]: plain[(*where, row["density"])].get(line.row["method"], {}) for line in rivals}
         failed = {line.row["method"] for line in rivals if line.row["failed"]}
         tests = _against_best(cell, failed, sign) if against is None else _against(cell, _values(group, rivals[0], against), against, sign)
-        found += [(line, tests[line.row["method"]]) for line in rivals if line.row["method"] in tests]
+        found |= {line.key: tests[line.name] for line in rivals if line.name in tests}
     return found
 
 

@@ -68,14 +68,16 @@ def notes(table: ResultTable) -> list[str]:
     """What a reader must know to read the table; those of its runs (`table.notes`) are not among them."""
     rivals = [(line, line.rival) for line in table.lines if line.rival]
     left = [f"{_at(line)} ({test.why})" for line, test in rivals if test.corrected is None]
-    column = "column and track" if len({line.track for line, _ in rivals}) > 1 and not table.against else "column"
-    test = f"paired t-test by seed, Holm-corrected for the {column}, p < {SIGNIFICANT:.2g}"
+    several = [name for name in ("target", "dataset") if len({line.row[name] for line, _ in rivals}) > 1]
+    several += ["track"] if len({line.track for line, _ in rivals}) > 1 and not table.against else []
+    column = " among lines of one ".join(["its column", *filter(None, [" and ".join([*table.over, *several])])])
+    test = f"paired t-test by seed, p < {SIGNIFICANT:.2g} after Holm's correction for {column}"
     if len(left) == len(rivals):
         found = ["No test: no two methods share two seeds, so nothing is bold."]
     elif table.against:
         found = [f"Bold: significantly better than {table.against} ({test})."]
     else:
-        found = [f"Bold: the best of its {column} and what these seeds do not tell from it: not significantly worse ({test})."]
+        found = [f"Bold: the best of {column}, and what these seeds do not tell from it: not significantly worse ({test})."]
     if left and len(left) < len(rivals):
         found.append(f"Not tested: {', '.join(left)}.")
     if said := compacted([line.row for line in table.lines]):

@@ -104,7 +104,10 @@ def test_the_markdown_table(store: Store) -> None:
         "| snip | **0.820 ± 0.020** |",
     ]
     assert "| random | density 0.1 | snip | -10.00 points [-12.48, -7.52] | 0.0033 | 0.0066 | 3 |" in text
-    assert text[-1].startswith("Bold: the best of its column and what these seeds do not tell from it")
+    assert text[-1] == (
+        "Bold: the best of its column, and what these seeds do not tell from it: not significantly worse "
+        "(paired t-test by seed, p < 0.05 after Holm's correction for its column)."
+    )
 
 
 def test_against_a_chosen_method_bold_is_what_is_better(store: Store) -> None:
@@ -222,6 +225,7 @@ def test_a_field_in_which_runs_may_differ_is_a_column(store: Store) -> None:
     assert text[2] == "| fanout.train.lr | method | density 0.1 |"
     assert text[4].startswith("| 0.5 | snip | **0.810 ± 0.014** |") and text[6].startswith("| 0.25 | snip | **0.820 ± 0.028** |")
     assert table.to_plain()["rows"][0]["fanout.train.lr"] == 0.5
+    assert "its column among lines of one fanout.train.lr, and" in notes(table)[0]
     make(store, "long", slow, [1, 2], fanout__train__lr=0.25, fanout__train__epochs=7)
     with pytest.raises(DataError, match=r"^fanout\.train\.epochs: 1 in fast, 7 in long"):
         result_table(store, ["fast", "long"], over=["fanout.train.lr"])
@@ -263,7 +267,7 @@ def test_tracks_have_a_best_of_their_own(store: Store) -> None:
     found = lines(table)
     assert (found["random@0.1"]["against"], found["growth@0.1"]["against"]) == ("snip", "growth_paths")
     assert "| track | method | density 0.1 |" in markdown_text(table) and "| lookahead | growth |" in markdown_text(table)
-    assert "column and track" in notes(table)[0]
+    assert "the best of its column among lines of one track, and" in notes(table)[0]
     assert lines(result_table(store, ["one"], against="snip"))["growth@0.1"]["difference"] == pytest.approx(0.21)
 
 
