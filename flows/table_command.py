@@ -24,6 +24,8 @@ def made_table(
     if plot and plot.suffix not in PICTURES:
         raise not_allowed("--plot", str(plot), f"a file that ends in {' or '.join(PICTURES)}")
     table = result_table(open_store(settings.load().storage), runs, over, against)
+    if plot and table.over:
+        raise not_allowed("--plot", str(plot), f"a plot without --over {table.over[0]}: it has one curve per method")
     if plot:
         write(plot, accuracy_density_plot([line.row for line in table.lines], plot.suffix.removeprefix(".")))
     text = in_form(table, form, costs=costs)
