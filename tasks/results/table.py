@@ -99,6 +99,7 @@ class ResultTable:
 def result_table(store: Store, runs: Sequence[str], over: Sequence[str] = (), against: str | None = None) -> ResultTable:
     """The table of runs in storage. Raises SpecError and DataError as `pooled` does, and for a method `against` that no run has."""
     check_runs(runs)
+    over = tuple(dict.fromkeys(over))
     groups = pooled(store, runs, over)
     lines = [line for group in groups for line in _lines(group)]
     known = {line.name for line in lines}

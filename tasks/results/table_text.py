@@ -72,8 +72,10 @@ def notes(table: ResultTable) -> list[str]:
     several += ["track"] if len({line.track for line, _ in rivals}) > 1 and not table.against else []
     column = " among lines of one ".join(["its column", *filter(None, [" and ".join([*table.over, *several])])])
     test = f"paired t-test by seed, p < {SIGNIFICANT:.2g} after Holm's correction for {column}"
-    if len(left) == len(rivals):
-        found = ["No test: no two methods share two seeds, so nothing is bold."]
+    if not rivals:
+        found = ["Nothing is compared: no two methods stand in one column."]
+    elif len(left) == len(rivals):
+        found = [f"No test ({', '.join(sorted({test.why for _, test in rivals}))}), so nothing is bold."]
     elif table.against:
         found = [f"Bold: significantly better than {table.against} ({test})."]
     else:

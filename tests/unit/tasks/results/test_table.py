@@ -130,7 +130,9 @@ def test_a_single_seed_has_no_test_and_nothing_is_bold(store: Store) -> None:
     table = result_table(store, ["one"])
     assert not bold(table) and all(row["p_holm"] is None for row in lines(table).values())
     assert lines(table)["random@0.1"]["no_test"] == "one shared seed"
-    assert notes(table) == ["No test: no two methods share two seeds, so nothing is bold."]
+    assert notes(table) == ["No test (one shared seed), so nothing is bold."]
+    make(store, "alone", {"snip": {0.1: [0.8]}}, [1])
+    assert notes(result_table(store, ["alone"])) == ["Nothing is compared: no two methods stand in one column."]
 
 
 def test_equal_values_are_no_difference(store: Store) -> None:
