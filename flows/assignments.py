@@ -31,6 +31,37 @@ def parse_changes(texts: tuple[str, ...], option: str = "--set", example: str = 
     return changes
 
 
+def parse_grid(texts: tuple[str, ...], option: str = "--over") -> dict[str, list[Any]]:
+    """`("irp.train.lr=0.05,0.1",)` as `{"irp.train.lr": [0.05, 0.1]}`: two or more values each, separated by commas outside brackets.
+
+    Raises SpecError.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        path, sign, values = text.partition("=")
+        if not sign or not path:
+            raise not_allowed(option, text, "FIELD=VALUE,VALUE, e.g. fanout.train.lr=0.05,0.1")
+        if path in grid:
+            raise not_allowed(option, path, "each field once")
+        grid[path] = [parse_changes((f"{path}={value}",), option)[path] for value in _apart(values)]
+        if len(grid[path]) < 2 or any(value in grid[path][:index] for index, value in enumerate(grid[path])):
+            raise not_allowed(option, text, "two or more values, no two the same; lists as [snip],[snip,scorer]")
+    return grid
+
+
+def _apart(text: str) -> list[str]:
+    """The parts between commas that stand in no bracket and no quotes."""
+    parts, depth, quoted = [""], 0, False
+    for sign in text:
+        quoted ^= sign == '"'
+        depth += 0 if quoted else (sign in "([{") - (sign in ")]}")
+        if sign == "," and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from autosparse import __version__
-from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_services
+from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_results, cli_services
 from autosparse.flows.assignments import Json, SpecChanges, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.flows.standard_output import outlive_reader
@@ -211,6 +211,7 @@ for command in (
     cli_init.init,
     *(cli_networks.prune, cli_networks.inspect, cli_networks.compact, cli_networks.export),
     *(cli_services.up, cli_services.down, cli_services.status, cli_services.doctor, cli_services.notify),
+    *(cli_results.table, cli_results.sweep, cli_results.bundle),
     *(cli_keeping.gc, cli_keeping.rm, cli_keeping.sync, cli_keeping.scorers),
 ):
     app.command(command)

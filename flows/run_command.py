@@ -42,32 +42,55 @@ def begun(recipe: str | None, file: Path | None) -> ExperimentSpec:
 
 def run_pipeline(recipe: str | None, file: Path | None, name: str | None, changes: dict[str, Any], *, force: bool, show_page: bool) -> None:
     """Run the pipeline, print its results and open its page if asked to. Raises SpecError, DataError or CapacityError before it starts."""
+    settings = exported()
+    spec, paths = checked(settings, begun(recipe, file), name, changes, force=force)
+    warn_of_services(settings)
+    if settings.ray_address is None:
+        check_local_data(spec, settings.cache)
+    say_plan(settings, spec, paths)
+    page = run_checked(settings, started(settings), spec, name, recipe, force=force)
+    if show_page and page:
+        open_page(page)
+
+
+def exported() -> settings_module.Settings:
+    """The settings, put where Prefect, Ray and MLflow read them when they are imported."""
     settings = settings_module.load()
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    settings_module.export(settings)  # Prefect, Ray and MLflow read the environment when imported
-    spec, paths = checked(settings, begun(recipe, file), name, changes, force=force)
+    settings_module.export(settings)
+    return settings
+
+
+def warn_of_services(settings: settings_module.Settings) -> None:
+    """Say on the standard error what a run may stumble over. Raises as `check_services` does."""
     for warning in check_services(settings):
         sys.stderr.write(f"warning: {warning}\n")
-    if settings.ray_address is None:
-        check_local_data(spec, settings.cache)
-    _say_plan(settings, spec, paths)
-    sweep(settings)
 
+
+def started(settings: settings_module.Settings) -> Any:
+    """The flow, imported while its server starts: once in a process, however many runs follow."""
+    sweep(settings)
     with prefect_starting(settings, console.print):
         from autosparse.flows.autosparse_pipeline import autosparse
-        from autosparse.flows.console import shown
-        from autosparse.tasks.results.run_view import view_run
+    return autosparse
+
+
+def run_checked(
+    settings: settings_module.Settings, pipeline: Any, spec: ExperimentSpec, name: str | None, recipe: str | None, *, force: bool
+) -> str | None:
+    """One run of the flow that `started` returned, shown as it goes on, and its results; the address of its page."""
+    from autosparse.flows.console import shown
+    from autosparse.tasks.results.run_view import view_run
 
     with shown(spec):
-        result = autosparse(recipe=recipe, spec=spec, name=name, force=force)
+        result = pipeline(recipe=recipe, spec=spec, name=name, force=force)
     found = view_run(open_store(settings.storage), result["name"])
     print_results(found)
     print_advice(found)
     print_valley(found["valley"])
     print_addresses(found)
-    if show_page and (page := found["addresses"]["report"]):
-        open_page(page)
+    return found["addresses"]["report"]
 
 
 def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], cache: Path | None = None) -> str:
@@ -104,7 +127,7 @@ def checked(
     return spec, paths
 
 
-def _say_plan(settings: settings_module.Settings, spec: ExperimentSpec, paths: RunPaths) -> None:
+def say_plan(settings: settings_module.Settings, spec: ExperimentSpec, paths: RunPaths) -> None:
     """The plan in one line, by what storage knows; best effort."""
     try:
         found = stored_plan(open_store(settings.storage), paths, spec, machine(), quick=True)

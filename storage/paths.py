@@ -153,6 +153,11 @@ class RunPaths:
         return f"{self.summary}/{name}"
 
     @property
+    def mask_digests(self) -> str:
+        """SHA-256 of each mask, in a results bundle; no run has it in its storage."""
+        return f"{self.root}/masks.json"
+
+    @property
     def training(self) -> str:
         """Where Ray Train keeps the checkpoints of jobs that are under way."""
         return f"{self.root}/{TRAINING}"
@@ -226,6 +231,12 @@ def is_round(step: str) -> bool:
 def is_arm(step: str) -> bool:
     """Whether a step is an arm of the fan-out; the scoring before it is none."""
     return _lies_in(step, FANOUT) and len(step.split("/")) == 7
+
+
+def is_mask(key: str) -> bool:
+    """Whether a file of a round, a scoring or an IRP is a mask."""
+    name = key.rsplit("/", 1)[-1]
+    return name.endswith(TENSORS) and name.startswith(("mask", TICKET))
 
 
 def method_of(step: str) -> str:

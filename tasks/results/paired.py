@@ -67,6 +67,19 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], sign: int = 
     return Paired(n=len(seeds), mean=mean, std=std, p_value=float(test.pvalue), low=float(low), high=float(high))
 
 
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """The p-values of several tests, each corrected for all of them (Holm 1979): below .05 there is one wrong rejection in 20 tables.
+
+    In rising order the i-th of m, from 0, is multiplied by m - i; none is smaller than the one before it, none above 1.
+    """
+    found: dict[str, float] = {}
+    largest = 0.0
+    for index, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - index) * p_values[name]))
+        found[name] = largest
+    return found
+
+
 def cells(arms: Sequence[Report], control: str | None = None) -> dict[Place, Cell]:
     """(target, data set, density) -> method -> seed -> value, densities falling; of the methods themselves, or under one `control`.
 

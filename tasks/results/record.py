@@ -59,10 +59,8 @@ def load_record(store: Store, name: str) -> RunRecord:
     """The record of the run called `name`. Raises DataError where there is no such run."""
     view, run = view_run(store, name), RunPaths(name)
     spec = stored_spec(view["spec"])
-    fanned = [opened(report) for report in reports.under(store, run.fanout)]
-    order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
-    fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
-    arms = [report for report in fanned if "accuracy" in report or "metrics" in report]
+    fanned = fanout_reports(store, run, spec)
+    arms = arms_among(fanned)
     return RunRecord(
         name=name,
         spec=spec,
@@ -75,6 +73,19 @@ def load_record(store: Store, name: str) -> RunRecord:
         data={run.within(step).split("/")[-1]: store.read_json(paths.report(step)) for step in reports.steps(store, run.images)},
         rows=summarize(arms),
     )
+
+
+def fanout_reports(store: Store, run: RunPaths, spec: ExperimentSpec) -> list[Report]:
+    """Those of scorings and arms, opened, in the order of the spec's methods."""
+    fanned = [opened(report) for report in reports.under(store, run.fanout)]
+    order = {method: index for index, method in enumerate(spec.fanout.all_methods)}
+    fanned.sort(key=lambda report: (report["target"], order.get(report["method"], -1), report["seed"], -(report.get("density") or 1.0)))
+    return fanned
+
+
+def arms_among(fanned: list[Report]) -> list[Report]:
+    """The arms among reports of a fan-out; the others are scorings."""
+    return [report for report in fanned if "accuracy" in report or "metrics" in report]
 
 
 def layer_density_rows(store: Store, record: RunRecord, target: str, density: float) -> dict[str, dict[str, float]]:

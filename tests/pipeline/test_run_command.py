@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +174,29 @@ def test_a_finished_run_comes_out_of_storage_alone(whole: tuple[Path, dict]) -> 
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[done]" not in done.stdout
     assert done.stdout.count("[cached]") == 17
+
+
+def test_a_table_and_a_bundle_of_the_run(whole: tuple[Path, dict], tmp_path: Path, typed: Typed) -> None:
+    home, found = whole
+    rows = json.loads(typed("table", found["name"], "--json", AUTOSPARSE_HOME=str(home)).stdout)["rows"]
+    assert {(row["method"], row["density"]): row["mean"] for row in rows} == {
+        (arm["method"], arm["density"]): arm["accuracy"] for arm in found["arms"]
+    }
+    tracks = {row["method"]: row["track"] for row in rows}
+    assert [tracks[name] for name in ("scorer", "scorer_growth", METHOD, *OUTSIDE)] == [
+        "strict",
+        "lookahead",
+        "training",
+        "strict",
+        "training",
+    ]
+    file = tmp_path / "results.zip"
+    assert typed("bundle", found["name"], "--out", str(file), AUTOSPARSE_HOME=str(home)).returncode == 0
+    checked = typed("bundle", "--check", str(file), AUTOSPARSE_HOME=str(tmp_path / "another"))
+    assert checked.returncode == 0, checked.stdout
+    with zipfile.ZipFile(file) as archive:
+        text = b"".join(archive.read(name) for name in archive.namelist()).decode()
+    assert str(home) not in text and str(Path.home()) not in text and "://" not in text
 
 
 def test_the_name_of_a_run_belongs_to_one_spec(whole: tuple[Path, dict], typed: Typed) -> None:

@@ -11,6 +11,7 @@ from autosparse.tasks import settings
 
 # Every command of ours that a file may name, up to its first option or argument.
 COMMANDS = (
+    "autosparse bundle",
     "autosparse doctor",
     "autosparse down",
     "autosparse gc",
@@ -24,6 +25,8 @@ COMMANDS = (
     "autosparse scorers",
     "autosparse show",
     "autosparse status",
+    "autosparse sweep",
+    "autosparse table",
     "autosparse up",
     "mlflow experiments restore",
     "mlflow models serve",

@@ -33,6 +33,7 @@ CONTAINER_FILES = (
 DOCS = (
     "README.md",
     *("docs/running.md", "docs/places.md", "docs/housekeeping.md", "docs/prefect.md", "docs/mlflow.md", "docs/contributing.md"),
+    "docs/tables.md",
     *("docs/vocabulary.md", "docs/decisions/0001-one-roof.md", "docs/tutorials/first-run.md", "docs/tutorials/cluster.md"),
 )
 
