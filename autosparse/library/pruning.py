@@ -141,6 +141,8 @@ def prune(
 def _batches(batches: Any) -> list[Any]:
     if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
         raise not_allowed("batches", type(batches).__name__, "an iterable of batches, such as [(inputs, labels)] or a DataLoader")
+    if isinstance(batches, tuple) and batches and all(isinstance(part, Tensor) for part in batches):
+        raise not_allowed("batches", "a tuple of tensors", "a list of batches: [(inputs, labels)]")
     return list(batches) if isinstance(batches, Sequence) else list(islice(batches, AT_MOST))
 
 
@@ -169,10 +171,17 @@ def _example(network: nn.Module, batches: list[Any], example: Inputs | None, nam
     if inputs is None or not tensors_in(inputs):
         if not needed:
             return None
+        if _has_arrays(inputs):
+            raise not_allowed("batches", "NumPy arrays", "tensors, as torch.from_numpy makes them")
         raise not_allowed("batches", len(batches), f"an example, or at least one batch, for {name}")
     if not batches and name not in WITHOUT_INPUTS | BY_EXAMPLE:
         raise not_allowed("batches", 0, f"at least one batch for {name}")
     return one_of(fitted(network, inputs))
+
+
+def _has_arrays(inputs: Any) -> bool:
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, list | tuple) else [inputs]
+    return any(hasattr(part, "__array_interface__") for part in parts)
 
 
 @contextmanager

@@ -248,6 +248,8 @@ def bad_batches(kind: str) -> Any:
         "real labels": [(images, torch.rand(4))],
         "no labels": [images],
         "NaN images": [(images * float("nan"), labels)],
+        "one batch": (images, labels),
+        "arrays": [(images.numpy(), labels.numpy())],
     }[kind]
 
 
@@ -256,6 +258,8 @@ def bad_batches(kind: str) -> Any:
     [
         ("none", "an example, or at least one batch, for snip"),
         ("a tensor", "batches: 'Tensor' is not allowed"),
+        ("one batch", "batches: 'a tuple of tensors' is not allowed; allowed: a list of batches: [(inputs, labels)]"),
+        ("arrays", "batches: 'NumPy arrays' is not allowed; allowed: tensors"),
         ("other channels", "network: its forward pass raised RuntimeError"),
         ("too many classes", "10 outputs for a label 10"),
         ("real labels", "class numbers (int64)"),
