@@ -78,7 +78,7 @@ def reports() -> str:
     """The fields of the reports that a run leaves, out of their JSON schemas."""
     head = (
         "A step of a run leaves `report.json` in the storage, written last. These are the reports that people read by program; "
-        "`autosparse show RUN --json` has all of them in one."
+        "`autosparse show RUN --json` has their figures in one."
     )
     kinds = [json.loads((ROOT / f"docs/schemas/{name}.json").read_text()) for name in REPORTS]
     links = ", ".join(f"[{name}](../schemas/{name}.json)" for name in REPORTS)
