@@ -33,7 +33,7 @@ def demo() -> ExperimentSpec:
     return ExperimentSpec(
         data=DataSpec(name="digits", augment="shift", pad=1),
         irp=IrpSpec(
-            networks=(source,), seeds=(0, 1), rounds=4, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job
+            networks=(source,), seeds=(0, 1), rounds=3, final_density=0.02, criterion="magnitude", train=train, min_per_layer=2, job=job
         ),
         scoring=ScoringSpec(batches=5, batch_size=256),
         scorer=ScorerSpec(kind="mlp", epochs=8, batch_size=512, lr=0.01, holdout_layers=0.2, holdout_seeds=(1,), job=job, **CHAMPION),

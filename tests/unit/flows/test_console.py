@@ -11,10 +11,10 @@ from autosparse.tasks.engine.progress import Event, emit
 def test_expected_counts_of_the_scale_model() -> None:
     # 10 rounds; 7 methods x 2 densities, dense, 2 tickets
     assert expected(small_cifar()) == {"rounds": 10, "arms": 17}
-    # 2 sources x 4 rounds; 2 seeds of 5 methods x 2 densities and dense, 2 tickets of each source
-    assert expected(demo()) == {"rounds": 8, "arms": 26}
+    # 2 sources x 3 rounds; 2 seeds of 5 methods x 2 densities and dense, 2 tickets of each source
+    assert expected(demo()) == {"rounds": 6, "arms": 26}
     # each of the 16 arms of a mask twice more
-    assert expected(override(demo(), {"fanout.controls": ["shuffle", "reinit"]})) == {"rounds": 8, "arms": 58}
+    assert expected(override(demo(), {"fanout.controls": ["shuffle", "reinit"]})) == {"rounds": 6, "arms": 58}
 
 
 def test_progress_counts_rounds_arms_and_cached_steps() -> None:

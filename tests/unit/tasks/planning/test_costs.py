@@ -154,7 +154,7 @@ def test_sums_of_what_is_left() -> None:
 
 
 def test_every_recipe_has_a_plan() -> None:
-    assert len(steps_of(demo(), RUN)) == 1 + 8 + 1 + 1 + 1 + 4 * 2 + 26 + 1
+    assert len(steps_of(demo(), RUN)) == 1 + 6 + 1 + 1 + 1 + 4 * 2 + 26 + 1
     assert TORCH_S > 0
 
 
