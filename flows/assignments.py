@@ -1,13 +1,19 @@
-"""Options that several commands have: `NAME=VALUE`, as `--set` of a spec and `--keyword` of a factory, and `--json`."""
+"""Options of several commands: a recipe or a file to begin from, `NAME=VALUE` as of `--set` and `--keyword`, `--json`."""
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from autosparse.models.errors import not_allowed
 
+RecipeName = Annotated[
+    str | None,
+    Parameter(help="Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default."),
+]
+SpecFile = Annotated[Path | None, Parameter(help="Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).")]
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
 ]

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from autosparse import __version__
 from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_results, cli_services
-from autosparse.flows.assignments import Json, SpecChanges, parse_changes
+from autosparse.flows.assignments import Json, RecipeName, SpecChanges, SpecFile, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.flows.standard_output import outlive_reader
 from autosparse.models.errors import AutosparseError
@@ -36,8 +36,8 @@ app = App(
 )
 def run(
     *,
-    recipe: str | None = None,
-    spec: Path | None = None,
+    recipe: RecipeName = None,
+    spec: SpecFile = None,
     name: str | None = None,
     set_: SpecChanges = (),
     force: Annotated[bool, Parameter(negative="")] = False,
@@ -47,10 +47,6 @@ def run(
 
     Parameters
     ----------
-    recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
-    spec
-        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec, so that the same command resumes.
     force
@@ -67,8 +63,8 @@ def run(
 @app.command
 def validate(
     *,
-    recipe: str | None = None,
-    spec: Path | None = None,
+    recipe: RecipeName = None,
+    spec: SpecFile = None,
     name: str | None = None,
     set_: SpecChanges = (),
 ) -> None:
@@ -76,10 +72,6 @@ def validate(
 
     Parameters
     ----------
-    recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
-    spec
-        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec.
     """
@@ -92,8 +84,8 @@ def validate(
 def plan(
     run: str | None = None,
     *,
-    recipe: str | None = None,
-    spec: Path | None = None,
+    recipe: RecipeName = None,
+    spec: SpecFile = None,
     name: str | None = None,
     set_: SpecChanges = (),
     price: float | None = None,
@@ -107,10 +99,6 @@ def plan(
     ----------
     run
         The name of a run in storage that is to be taken up; none with the options of a new one.
-    recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
-    spec
-        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         The run's name; by default made from the spec.
     price

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from autosparse.flows.assignments import Json, SpecChanges, parse_changes
+from autosparse.flows.assignments import Json, RecipeName, SpecChanges, SpecFile, parse_changes
 
 Flag = Annotated[bool, Parameter(negative="")]
 Over = Annotated[tuple[str, ...], Parameter(negative="")]
@@ -59,8 +59,8 @@ def table(
 
 def sweep(
     *,
-    recipe: str | None = None,
-    spec: Path | None = None,
+    recipe: RecipeName = None,
+    spec: SpecFile = None,
     name: str | None = None,
     set_: SpecChanges = (),
     over: Annotated[tuple[str, ...], Parameter(negative="", help="FIELD=VALUE,VALUE, e.g. fanout.train.lr=0.05,0.1; may be repeated")] = (),
@@ -74,10 +74,6 @@ def sweep(
 
     Parameters
     ----------
-    recipe
-        Which spec to begin from: a recipe by name, or package.module:function, which returns one; demo by default.
-    spec
-        Or the file with a whole spec, YAML or JSON (`autosparse init` writes one).
     name
         How the names of the runs begin; by default made from the spec.
     dry_run
