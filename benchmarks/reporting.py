@@ -65,12 +65,16 @@ def where(name: str) -> str:
 
 
 def save(name: str, rows: list[dict[str, Any]], args: Namespace, facts: dict[str, Any] | None = None) -> None:
-    """Write `rows` and `facts` to `args.json` if given."""
+    """Write `rows` and `facts` to `args.json` if given; of absolute paths among the settings, which are one machine's, the last name."""
     if args.json:
         header = {"benchmark": name, "machine": machine(), "commit": commit(), "date": _today()}
-        settings = {key: value for key, value in vars(args).items() if key != "json"}
+        settings = {key: _named(value) for key, value in vars(args).items() if key != "json"}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({**header, "settings": settings, "figures": rows, **(facts or {})}, indent=1, default=str) + "\n")
+
+
+def _named(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str | Path) and Path(value).is_absolute() else value
 
 
 def _today() -> str:

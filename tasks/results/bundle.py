@@ -110,7 +110,7 @@ def _read(content: bytes, source: str) -> tuple[dict[str, bytes], list[str]]:
             if (size := sum(entry.file_size for entry in entries)) > LARGEST:
                 raise DataError(f"{source}: {size:,} bytes unpacked are not allowed; allowed: {LARGEST:,}")
             files = {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{source}: no results bundle ({error})") from error
     names = [entry.filename for entry in entries]
     return files, [f"{name}: there twice" for name in sorted(files) if names.count(name) > 1]
