@@ -17,6 +17,7 @@ SpecFile = Annotated[Path | None, Parameter(help="Or the file with a whole spec,
 SpecChanges = Annotated[
     tuple[str, ...], Parameter(name="--set", negative="", help="a field of the spec, e.g. irp.rounds=12; may be repeated")
 ]
+Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 

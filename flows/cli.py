@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from autosparse import __version__
 from autosparse.flows import cli_init, cli_keeping, cli_networks, cli_results, cli_services
-from autosparse.flows.assignments import Json, RecipeName, SpecChanges, SpecFile, parse_changes
+from autosparse.flows.assignments import Flag, Json, RecipeName, SpecChanges, SpecFile, parse_changes
 from autosparse.flows.recipes import RECIPES
 from autosparse.flows.standard_output import outlive_reader
 from autosparse.models.errors import AutosparseError
@@ -40,7 +40,7 @@ def run(
     spec: SpecFile = None,
     name: str | None = None,
     set_: SpecChanges = (),
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: Flag = False,
     open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
 ) -> None:
     """Run a recipe, or the spec in a file.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from autosparse.flows.assignments import SpecChanges, parse_changes
+from autosparse.flows.assignments import Flag, SpecChanges, parse_changes
 
 
 def init(
@@ -15,7 +15,7 @@ def init(
     data: str | None = None,
     budget: str | None = None,
     set_: SpecChanges = (),
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: Flag = False,
 ) -> None:
     """Write a whole spec for your own network and data, sized for the time that you have. What no option says is asked for, in a terminal.
 

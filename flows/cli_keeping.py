@@ -1,13 +1,9 @@
 """`autosparse gc`, `rm`, `sync`, `scorers`: what is kept of runs, and what is not. Each imports what it needs when it is called."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from autosparse.flows.assignments import Json
+from autosparse.flows.assignments import Flag, Json
 
 
-def gc(*, older_than: float = 24, delete: Annotated[bool, Parameter(negative="")] = False, json_: Json = False) -> None:
+def gc(*, older_than: float = 24, delete: Flag = False, json_: Json = False) -> None:
     """List what killed runs left in the storage: unfinished writes and uploads, checkpoints of steps that are done.
 
     Parameters
@@ -29,9 +25,9 @@ def rm(
     step: str | None = None,
     keep_days: float | None = None,
     keep_bytes: str | None = None,
-    keep_tables: Annotated[bool, Parameter(negative="")] = False,
-    scorers: Annotated[bool, Parameter(negative="")] = False,
-    delete: Annotated[bool, Parameter(negative="")] = False,
+    keep_tables: Flag = False,
+    scorers: Flag = False,
+    delete: Flag = False,
     json_: Json = False,
 ) -> None:
     """List what runs have in storage, MLflow, Prefect and on this machine, with bytes; remove it with --delete.
@@ -86,7 +82,7 @@ def scorers(
     label: str | None = None,
     promote: str | None = None,
     alias: str = "champion",
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: Flag = False,
     json_: Json = False,
 ) -> None:
     """The registered scorers: what each was learned from, how good it is on held-out weights, how to name it.

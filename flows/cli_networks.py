@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from autosparse.flows.assignments import Json
+from autosparse.flows.assignments import Flag, Json
 
 Place = Annotated[Path, Parameter(help="a folder of `autosparse prune`, or the name of a run")]
 Arm = Annotated[str | None, Parameter(help="of a run: [TARGET/]METHOD[+CONTROL][@DENSITY][#SEED], e.g. synflow@0.05#10")]
@@ -25,7 +25,7 @@ def prune(
     ignore: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     keyword: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     seed: int = 0,
-    details: Annotated[bool, Parameter(negative="")] = False,
+    details: Flag = False,
 ) -> None:
     """Prune your own torch network at initialization, by any method or a fitted scorer, outside any flow.
 

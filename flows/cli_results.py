@@ -6,9 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from autosparse.flows.assignments import Json, RecipeName, SpecChanges, SpecFile, parse_changes
+from autosparse.flows.assignments import Flag, Json, RecipeName, SpecChanges, SpecFile, parse_changes
 
-Flag = Annotated[bool, Parameter(negative="")]
 Over = Annotated[tuple[str, ...], Parameter(negative="")]
 
 

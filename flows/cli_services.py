@@ -5,9 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from autosparse.flows.assignments import Json
-
-Switch = Annotated[bool, Parameter(negative="")]
+from autosparse.flows.assignments import Flag, Json
 
 
 def up(*, expose: str | None = None) -> None:
@@ -49,9 +47,9 @@ def notify(
     url: str | None = None,
     *,
     on: str = "failed,completed,crashed,cancelled",
-    remove: Switch = False,
+    remove: Flag = False,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
-    test: Switch = False,
+    test: Flag = False,
     json_: Json = False,
 ) -> None:
     """Have somebody told when a run ends, by an automation of the Prefect server in use: webhook, mail, Slack and what else Apprise knows.

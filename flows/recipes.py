@@ -39,7 +39,7 @@ def demo() -> ExperimentSpec:
         scorer=ScorerSpec(kind="mlp", epochs=8, batch_size=512, lr=0.01, holdout_layers=0.2, holdout_seeds=(1,), job=job, **CHAMPION),
         fanout=FanoutSpec(
             targets=(TargetSpec(network=source),),
-            methods=("narrow(cost=weights)", "snip", "synflow", "smallest_paths", "scorer"),
+            methods=(BASELINE, "snip", "synflow", "smallest_paths", "scorer"),
             densities=(0.1, 0.02),
             seeds=(10, 11),
             train=train,

@@ -73,9 +73,10 @@ def data_of(text: str, folder: Path) -> DataSpec:
 
 def with_test(data: DataSpec, folder: Path) -> DataSpec:
     """The data, or where files have no test split a fifth of their training images as the test; paths are relative to `folder`."""
-    if data.path is None or data.test_share or has_test(replace(data, path=str(folder / data.path) if is_local(data.path) else data.path)):
+    if data.path is None or data.test_share:
         return data
-    return replace(data, test_share=TEST_SHARE)
+    place = str(folder / Path(data.path).expanduser()) if is_local(data.path) else data.path
+    return data if has_test(replace(data, path=place)) else replace(data, test_share=TEST_SHARE)
 
 
 def _network(name: str) -> NetworkSpec:

@@ -184,6 +184,7 @@ def _evaluated(
     What it costs where it is deployed is there where it `measures`.
     """
     parts = trainer.parts
+    dense = plain if whole is trainer.network else whole  # without what the method attached
     used = parts.rewrite(plain, seeding.generator(seed, "method", "rewrite")) if parts.rewrite else plain
     trainer.network = trainer.forward = used
     start = time.monotonic()
@@ -196,7 +197,7 @@ def _evaluated(
         "inference_macs": outcome.inference_macs(used, forward_macs(used, problem.shape), metered),
         "inference_seconds": seconds,
         "images_per_second": len(trainer.test) / seconds,
-        **({"deployed": deployed(used, problem.shape, metered, whole)} if measures else {}),
+        **({"deployed": deployed(used, problem.shape, metered, dense)} if measures else {}),
     }
 
 
