@@ -1,7 +1,7 @@
-"""The door to Ray: connects once per run, and leaves nothing behind. What runs on it is started in ray_jobs.py.
+"""The door to Ray: connects once per run, and leaves nothing behind. What runs on it is started in jobs.py and series.py.
 
-Only this file builds a trainer, and only start.py calls `ray.init`. The flow enters `connected()` in its main thread before any task is
-submitted and leaves it after its tasks have ended. `fit()` runs in an actor, the launcher, and the calling task's thread waits
+Only launcher.py builds a trainer, and only start.py calls `ray.init`. The flow enters `connected()` in its main thread before any task is
+submitted and leaves it after its tasks have ended. `fit()` runs in an actor, a launcher, and the calling task's thread waits
 for its answer: a thread that waits inside `fit()` cannot be called off, one that waits for a killed actor is told at once.
 """
 
@@ -15,61 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
 import ray.util.queue
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autosparse.models import errors
-from autosparse.models.specs.fields import from_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.tasks.cluster import growth
 from autosparse.tasks.cluster.capacity import check_capacity, slots_of
+from autosparse.tasks.cluster.launcher import Launchers
 from autosparse.tasks.cluster.lifeline import Lifeline
 from autosparse.tasks.cluster.orphans import await_end, descendants
-from autosparse.tasks.cluster.process_group import NodeTorchConfig
 from autosparse.tasks.cluster.sharing import RUN, Turns, runs_alive
 from autosparse.tasks.cluster.start import hint, keep_logs, kept_logs, name_of, start
 from autosparse.tasks.settings import Settings
-from autosparse.tasks.worker.inputs import Launch
 
 Event = dict[str, Any]
-Loop = Callable[[dict[str, Any]], dict[str, Any]]
 
 MAX_RESTARTS = 3  # of one job after lost workers
-COLLECTIVE_TIMEOUT_S = 300
 LAST_EVENT_S = 10
 LOOK_S = 1  # how often a waiting thread looks whether its Ray still lives
-MOST_JOBS = 128  # at once, a thread each; the flows keep to what fits
-
-
-class LeanTrainer(DataParallelTrainer):
-    """A Ray Train job without the process that manages data sets of Ray Data: no job has any, and it imports Ray for some seconds."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, DatasetsCallback)]
-
-
-@ray.remote
-class Launcher:
-    """Runs `fit()` of any number of Ray Train jobs, each in a thread of its own."""
-
-    def fit(self, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
-        """The return value of rank 0 of a job of the shape that `config` says. Raises ray.train.TrainingFailedError."""
-        job = from_plain(Launch, config["launch"]).resources
-        trainer = LeanTrainer(
-            loop,
-            train_loop_config=config,
-            backend_config=NodeTorchConfig(backend="nccl" if job.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=job.workers,
-                use_gpu=job.gpus_per_worker > 0,
-                resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {}),
-            ),
-            run_config=run_config,
-        )
-        return trainer.fit().return_value
 
 
 @dataclass
@@ -79,7 +43,7 @@ class Cluster:
     cpus: float
     gpus: float
     events: ray.util.queue.Queue
-    launcher: Any  # handle of a Launcher
+    launchers: Launchers
     lifeline: Lifeline
     logs: str  # where people find what the workers wrote
     tell: Callable[[str], None]  # why nothing happens, from any thread
@@ -122,8 +86,9 @@ class Cluster:
     def stop(self, why: str = "the run was interrupted") -> None:
         """End every job of this driver now; the threads that wait for them get an error, later jobs are refused."""
         self.stopped = why
-        for actor in (self.launcher, *self.attached):
-            ray.kill(actor)  # controllers and workers end with their owner
+        self.launchers.stop(why)
+        for actor in self.attached:
+            ray.kill(actor)
         for reference in list(self.references.values()):
             ray.cancel(reference, force=True)
 
@@ -176,8 +141,8 @@ def connected(settings: Settings, code: Path | None = None, tell: Callable[[str]
         cluster = Cluster(
             cpus=total.get("CPU", 0),
             gpus=total.get("GPU", 0),
-            events=ray.util.queue.Queue(actor_options=here),
-            launcher=Launcher.options(**here, name=f"{RUN}{job_id()}", max_concurrency=MOST_JOBS, max_restarts=MAX_RESTARTS).remote(),
+            events=ray.util.queue.Queue(actor_options={**here, "name": f"{RUN}{job_id()}"}),
+            launchers=Launchers(here),
             lifeline=lifeline,
             logs=str(kept_logs(settings, folder)) if folder else f"{settings.ray_address}, in session_latest/logs of its node",
             tell=tell,

@@ -19,7 +19,8 @@ from autosparse.storage.damage import made_again
 from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster import growth
-from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event, Loop
+from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event
+from autosparse.tasks.cluster.launcher import LauncherDiedError, Loop
 from autosparse.tasks.worker.inputs import Launch, launched
 
 START_FAILURES = 5
@@ -91,10 +92,19 @@ def _tried(
 
 
 def fitted(cluster: Cluster, name: str, job: JobSpec, loop: Loop, config: dict[str, Any], run_config: ray.train.RunConfig) -> Any:
-    """What `fit()` of a Ray Train job returns. A cluster that is large enough but full of other runs is waited for."""
+    """What `fit()` of a Ray Train job returns. A cluster that is large enough but full of other runs is waited for; where its launcher
+    dies, another one takes the job up."""
+    lost = 0
     while True:
         try:
-            return cluster.result(cluster.launcher.fit.remote(loop, config, run_config))
+            with cluster.launchers.one_for(str(run_config.name)) as launcher:
+                return cluster.result(launcher.fit.remote(loop, config, run_config))
+        except LauncherDiedError:
+            lost += 1
+            if lost > MAX_RESTARTS:
+                raise
+            cluster.check_running()
+            cluster.tell(f"the process that controls {name} was lost; restart {lost}/{MAX_RESTARTS} from the last checkpoint")
         except ray.train.TrainingFailedError as error:
             full = isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
             if not (full and growth.fits(job)):

@@ -1,6 +1,6 @@
 """Several runs on one Ray: each takes its fair share of what is there, looked at again before every job.
 
-The runs of a cluster are the launchers that live in its namespace. Each belongs to its driver and goes with it, so that nothing has to
+The runs of a cluster are the event queues that live in its namespace. Each belongs to its driver and goes with it, so that nothing has to
 be renewed, and nothing of a killed run is left to be counted.
 """
 
@@ -12,7 +12,7 @@ import ray.util
 
 from autosparse.tasks.cluster.capacity import fair_share
 
-RUN = "run-"  # begins the names of launchers
+RUN = "run-"  # begins the names of event queues
 LOOK_S = 1.0
 
 

@@ -61,8 +61,7 @@ def _started(settings: Settings, code: Path | None) -> RayFolder | None:
             num_cpus=machine_slots(),
             object_store_memory=OBJECT_STORE_BYTES,
             _plasma_directory=object_store_folder(str(folder.path)),
-            include_dashboard=True,  # Ray Train's clean-up of dead runs asks its state API
-            dashboard_host="127.0.0.1",
+            include_dashboard=False,  # ten processes that nobody asks
             **common,
         )
         (folder.path / RAY / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)

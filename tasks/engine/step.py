@@ -15,8 +15,9 @@ from autosparse.models.errors import AutosparseError, DivergedError, ServiceErro
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage import paths, reports
 from autosparse.storage.store import dump_json
-from autosparse.tasks.cluster.connection import Event, Loop
+from autosparse.tasks.cluster.connection import Event
 from autosparse.tasks.cluster.jobs import run_training_job
+from autosparse.tasks.cluster.launcher import Loop
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.run import Run, log

@@ -25,6 +25,7 @@ DOORS = {
     "tasks/cluster/jobs.py": {"ray"},
     "tasks/cluster/orders.py": {"ray"},
     "tasks/cluster/growth.py": {"ray"},
+    "tasks/cluster/launcher.py": {"ray"},
     "tasks/cluster/sharing.py": {"ray"},
     "tasks/cluster/start.py": {"ray"},
     "tasks/cluster/process_group.py": {"ray"},

@@ -3,10 +3,13 @@
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import ray
 import torch
 
 from autosparse.models.errors import CapacityError, CollapseError, DivergedError, MemoryLimitError
@@ -128,6 +131,22 @@ def test_a_killed_worker(cluster: Cluster, whole: dict[str, Any], one: Round, tm
     assert one.result(report) == whole
     assert one.epochs == [0, 1, 2], "the epoch that was under way is done twice, the one before it is not"
     assert [said.partition(" from ")[0] for said in one.restarts] == ["restart 1/3"]
+
+
+@fault(
+    None, "the process that controls a round killed in mid-epoch", "its worker ends, another controls the rest, same bits, no place lost"
+)
+def test_a_killed_launcher(cluster: Cluster, whole: dict[str, Any], one: Round, tmp_path: Path) -> None:
+    struck = tmp_path / "struck"
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(one.run, cluster, in_mid_epoch(one, STEP, "hang", once=str(struck)))
+        wait_for(lambda: struck.exists() and one.snapshot.exists(), PATIENCE)
+        (launcher,) = (child for child in psutil.Process().children(recursive=True) if "Launcher.fit" in " ".join(child.cmdline()))
+        launcher.kill()
+        report = done.result()
+    assert one.result(report) == whole
+    assert one.epochs == [0, 1, 2], "the epoch that was under way is done again, the one before it is not"
+    wait_for(lambda: ray.available_resources()["CPU"] == cluster.cpus, PATIENCE)  # no place is still taken
 
 
 @pytest.mark.slow
