@@ -8,6 +8,7 @@ import json
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, MlflowException) and error.error_code in FINAL
 
 
+@dataclass
+class Seen:
+    """What a run of MLflow has, as far as only this process changes it: names of parameters, the last epoch, its start (ms)."""
+
+    params: set[str] = field(default_factory=set)
+    epoch: float = -1.0
+    start: int = 0
+
+
 class Receiver:
     """One experiment of an MLflow. Records name a run by the digest of its step; `ids` has MLflow's ids of those that were seen."""
 
@@ -39,14 +49,15 @@ class Receiver:
         self.client = client
         self.experiment_id = experiment_id
         self.ids: dict[str, str] = {}
-        self._epochs: dict[str, float] = {}
+        self._seen: dict[str, Seen] = {}  # by MLflow's id
 
     def take(self, record: Record, content: bytes | None) -> None:
         """Do what the record says. Raises RefusedError where MLflow never will, anything else where it may later."""
         named = {name: value for name, value in record.items() if name != "do"} | ({} if content is None else {"content": content})
         try:
             getattr(self, record["do"])(**named)
-        except MlflowException as error:
+        except Exception as error:
+            self._seen.clear()  # part of it may have arrived
             if is_final(error):
                 raise RefusedError(str(error)) from error
             raise
@@ -62,25 +73,26 @@ class Receiver:
             lineage = {"mlflow.parentRunId": self.id_of(parent)} if parent else {}
             made = self.client.create_run(self.experiment_id, run_name=title, tags={**tags, **lineage})
             self.ids[run] = made.info.run_id
+            self._seen[made.info.run_id] = Seen(start=made.info.start_time or 0)
 
     def parameters(self, run: str, values: dict[str, str]) -> None:
         """Those that the run does not have yet."""
-        known = self.client.get_run(self.id_of(run)).data.params
-        items = [Param(key, value) for key, value in values.items() if key not in known]
+        run_id = self.id_of(run)
+        seen = self._look(run_id)
+        items = [Param(key, value) for key, value in values.items() if key not in seen.params]
         for start in range(0, len(items), BATCH):
-            self.client.log_batch(self.id_of(run), params=items[start : start + BATCH])
+            self.client.log_batch(run_id, params=items[start : start + BATCH])
+        seen.params |= values.keys()
 
     def metrics(self, run: str, values: dict[str, float], step: int, time: int) -> None:
         """A step that is there already is left as it is; without a step, the same values at the same `time` (ms) are one point."""
         run_id = self.id_of(run)
-        if step and run_id not in self._epochs:
-            self._epochs[run_id] = self.client.get_run(run_id).data.metrics.get("epoch", -1.0)
-        if step and step <= self._epochs[run_id]:
+        if step and step <= self._look(run_id).epoch:
             return
         extra = {"epoch": float(step)} if step else {}
         self.client.log_batch(run_id, metrics=[Metric(key, value, time, step) for key, value in {**values, **extra}.items()])
         if step:
-            self._epochs[run_id] = float(step)
+            self._look(run_id).epoch = float(step)
 
     def file(self, run: str, name: str, content: bytes) -> None:
         """An artifact."""
@@ -120,8 +132,8 @@ class Receiver:
     def close(self, run: str, status: str) -> None:
         """The end of a run."""
         run_id = self.id_of(run)
-        start = self.client.get_run(run_id).info.start_time or 0
-        self.client.set_terminated(run_id, status, end_time=max(int(time.time() * 1000), start))  # a clock may step back
+        self.client.set_terminated(run_id, status, end_time=max(int(time.time() * 1000), self._look(run_id).start))  # a clock may step back
+        self._seen.pop(run_id)
 
     def sweep(self, name: str, status: str) -> None:
         """The end of every run of the pipeline run `name` that is still RUNNING: a process that was killed left it."""
@@ -141,6 +153,12 @@ class Receiver:
                 raise RefusedError(f"there is no run of step {run}; was the database replaced?")
             self.ids[run] = next((one for one in found if one.info.status != "FINISHED"), found[-1]).info.run_id
         return self.ids[run]
+
+    def _look(self, run_id: str) -> Seen:
+        if run_id not in self._seen:
+            found = self.client.get_run(run_id)
+            self._seen[run_id] = Seen(set(found.data.params), found.data.metrics.get("epoch", -1.0), found.info.start_time or 0)
+        return self._seen[run_id]
 
     def _runs(self, run: str) -> list[Any]:
         same = f"tags.`autosparse.step_digest` = '{run}'"
