@@ -17,6 +17,7 @@ from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
 from autosparse.tasks.results.run_view import view_run
 from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, without_seconds
+from tests.pipeline.databases import give_databases
 
 INJECT = str(Path(__file__).parent / "inject")
 RUN = "small"
@@ -39,6 +40,7 @@ def run(home: Path, *changes: str, timeout: int = 280, **more: str) -> subproces
 @contextmanager
 def running(home: Path, *changes: str, arguments: tuple[str, ...] = SMALL, **more: str) -> Iterator[subprocess.Popen[str]]:
     """The small run under way; whatever is left of it afterwards is killed. Read `stdout` to the line that is waited for."""
+    give_databases(home)
     process = subprocess.Popen(
         [AUTOSPARSE, *arguments, *changes],
         stdout=subprocess.PIPE,

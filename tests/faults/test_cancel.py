@@ -33,6 +33,7 @@ from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults
 from tests.faults.servers import prefect
 from tests.pipeline.command_line import ROOT, cli, environment, wait_for
+from tests.pipeline.databases import give_databases
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 TAKEN = (4200, 5000, 8265)
@@ -134,6 +135,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home, ray_folder = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("ray")
     (ray_folder / "ray").mkdir()
     (ray_folder / "ray" / "ray_current_cluster").write_text(STALE)
+    give_databases(home)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as held:
         for name in [name for name in os.environ if name not in environment(home)]:
             patch.delenv(name)

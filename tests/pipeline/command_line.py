@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.pipeline.databases import give_databases
+
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
 ROOT = Path(__file__).resolve().parents[2]
 # convolutions and BatchNorm, so that what is said of resuming holds for them
@@ -44,6 +46,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def cli(home: Path, *arguments: str, timeout: int = 280, **more: str) -> subprocess.CompletedProcess[str]:
     """A command run to its end."""
     command = [AUTOSPARSE, *arguments]
+    if arguments[0] == "run":
+        give_databases(home)
     return subprocess.run(command, capture_output=True, text=True, env=environment(home, **more), timeout=timeout, cwd=ROOT)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from autosparse.storage.dataset_manifest import MANIFEST
 from tests.pipeline.command_line import AUTOSPARSE, CHANGES, ROOT, cli, environment, wait_for, without_seconds
+from tests.pipeline.databases import give_databases
 
 pytestmark = pytest.mark.services
 
@@ -23,6 +24,7 @@ def test_killed_in_the_middle_of_a_round_it_ends_with_the_same_numbers(whole: tu
     _, expected = whole
     home = tmp_path / "killed"
     command = [AUTOSPARSE, "run", "--recipe", "smoke", "--name", "killed", *PART]
+    give_databases(home)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(home), cwd=ROOT, start_new_session=True
     )
