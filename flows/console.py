@@ -10,18 +10,16 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from autosparse.models.arms.plan import planned
+from autosparse.models.arms.plan import planned, sources
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.storage.paths import is_arm, is_round
 from autosparse.tasks.engine.progress import Event, listening
 
 
 def expected(spec: ExperimentSpec) -> dict[str, int]:
-    """How many rounds and arms a spec has."""
-    return {
-        "rounds": len(spec.irp.networks) * len(spec.irp.seeds) * spec.irp.rounds,
-        "arms": len(planned(spec)),
-    }
+    """How many rounds and arms a spec has; no rounds without sources."""
+    rounds = len(sources(spec)) * spec.irp.rounds
+    return ({"rounds": rounds} if rounds else {}) | {"arms": len(planned(spec))}
 
 
 class RunProgress:
@@ -29,7 +27,7 @@ class RunProgress:
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.total = expected(spec)
-        self.done = {"rounds": 0, "arms": 0}
+        self.done = dict.fromkeys(self.total, 0)
         self.now: dict[str, tuple[str, float]] = {}
         self._spent = 0.0
         self._trained = 0.0
@@ -117,8 +115,7 @@ def _plain(progress: RunProgress, event: Event) -> None:
     progress.take(event)
     if text := line(event):
         left = progress.seconds_left()
-        eta = f"  [{progress.done['rounds']}/{progress.total['rounds']} rounds, {progress.done['arms']}/{progress.total['arms']} arms" + (
-            f", about {left / 60:.1f} min left]" if left is not None else "]"
-        )
+        counts = [f"{progress.done[kind]}/{total} {kind}" for kind, total in progress.total.items()]
+        eta = f"  [{', '.join([*counts, *([f'about {left / 60:.1f} min left'] if left is not None else [])])}]"
         sys.stdout.write(text + (eta if event.kind == "finished" else "") + "\n")
         sys.stdout.flush()

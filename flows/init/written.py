@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from autosparse.flows.init.comments import COMMENTS
 from autosparse.models.errors import SpecError
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import allowed
+from autosparse.models.specs.fields import allowed, usual
 
 PLAIN = re.compile(r"(\.{0,2}/|~/)?[A-Za-z_][\w./-]*")  # needs no quotes in YAML
 READ_OTHERWISE = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # by one of YAML's versions
@@ -75,10 +75,11 @@ def written(spec: ExperimentSpec, head: str) -> str:
 
 def _as_usual(spec: Any, field: dataclasses.Field[Any]) -> bool:
     """Whether the field would be the same left out: it is at its default, or at what its default turned into."""
-    if field.default is dataclasses.MISSING or getattr(spec, field.name) == field.default:
-        return field.default is not dataclasses.MISSING
+    default = usual(field)
+    if default is dataclasses.MISSING or getattr(spec, field.name) == default:
+        return default is not dataclasses.MISSING
     try:
-        return dataclasses.replace(spec, **{field.name: field.default}) == spec
+        return dataclasses.replace(spec, **{field.name: default}) == spec
     except SpecError:  # other fields ask for its value
         return False
 
