@@ -14,6 +14,7 @@ from autosparse.models.specs.fields import allowed, usual
 PLAIN = re.compile(r"(\.{0,2}/|~/)?[A-Za-z_][\w./-]*")  # needs no quotes in YAML
 READ_OTHERWISE = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # by one of YAML's versions
 COLUMN = 40  # of the comments
+JOBS = "; the fields of a job go into scorer.job and fanout.job as well"
 LONG = 60  # characters of allowed values that are left out: the error about a wrong one has them
 TELLING = re.compile(r" \| |[<>]")
 TRAIN = "train"  # the one part that is often the same twice: written once, and named the second time
@@ -34,6 +35,8 @@ class _Text:
             said = _said(COMMENTS[type(spec)][field.name], hints[field.name])
             if not _as_usual(spec, field):
                 yield from self.field(where, value, said)
+            elif field.default_factory is not dataclasses.MISSING:
+                pass  # a part that is left out as a whole
             elif dataclasses.is_dataclass(value):
                 list(self.block(value, f"{where}."))
             else:
@@ -67,7 +70,7 @@ def written(spec: ExperimentSpec, head: str) -> str:
     lines = list(text.block(spec, ""))
     rest = [
         "",
-        "Left out above, because it is as usual; the fields of a job go into scorer.job and fanout.job as well:",
+        f"Left out above, because it is as usual{JOBS if spec.irp.seeds else ''}:",
         *text.usual.values(),
     ]
     return "\n".join([*_comment(head.splitlines()), *lines, *_comment(rest)]) + "\n"
