@@ -29,9 +29,8 @@ class RunProgress:
         self.total = expected(spec)
         self.done = dict.fromkeys(self.total, 0)
         self.now: dict[str, tuple[str, float]] = {}
-        self._spent = 0.0
-        self._trained = 0.0
-        self._start = time.monotonic()
+        self._trained = 0
+        self._since: tuple[str, float, float] | None = None  # kind of training, when the first of it was done, and what was trained by then
 
     def take(self, event: Event) -> None:
         """Count an event."""
@@ -47,14 +46,23 @@ class RunProgress:
             if kind and event.kind != "failed":
                 self.done[kind] += 1
                 self._trained += event.kind == "finished"
+                if event.kind == "finished" and (self._since is None or self._since[0] != kind):
+                    self._since = kind, time.monotonic(), self._trained + self._under_way
+
+    @property
+    def _under_way(self) -> float:
+        return sum(share for _, share in self.now.values())
 
     def seconds_left(self) -> float | None:
-        """At the pace of this process's trainings so far; None before the first has finished."""
-        if not self._trained:
+        """At the pace since the first training of its kind was done, which waited for its process; None where that says nothing yet."""
+        if self._since is None:
             return None
-        under_way = sum(share for _, share in self.now.values())
-        left = sum(self.total.values()) - sum(self.done.values()) - under_way
-        return max(0.0, left * (time.monotonic() - self._start) / (self._trained + under_way))
+        _, start, before = self._since
+        trained = self._trained + self._under_way - before
+        left = sum(self.total.values()) - sum(self.done.values()) - self._under_way
+        if left <= 0:
+            return 0.0
+        return left * (time.monotonic() - start) / trained if trained > 0 else None
 
 
 def line(event: Event) -> str | None:
