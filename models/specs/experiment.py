@@ -72,11 +72,9 @@ class ExperimentSpec(Spec):
     @classmethod
     def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
         """The parts whose fields hang together, unless they were replaced whole. Raises SpecError for fields that no run would read."""
-        irp = data["irp"]
-        if isinstance(irp, dict) and irp.get("seeds") in ([], ()):
-            for path in named:
-                if path.startswith(("irp.", "scorer.")) and path != "irp.seeds":
-                    raise SpecError(f"{path}: nothing reads it without irp.seeds; allowed: with some")
+        if isinstance(data["irp"], dict) and not data["irp"].get("seeds", True):
+            for part, none in (("irp", no_irp()), ("scorer", no_scorer())):
+                _refuse_unread(part, data[part], to_plain(none), named)
         for keys, kind in ((("scorer",), ScorerSpec), (("irp", "train"), TrainSpec), (("fanout", "train"), TrainSpec)):
             part = ".".join(keys)
             if not {part, keys[0]} & set(named):
@@ -135,6 +133,14 @@ class ExperimentSpec(Spec):
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
         if shared and any(map(is_learned, self.fanout.all_methods)):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")
+
+
+def _refuse_unread(part: str, given: Any, none: dict[str, Any], named: Collection[str]) -> None:
+    """Raise SpecError for a named field of a part that there is not, unless it is as in `none`."""
+    for path in named:
+        top, *inside = path.split(".")
+        if top == part and inside and inside[0] != "seeds" and isinstance(given, dict) and given.get(inside[0]) != none.get(inside[0]):
+            raise SpecError(f"{path}: nothing reads it without irp.seeds; allowed: with some")
 
 
 def plain_spec(spec: ExperimentSpec) -> dict[str, Any]:

@@ -66,6 +66,12 @@ def test_what_needs_sources_is_refused_in_a_line(changes: dict[str, Any], messag
     assert str(caught.value).startswith(message) and len(str(caught.value).splitlines()) == len(message.splitlines())
 
 
+def test_what_stands_for_nothing_may_be_named() -> None:
+    whole = {f"{part}.{name}": value for part in ("irp", "scorer") for name, value in to_plain(compare())[part].items()}
+    assert override(compare(), whole) == compare()
+    assert override(demo(), {**whole, **{f"fanout.{name}": value for name, value in to_plain(compare())["fanout"].items()}}) == compare()
+
+
 def test_irp_and_scorer_are_there_both_or_neither() -> None:
     plain = to_plain(demo())
     with pytest.raises(SpecError, match=r"^irp: missing beside a scorer; allowed: both, or neither$"):
