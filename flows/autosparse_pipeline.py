@@ -1,4 +1,7 @@
-"""The whole DAG: IRP of each source, feature data set, scorer, fan-out, valleys, summary. Start reading here."""
+"""The whole DAG: IRP of each source, feature data set, scorer, fan-out, valleys, summary. Start reading here.
+
+Without sources (`irp.seeds: []`) it begins at the fan-out.
+"""
 
 import contextvars
 from collections.abc import Callable
@@ -73,14 +76,7 @@ def autosparse(recipe: RecipeName = None, spec: Parts = None, set: Changes = (),
         for label, data in data_specs(run.spec):
             inspect_data.submit(run, data, label, f"data {data.title}").result()
         show_plan(run)
-        found = sources(run.spec)
-        in_parallel(
-            run,
-            [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in found],
-            at_once=run.cluster.slots(run.spec.irp.job),
-        )
-        dataset = extract_features.submit(run, f"features of {len(found)} sources").result()
-        scorer = scorer_training(run, dataset, run.name)
+        dataset, scorer = learned(run) if sources(run.spec) else (None, None)
         slots = run.cluster.slots(run.spec.fanout.job)
         runner: Any = ThreadPoolTaskRunner(max_workers=slots)
         arms = target_fanout.with_options(task_runner=runner)(run, run.name)
@@ -90,6 +86,18 @@ def autosparse(recipe: RecipeName = None, spec: Parts = None, set: Changes = (),
         return Completed(message=said(summary), data=outcome(run, dataset, scorer, summary))
 
 
+def learned(run: Run) -> tuple[Report, Report]:
+    """What the sources teach: the reports of the feature data set, and of the registration of the scorer that was fitted to it."""
+    found = sources(run.spec)
+    in_parallel(
+        run,
+        [partial(iterative_pruning, run, network, seed, f"{network.label} seed {seed}") for network, seed in found],
+        at_once=run.cluster.slots(run.spec.irp.job),
+    )
+    dataset = extract_features.submit(run, f"features of {len(found)} sources").result()
+    return dataset, scorer_training(run, dataset, run.name)
+
+
 def in_parallel(run: Run, calls: list[Callable[[], Any]], *, at_once: int) -> list[Any]:
     """Call subflows in threads that keep the parent flow's context, as many at once as there is room for."""
     with ThreadPoolExecutor(max_workers=at_once) as pool, run.interruptible():
@@ -97,13 +105,13 @@ def in_parallel(run: Run, calls: list[Callable[[], Any]], *, at_once: int) -> li
         return [future.result() for future in futures]
 
 
-def outcome(run: Run, dataset: Report, scorer: Report, summary: Report) -> dict[str, Any]:
-    """Addresses and counts: the small result of a run; `autosparse show` has the rest."""
+def outcome(run: Run, dataset: Report | None, scorer: Report | None, summary: Report) -> dict[str, Any]:
+    """Addresses and counts: the small result of a run; `autosparse show` has the rest. None of what a run without sources has not."""
     return {
         "name": run.name,
         "storage": run.ids["storage"],
-        "dataset": dataset["uri"],
-        "scorer_version": scorer["version"],
+        "dataset": dataset and dataset["uri"],
+        "scorer_version": scorer and scorer["version"],
         "arms": summary["arms"],
         "mlflow_url": run.ids["mlflow_url"],
     }

@@ -130,9 +130,9 @@ def recipes(name: str | None = None, *, json_: Json = False) -> None:
         print("\n".join(f"{key:{width}}{text.partition(chr(10))[0]}" for key, text in DESCRIPTIONS.items()))
         return
     from autosparse.flows.recipes import recipe
-    from autosparse.models.specs.fields import to_plain
+    from autosparse.models.specs.experiment import plain_spec
 
-    print(json.dumps(to_plain(recipe(name)), indent=2))
+    print(json.dumps(plain_spec(recipe(name)), indent=2))
 
 
 @app.command

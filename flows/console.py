@@ -10,18 +10,16 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from autosparse.models.arms.plan import planned
+from autosparse.models.arms.plan import planned, sources
 from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.storage.paths import is_arm, is_round
 from autosparse.tasks.engine.progress import Event, listening
 
 
 def expected(spec: ExperimentSpec) -> dict[str, int]:
-    """How many rounds and arms a spec has."""
-    return {
-        "rounds": len(spec.irp.networks) * len(spec.irp.seeds) * spec.irp.rounds,
-        "arms": len(planned(spec)),
-    }
+    """How many rounds and arms a spec has; no rounds without sources."""
+    rounds = len(sources(spec)) * spec.irp.rounds
+    return ({"rounds": rounds} if rounds else {}) | {"arms": len(planned(spec))}
 
 
 class RunProgress:
@@ -29,11 +27,10 @@ class RunProgress:
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.total = expected(spec)
-        self.done = {"rounds": 0, "arms": 0}
+        self.done = dict.fromkeys(self.total, 0)
         self.now: dict[str, tuple[str, float]] = {}
-        self._spent = 0.0
-        self._trained = 0.0
-        self._start = time.monotonic()
+        self._trained = 0
+        self._since: tuple[str, float, float] | None = None  # kind of training, when the first of it was done, and what was trained by then
 
     def take(self, event: Event) -> None:
         """Count an event."""
@@ -49,14 +46,23 @@ class RunProgress:
             if kind and event.kind != "failed":
                 self.done[kind] += 1
                 self._trained += event.kind == "finished"
+                if event.kind == "finished" and (self._since is None or self._since[0] != kind):
+                    self._since = kind, time.monotonic(), self._trained + self._under_way
+
+    @property
+    def _under_way(self) -> float:
+        return sum(share for _, share in self.now.values())
 
     def seconds_left(self) -> float | None:
-        """At the pace of this process's trainings so far; None before the first has finished."""
-        if not self._trained:
+        """At the pace since the first training of its kind was done, which waited for its process; None where that says nothing yet."""
+        if self._since is None:
             return None
-        under_way = sum(share for _, share in self.now.values())
-        left = sum(self.total.values()) - sum(self.done.values()) - under_way
-        return max(0.0, left * (time.monotonic() - self._start) / (self._trained + under_way))
+        _, start, before = self._since
+        trained = self._trained + self._under_way - before
+        left = sum(self.total.values()) - sum(self.done.values()) - self._under_way
+        if left <= 0:
+            return 0.0
+        return left * (time.monotonic() - start) / trained if trained > 0 else None
 
 
 def line(event: Event) -> str | None:
@@ -117,8 +123,7 @@ def _plain(progress: RunProgress, event: Event) -> None:
     progress.take(event)
     if text := line(event):
         left = progress.seconds_left()
-        eta = f"  [{progress.done['rounds']}/{progress.total['rounds']} rounds, {progress.done['arms']}/{progress.total['arms']} arms" + (
-            f", about {left / 60:.1f} min left]" if left is not None else "]"
-        )
+        counts = [f"{progress.done[kind]}/{total} {kind}" for kind, total in progress.total.items()]
+        eta = f"  [{', '.join([*counts, *([f'about {left / 60:.1f} min left'] if left is not None else [])])}]"
         sys.stdout.write(text + (eta if event.kind == "finished" else "") + "\n")
         sys.stdout.flush()

@@ -74,15 +74,12 @@ def write_compacted(place: Path, arm: str | None, out: Path) -> None:
         architecture.write_text(f"{small}\n")
         sizes.write_text(json.dumps(table, indent=2))
         os.replace(folder, out)
-    before, after, ratio = table
     about = mask.about
     if arm is not None:
         Console().print(
             f"{about.method}, density {about.density or mask.density:g}, seed {about.seed}: its trained weights", highlight=False
         )
-    for what, unit in (("parameters", ""), ("multiply_adds", ""), ("megabytes", " MB")):
-        amounts = f"{before[what]:,.4g} -> {after[what]:,.4g}" if unit else f"{before[what]:,} -> {after[what]:,}"
-        Console().print(f"{what.replace('_', '-'):14} {amounts}{unit} ({ratio[what]:.3g} times smaller)", highlight=False)
+    Console().print(str(table), highlight=False)
     Console().print(f"-> {out}", highlight=False, markup=False)
 
 

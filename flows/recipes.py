@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.models.errors import unknown_name
 from autosparse.models.imported import check_call, import_object, is_outside, refused, said
-from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.experiment import ExperimentSpec, no_irp, no_scorer
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
 from autosparse.models.specs.run_specs import LEARNED, DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
 from autosparse.models.specs.scorer_heads import CHAMPION_HEAD
@@ -48,6 +48,14 @@ def demo() -> ExperimentSpec:
             compact=True,
         ),
     )
+
+
+def compare() -> ExperimentSpec:
+    """Criteria beside narrow and dense networks on the demo's digits, three seeds, no IRP and no scorer; minutes on two cores."""
+    base = demo()
+    methods = (BASELINE, "random", "magnitude", "snip", "grasp", "synflow")
+    fanout = replace(base.fanout, methods=methods, seeds=(0, 1, 2), ticket=False)
+    return replace(base, irp=no_irp(), scorer=no_scorer(), fanout=fanout)
 
 
 def smoke() -> ExperimentSpec:
@@ -289,6 +297,7 @@ def cifar10_resnet18() -> ExperimentSpec:
 
 RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "demo": demo,
+    "compare": compare,
     "smoke": smoke,
     "small_cifar": small_cifar,
     "small_cifar_scorer": small_cifar_scorer,

@@ -12,12 +12,19 @@ from autosparse.models.specs.fields import to_plain
 def rerun_command(spec: ExperimentSpec, name: str) -> str:
     """`autosparse run` with the nearest recipe and a `--set` for every field that differs from it; quoted for a shell."""
     wanted = to_plain(spec)
-    changes = {recipe: changed(to_plain(make()), wanted) for recipe, make in RECIPES.items()}
+    changes = {recipe: _settable(changed(to_plain(make()), wanted), spec) for recipe, make in RECIPES.items()}
     nearest = min(changes, key=lambda recipe: len(changes[recipe]))
     words = ["autosparse", "run", "--recipe", nearest, "--name", name]
     for path, value in changes[nearest].items():
         words += ["--set", f"{path}={json.dumps(value)}"]
     return shlex.join(words)
+
+
+def _settable(changes: dict[str, Any], spec: ExperimentSpec) -> dict[str, Any]:
+    """Without what is refused beside no sources, because nothing reads it."""
+    return {
+        path: value for path, value in changes.items() if spec.irp.seeds or path == "irp.seeds" or not path.startswith(("irp.", "scorer."))
+    }
 
 
 def changed(base: Any, wanted: Any, path: str = "") -> dict[str, Any]:

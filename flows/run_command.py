@@ -102,11 +102,12 @@ def validated(base: ExperimentSpec, name: str | None, changes: dict[str, Any], c
     spec, paths = checked(settings, base, name, changes, force=False)
     if settings.ray_address is None:
         check_local_data(spec, cache)
-    irp, fanout = spec.irp, spec.fanout
-    trainings = len(irp.networks) * len(irp.seeds) * irp.rounds
+    irp = spec.irp
+    trained = f"{len(irp.networks)} networks x {len(irp.seeds)} seeds x {irp.rounds} rounds = "
+    trained += f"{len(irp.networks) * len(irp.seeds) * irp.rounds} trainings, a scorer ({spec.scorer.kind})"
     return (
-        f"{paths.name}: spec {fingerprint(spec)}, {len(irp.networks)} networks x {len(irp.seeds)} seeds x {irp.rounds} rounds = "
-        f"{trainings} trainings, a scorer ({spec.scorer.kind}), {len(planned(spec))} arms on {len(fanout.targets)} targets"
+        f"{paths.name}: spec {fingerprint(spec)}, {trained if irp.seeds else 'no IRP and no scorer'}, {len(planned(spec))} arms "
+        f"on {len(spec.fanout.targets)} targets"
     )
 
 

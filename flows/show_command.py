@@ -12,6 +12,16 @@ console = Console(soft_wrap=True)
 def print_run(found: Found) -> None:
     """The whole run as tables."""
     console.print(f"[bold]{found['name']}[/]  spec {found['fingerprint']}")
+    if found["rounds"]:
+        _print_rounds(found)
+    print_results(found)
+    print_advice(found)
+    print_frontier(found["frontier"])
+    print_valley(found["valley"])
+    print_addresses(found)
+
+
+def _print_rounds(found: Found) -> None:
     from autosparse.tasks.results.measured import title_of, value_of
 
     rounds = Table("source", "seed", "round", "density", title_of(found["rounds"]), "seconds", title="IRP rounds")
@@ -19,11 +29,6 @@ def print_run(found: Found) -> None:
         figures = (f"{row['density']:.4g}", f"{value_of(row):.4f}", f"{row['seconds']:.1f}")
         rounds.add_row(row["source"], str(row["seed"]), str(row["round"]), *figures)
     console.print(rounds)
-    print_results(found)
-    print_advice(found)
-    print_frontier(found["frontier"])
-    print_valley(found["valley"])
-    print_addresses(found)
 
 
 def print_results(found: Found) -> None:

@@ -17,6 +17,6 @@ def sync_with_mlflow(name: str) -> str:
     from autosparse.tasks.sync_run import sync_run  # only now: MLflow reads the environment when imported
 
     done = sync_run(settings, name)
-    scorer = f"scorer version {done['version']}" if done["version"] else "no scorer yet"
+    scorer = f"scorer version {done['version']}" if done["version"] else "no scorer"
     counts = f"{done['records']} records had waited, {done['steps']} steps were made up from storage"
     return f"{without_password(settings.mlflow_uri)} has all of {name}: {counts}, {scorer}"

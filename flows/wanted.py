@@ -9,10 +9,10 @@ from autosparse.flows.assignments import parse_changes
 from autosparse.flows.recipes import recipe as recipe_spec
 from autosparse.models.errors import not_allowed
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import from_plain, override
+from autosparse.models.specs.fields import from_plain, override, usual
 
 USUAL = "demo"  # where nothing else is asked for
-NEEDED = [field.name for field in dataclasses.fields(ExperimentSpec) if field.default is dataclasses.MISSING]
+NEEDED = [field.name for field in dataclasses.fields(ExperimentSpec) if usual(field) is dataclasses.MISSING]
 
 
 def wanted(recipe: str | None, spec: ExperimentSpec | Mapping[str, Any] | None, changes: Sequence[str] = ()) -> ExperimentSpec:

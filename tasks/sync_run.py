@@ -3,8 +3,7 @@
 import time
 
 from autosparse.models.errors import DataError
-from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
-from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.experiment import ExperimentSpec, plain_spec, stored_spec
 from autosparse.storage import paths, reports
 from autosparse.storage.open_store import open_store
 from autosparse.storage.paths import RunPaths
@@ -47,7 +46,7 @@ def _sync(settings: Settings, store: Store, run: RunPaths) -> Report:
         parent = root or tracker.open("run", run.name)
         made = [step for step in reports.steps(store, run.root) if _make_up(tracker, store, run, parent, step)]
         if not root:
-            tracker.parameters(parent, to_plain(spec))
+            tracker.parameters(parent, plain_spec(spec))
             tracker.file(parent, "spec.json", store.read(run.spec))
         if made or not root:
             tracker.describe(parent, _note(store, run, spec, ids))

@@ -111,11 +111,23 @@ def size(model: nn.Module, example: Any) -> Size:
     return Size(sum(param.numel() for param in model.parameters()), counted.flops // 2, megabytes)
 
 
-def compaction_table(before: nn.Module, after: nn.Module, example: Any) -> list[dict[str, Any]]:
-    """Rows before, after and how many times less: parameters, multiply-adds for the example, megabytes."""
+class CompactionTable(list[dict[str, Any]]):
+    """Rows before, after and ratio; as text a line each of parameters, multiply-adds and megabytes."""
+
+    def __str__(self) -> str:
+        before, after, ratio = self
+        lines = []
+        for what, unit in (("parameters", ""), ("multiply_adds", ""), ("megabytes", " MB")):
+            amounts = f"{before[what]:,.4g} -> {after[what]:,.4g}" if unit else f"{before[what]:,} -> {after[what]:,}"
+            lines.append(f"{what.replace('_', '-'):14} {amounts}{unit} ({ratio[what]:.3g} times smaller)")
+        return "\n".join(lines)
+
+
+def compaction_table(before: nn.Module, after: nn.Module, example: Any) -> CompactionTable:
+    """Rows before, after and how many times less: parameters, multiply-adds for the example, megabytes. `print` shows them as text."""
     sizes = {"before": vars(size(before, example)), "after": vars(size(after, example))}
     ratio = {key: value / max(sizes["after"][key], 1e-9) for key, value in sizes["before"].items()}
-    return [{"network": name, **values} for name, values in (*sizes.items(), ("ratio", ratio))]
+    return CompactionTable({"network": name, **values} for name, values in (*sizes.items(), ("ratio", ratio)))
 
 
 class _Count(TorchDispatchMode):

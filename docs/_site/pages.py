@@ -143,11 +143,10 @@ def cell(text: str) -> str:
 
 
 def default(field: "dataclasses.Field[Any]") -> str:
-    """The default of a field as JSON; empty where it has none, a word where it is a whole part."""
+    """The default of a field as JSON; empty where it has none, a word where it is a whole part, or may be left out as one."""
     if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    elif field.default is not dataclasses.MISSING:
-        value = field.default
-    else:
+        return "none"
+    value = field.default
+    if value is dataclasses.MISSING:
         return ""
     return "its own defaults" if dataclasses.is_dataclass(value) else f"`{cell(json.dumps(value, default=dict))}`"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from autosparse.flows.init.asked import asked, with_test
-from autosparse.flows.init.draft import batch_size_of, draft, learning_rate_of, with_augmentation
+from autosparse.flows.init.draft import batch_size_of, compares, draft, learning_rate_of, with_augmentation
 from autosparse.flows.init.plans import LADDER, Plan, plan_of
 from autosparse.flows.init.written import written
 from autosparse.flows.run_command import validated
@@ -42,7 +42,9 @@ def write_spec(
     folder = file.absolute().parent
     given = asked(networks, data, budget, folder)
     place = machine()
-    first = override(draft(LADDER[0], given.networks, given.data, batch_size=1, lr=0.1, images=1, weights=1), changes)
+    compare = changes.get("irp.seeds") == []
+    first = override(draft(LADDER[0], given.networks, given.data, batch_size=1, lr=0.1, images=1, weights=1, compare=compare), changes)
+    compare = compare or compares(first, changes)
     if given.data.path and (tested := with_test(first.data, folder)) != first.data:
         console.print(f"{first.data.title}: no test split; {100 * tested.test_share:g} % of its images are the test (data.test_share)")
         changes = changes | {"data.test_share": tested.test_share}
@@ -54,7 +56,7 @@ def write_spec(
     data_spec = with_augmentation(given.data, problem.shape)
 
     def sized(plan: Plan, *, lr: float = 0.1, weights: int = 1) -> ExperimentSpec:
-        return override(draft(plan, given.networks, data_spec, lr=lr, weights=weights, **sizes), changes)
+        return override(draft(plan, given.networks, data_spec, lr=lr, weights=weights, compare=compare, **sizes), changes)
 
     tried = absolute_paths(sized(LADDER[0]), folder)
     rates, weights = _tried(tried, settings.cache)
@@ -63,7 +65,7 @@ def write_spec(
     plan = plan_of(given.budget_s, lambda rung: absolute_paths(whole(rung), folder), rates, place, examples)
     spec = whole(plan)
 
-    text = written(spec, _head(file, plan, given.budget_s, place))
+    text = written(spec, _head(file, plan, given.budget_s, place, compare=compare))
     line = validated(spec_of(text, file), None, {}, settings.cache)
     _write(file, text, force=force)
     console.print(f"{line}\n{_estimate(plan, given.budget_s, place)}\nwrote {file}; next: autosparse run --spec {file}")
@@ -94,11 +96,15 @@ def _estimate(plan: Plan, budget_s: float, place: Place) -> str:
     return f"estimated: {words}" + (f", with the first {plan.train_limit:,} training images" if plan.train_limit else "")
 
 
-def _head(file: Path, plan: Plan, budget_s: float, place: Place) -> str:
+def _head(file: Path, plan: Plan, budget_s: float, place: Place, *, compare: bool) -> str:
+    without = (
+        "No method here needs a scorer or a ticket, so there is no IRP; `autosparse init` writes one where fanout.methods has scorer,\n"
+    )
     return (
         f"Written by `autosparse init`; {_estimate(plan, budget_s, place)}.\n"
         f"Run it: autosparse run --spec {file.name}      check it: autosparse validate --spec {file.name}\n"
-        "Change what you like, here or for one run, as --set irp.rounds=12; [allowed values] are in brackets."
+        f"Change what you like, here or for one run, as --set {'fanout.train.epochs' if compare else 'irp.rounds'}=12; "
+        "[allowed values] are in brackets." + (f"\n{without}or with --set fanout.ticket=true." if compare else "")
     )
 
 

@@ -69,7 +69,7 @@ COMMENTS: dict[type, dict[str, str]] = {
     },
     IrpSpec: {
         "networks": "the sources: the scorer learns from these",
-        "seeds": "one IRP each",
+        "seeds": "one IRP each; none: no IRP and no scorer",
         "rounds": "trainings one after another, each sparser",
         "final_density": "what is kept after the last round",
         "criterion": "what a round cuts by",

@@ -1,17 +1,21 @@
 """The spec of a plan: what suits a network and images of which little is known."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from autosparse.flows.init.plans import BATCHES, METHODS, Plan
 from autosparse.flows.recipes import CHAMPION
+from autosparse.models.methods.names import is_learned
 from autosparse.models.networks.calls import Shape, is_shape
-from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.experiment import ExperimentSpec, no_irp, no_scorer
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec
 from autosparse.models.specs.run_specs import DataSpec, IrpSpec, JobSpec, NetworkSpec, ScorerSpec, ScoringSpec, TrainSpec
 
 FIRST_SEED = 10  # of the fan-out: far from those of the IRP
+FEWEST_SEEDS = 2  # of the fan-out: one tells no method from another
 MANY, LARGE = 4096, 64  # images, pixels of a side: from here on batches are large, and small again
 PADS = 8, 4  # a shift is an eighth of a side, at most four pixels
 FEW_WEIGHTS = 500_000
@@ -37,9 +41,21 @@ def learning_rate_of(network: nn.Module) -> float:
 
 
 def draft(
-    plan: Plan, networks: tuple[NetworkSpec, ...], data: DataSpec, *, batch_size: int, lr: float, images: int, weights: int, gpus: int = 0
+    plan: Plan,
+    networks: tuple[NetworkSpec, ...],
+    data: DataSpec,
+    *,
+    batch_size: int,
+    lr: float,
+    images: int,
+    weights: int,
+    gpus: int = 0,
+    compare: bool = False,
 ) -> ExperimentSpec:
-    """The whole spec of a plan; `images` and `weights` are the numbers of training images and of the source's weights."""
+    """The whole spec of a plan; `images` and `weights` are the numbers of training images and of the source's weights.
+
+    To `compare` criteria takes no IRP, no scorer and no ticket.
+    """
     train = TrainSpec(
         epochs=plan.epochs,
         batch_size=batch_size,
@@ -52,7 +68,8 @@ def draft(
     )
     job = JobSpec(gpus_per_worker=1.0 if gpus else 0.0)
     seeds = tuple(range(plan.seeds))
-    return ExperimentSpec(
+    methods = [method for method in METHODS if not (compare and is_learned(method))]
+    whole = ExperimentSpec(
         data=replace(data, train_limit=plan.train_limit, test_limit=plan.test_limit),
         irp=IrpSpec(
             networks=networks[:1],
@@ -77,11 +94,19 @@ def draft(
         ),
         fanout=FanoutSpec(
             targets=tuple(TargetSpec(network=network) for network in networks),
-            methods=METHODS[: plan.methods],
+            methods=tuple(methods[: plan.methods]),
             densities=plan.densities,
-            seeds=tuple(FIRST_SEED + seed for seed in seeds),
+            seeds=tuple(FIRST_SEED + seed for seed in range(max(FEWEST_SEEDS, plan.seeds))),
             train=train,
+            ticket=not compare,
             min_per_layer=1,
             job=job,
         ),
     )
+    return replace(whole, irp=no_irp(), scorer=no_scorer()) if compare else whole
+
+
+def compares(spec: ExperimentSpec, changes: Mapping[str, Any]) -> bool:
+    """Whether what a draft became by the changes asks for no scorer and no ticket, and nobody spoke of an IRP."""
+    spoken = any(path.startswith(("irp", "scorer")) for path in changes) or changes.get("fanout.ticket")
+    return not spoken and not any(map(is_learned, spec.fanout.all_methods))

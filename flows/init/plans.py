@@ -24,7 +24,7 @@ class Plan:
 
     rounds: int
     epochs: int
-    seeds: int  # of the IRP, and as many others of the fan-out
+    seeds: int  # of the IRP, and as many others of the fan-out, two at least
     methods: int  # the first of METHODS
     densities: tuple[float, ...]
     train_limit: int | None = None

@@ -9,11 +9,12 @@ from typing import Any, get_type_hints
 from autosparse.flows.init.comments import COMMENTS
 from autosparse.models.errors import SpecError
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import allowed
+from autosparse.models.specs.fields import allowed, usual
 
 PLAIN = re.compile(r"(\.{0,2}/|~/)?[A-Za-z_][\w./-]*")  # needs no quotes in YAML
 READ_OTHERWISE = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # by one of YAML's versions
 COLUMN = 40  # of the comments
+JOBS = "; the fields of a job go into scorer.job and fanout.job as well"
 LONG = 60  # characters of allowed values that are left out: the error about a wrong one has them
 TELLING = re.compile(r" \| |[<>]")
 TRAIN = "train"  # the one part that is often the same twice: written once, and named the second time
@@ -34,6 +35,8 @@ class _Text:
             said = _said(COMMENTS[type(spec)][field.name], hints[field.name])
             if not _as_usual(spec, field):
                 yield from self.field(where, value, said)
+            elif field.default_factory is not dataclasses.MISSING:
+                pass  # a part that is left out as a whole
             elif dataclasses.is_dataclass(value):
                 list(self.block(value, f"{where}."))
             else:
@@ -67,7 +70,7 @@ def written(spec: ExperimentSpec, head: str) -> str:
     lines = list(text.block(spec, ""))
     rest = [
         "",
-        "Left out above, because it is as usual; the fields of a job go into scorer.job and fanout.job as well:",
+        f"Left out above, because it is as usual{JOBS if spec.irp.seeds else ''}:",
         *text.usual.values(),
     ]
     return "\n".join([*_comment(head.splitlines()), *lines, *_comment(rest)]) + "\n"
@@ -75,10 +78,11 @@ def written(spec: ExperimentSpec, head: str) -> str:
 
 def _as_usual(spec: Any, field: dataclasses.Field[Any]) -> bool:
     """Whether the field would be the same left out: it is at its default, or at what its default turned into."""
-    if field.default is dataclasses.MISSING or getattr(spec, field.name) == field.default:
-        return field.default is not dataclasses.MISSING
+    default = usual(field)
+    if default is dataclasses.MISSING or getattr(spec, field.name) == default:
+        return default is not dataclasses.MISSING
     try:
-        return dataclasses.replace(spec, **{field.name: field.default}) == spec
+        return dataclasses.replace(spec, **{field.name: default}) == spec
     except SpecError:  # other fields ask for its value
         return False
 

@@ -1,36 +1,57 @@
 """The spec of a whole run, and what its parts must agree on."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import cache, reduce
 from operator import getitem
 from typing import Any
 
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.methods.names import family, is_learned, looks_ahead
 from autosparse.models.specs.fanout import FanoutSpec, TargetSpec, ValleySpec
-from autosparse.models.specs.fields import Spec, check_fields, from_plain
+from autosparse.models.specs.fields import Spec, check_fields, from_plain, to_plain
 from autosparse.models.specs.grain import RATES
 from autosparse.models.specs.run_specs import SCORER_GROWTH, DataSpec, IrpSpec, ScorerSpec, ScoringSpec, TrainSpec
 from autosparse.models.specs.scorer_heads import GlobalHead
 
+# What stands in a spec without sources; nothing reads more of it than that there are none. No spec with sources is equal to either.
+# Made when they are needed: a check of theirs asks a registry, which imports torch.
+
+
+@cache
+def no_irp() -> IrpSpec:
+    """The `irp` of a spec without sources."""
+    train = TrainSpec(epochs=1, batch_size=1, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
+    return IrpSpec(networks=(), seeds=(), rounds=1, final_density=1.0, criterion="magnitude", train=train)
+
+
+@cache
+def no_scorer() -> ScorerSpec:
+    """The `scorer` of a spec without sources."""
+    return ScorerSpec(kind="mlp", epochs=1, batch_size=1, lr=0.1, holdout_layers=0.0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperimentSpec(Spec):
-    """A whole pipeline run: IRP, feature data set, scorer, fan-out, and what is measured between its arms."""
+    """A whole pipeline run: IRP, feature data set, scorer, fan-out, and what is measured between its arms.
+
+    Without `irp.seeds` there are no sources: no IRP, no data set, no scorer, but a comparison of what needs none of them. Whatever else
+    is said of `irp` and `scorer` then goes, so that the same run has one fingerprint.
+    """
 
     data: DataSpec
-    irp: IrpSpec
+    irp: IrpSpec = field(default_factory=no_irp)
     scoring: ScoringSpec
-    scorer: ScorerSpec
+    scorer: ScorerSpec = field(default_factory=no_scorer)
     fanout: FanoutSpec
     valley: ValleySpec = ValleySpec()
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_parts()
+        sources = (("irp.networks", [network.label for network in self.irp.networks]), ("irp.seeds", self.irp.seeds))
         for name, items in (
-            ("irp.networks", [network.label for network in self.irp.networks]),
-            ("irp.seeds", self.irp.seeds),
+            *(sources if self.irp.seeds else ()),
             ("fanout.targets", [target.label for target in self.fanout.targets]),
             ("fanout.methods", self.fanout.methods),
             ("fanout.densities", self.fanout.densities),
@@ -42,12 +63,18 @@ class ExperimentSpec(Spec):
         for name, items in {"fanout.controls": self.fanout.controls, "fanout.shares": self.fanout.shares, **optional}.items():
             if len(set(items)) != len(items):
                 raise not_allowed(name, list(items), "no two the same")
-        self._check_seeds()
+        if self.irp.seeds:
+            self._check_seeds()
+        else:
+            self._check_sourceless()
         self._check_lookahead()
 
     @classmethod
     def settle(cls, data: dict[str, Any], named: Collection[str]) -> None:
-        """The parts whose fields hang together, unless they were replaced whole."""
+        """The parts whose fields hang together, unless they were replaced whole. Raises SpecError for fields that no run would read."""
+        if isinstance(data["irp"], dict) and not data["irp"].get("seeds", True):
+            for part, none in (("irp", no_irp()), ("scorer", no_scorer())):
+                _refuse_unread(part, data[part], to_plain(none), named)
         for keys, kind in ((("scorer",), ScorerSpec), (("irp", "train"), TrainSpec), (("fanout", "train"), TrainSpec)):
             part = ".".join(keys)
             if not {part, keys[0]} & set(named):
@@ -61,6 +88,26 @@ class ExperimentSpec(Spec):
         if target.data.path is None and target.data.name == self.data.name:
             return replace(target.data, path=self.data.path)
         return target.data
+
+    def _check_parts(self) -> None:
+        """Whether irp and scorer are both there or both not; without sources each is what it is where it is left out."""
+        if self.irp.seeds and self.scorer == no_scorer():
+            raise SpecError("scorer: missing; allowed: a scorer where irp.seeds has some")
+        if self.irp == no_irp() and self.scorer != no_scorer():
+            raise SpecError("irp: missing beside a scorer; allowed: both, or neither")
+        if not self.irp.seeds:
+            object.__setattr__(self, "irp", no_irp())
+            object.__setattr__(self, "scorer", no_scorer())
+
+    def _check_sourceless(self) -> None:
+        wrong = [not_allowed("fanout.ticket", True, "false without irp.seeds: tickets come from an IRP")] if self.fanout.ticket else []
+        named = {"fanout.methods": self.fanout.methods}
+        named |= {f"fanout.targets.{index}.methods": target.methods for index, target in enumerate(self.fanout.targets)}
+        for name, methods in named.items():
+            if asking := list(filter(is_learned, methods)):
+                wrong.append(not_allowed(name, asking, "methods that need no scorer: without irp.seeds none is fitted"))
+        if wrong:
+            raise SpecError("\n".join(map(str, wrong)))
 
     def _check_lookahead(self) -> None:
         ahead = sorted(method for method in self.fanout.all_methods if looks_ahead(method))
@@ -86,6 +133,20 @@ class ExperimentSpec(Spec):
         shared = set(self.irp.seeds) & set(self.fanout.seeds)
         if shared and any(map(is_learned, self.fanout.all_methods)):
             raise not_allowed("fanout.seeds", list(self.fanout.seeds), f"seeds the scorer has not seen; irp.seeds has {sorted(shared)} too")
+
+
+def _refuse_unread(part: str, given: Any, none: dict[str, Any], named: Collection[str]) -> None:
+    """Raise SpecError for a named field of a part that there is not, unless it is as in `none`."""
+    for path in named:
+        top, *inside = path.split(".")
+        if top == part and inside and inside[0] != "seeds" and isinstance(given, dict) and given.get(inside[0]) != none.get(inside[0]):
+            raise SpecError(f"{path}: nothing reads it without irp.seeds; allowed: with some")
+
+
+def plain_spec(spec: ExperimentSpec) -> dict[str, Any]:
+    """The spec as JSON-like data, as runs store and show it: irp and scorer are left out where there are none."""
+    plain = to_plain(spec)
+    return plain if spec.irp.seeds else {name: part for name, part in plain.items() if name not in ("irp", "scorer")}
 
 
 def stored_spec(plain: Any) -> ExperimentSpec:

@@ -199,7 +199,7 @@ def _values(kind: Any, data: Mapping[str, Any], path: str, bad: _Collected) -> d
                 raise unknown_name(_join(path, str(key)), str(key), fields)
             values[key] = from_plain(hints[key], item, _join(path, key))
     for name, field in fields.items():
-        if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        if name not in data and usual(field) is dataclasses.MISSING:
             bad.lines.append(f"{_join(path, name)}: missing; allowed: {allowed(hints[name])}")
     for name in values if bad.lines else ():  # else the spec checks them itself
         with bad.one(path):
@@ -304,4 +304,9 @@ def _identity(value: Any) -> Any:
 
 def _unsaid(field: dataclasses.Field[Any]) -> Any:
     """The value that leaves no trace in a fingerprint: the default, or what it was before a field learned to choose for itself."""
-    return field.metadata.get("unsaid", field.default)
+    return field.metadata.get("unsaid", usual(field))
+
+
+def usual(field: dataclasses.Field[Any]) -> Any:
+    """What a field holds that is left out; `dataclasses.MISSING` where it cannot be."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

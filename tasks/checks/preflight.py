@@ -14,9 +14,9 @@ from torch import nn
 from autosparse.models.arms.names import spec_pairs
 from autosparse.models.errors import AutosparseError, ConflictError, DataError, SpecError, not_allowed
 from autosparse.models.features import FEATURES_VERSION
-from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.experiment import ExperimentSpec, plain_spec
 from autosparse.models.specs.fanout import TargetSpec
-from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.models.specs.fields import fingerprint
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.storage.addresses import is_local
 from autosparse.storage.image_datasets import PREFIX
@@ -112,7 +112,7 @@ def claim_name(store: Store, paths: RunPaths, spec: ExperimentSpec, versions: Ma
     `versions` is what `check_same_versions` and `check_same_code` returned. Raises ConflictError, with both fingerprints, for the one that
     comes second with another spec.
     """
-    record = {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": paths.name, **versions}
+    record = {"spec": plain_spec(spec), "fingerprint": fingerprint(spec), "name": paths.name, **versions}
     try:
         store.create(paths.spec, dump_json(record))
     except ConflictError:

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.utilities.urls import url_for
 
 from autosparse.models.errors import DataError
-from autosparse.models.specs.experiment import ExperimentSpec, stored_spec
+from autosparse.models.specs.experiment import ExperimentSpec, plain_spec, stored_spec
 from autosparse.models.specs.fields import Spec, to_plain
 from autosparse.models.specs.run_specs import JobSpec
 from autosparse.storage.open_store import open_store
@@ -131,7 +131,7 @@ def open_run(spec: ExperimentSpec, name: str | None, *, force: bool = False, rec
             claim_name(store, paths, spec, versions)
             ids, mlflow_run = _record(settings, store, paths, tracker, flow_run)
             tag_flow_run(flow_run, spec, recipe)
-            tracker.parameters(mlflow_run, to_plain(spec))
+            tracker.parameters(mlflow_run, plain_spec(spec))
             tracker.file(mlflow_run, "spec.json", store.read(paths.spec))
             if not store.exists(report_of(paths.summary)):  # else its description has the results already
                 tracker.describe(mlflow_run, run_note(spec, paths.name, prefect=ids["prefect_url"]))

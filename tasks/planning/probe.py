@@ -34,7 +34,7 @@ def probed(spec: ExperimentSpec, *, quick: bool = False) -> PaceInputs:
         )
         for field, network, data, train, job in trainings_of(spec)
     )
-    return PaceInputs(trainings=trainings, scorer=spec.scorer, quick=quick)
+    return PaceInputs(trainings=trainings, scorer=spec.scorer if spec.irp.seeds else None, quick=quick)
 
 
 def rates_of(spec: ExperimentSpec, measured: Mapping[str, Any]) -> Rates:

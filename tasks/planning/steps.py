@@ -39,16 +39,12 @@ class PlannedStep:
 
 def steps_of(spec: ExperimentSpec, run: RunPaths) -> list[PlannedStep]:
     """The steps of a whole run. Raises SpecError for pairs of arms that there are not."""
-    irp, scorer, fanout = spec.irp, spec.scorer.job, spec.fanout
+    fanout = spec.fanout
     found = [
-        PlannedStep(kind=DATA, key=run.data(field), title=f"data {data.title}", job=irp.job, data=data) for field, data in data_specs(spec)
+        PlannedStep(kind=DATA, key=run.data(field), title=f"data {data.title}", job=spec.irp.job, data=data)
+        for field, data in data_specs(spec)
     ]
-    found += _rounds(spec, run)
-    found += [
-        PlannedStep(kind=FEATURES, key=run.features, title=f"features of {len(sources(spec))} sources", job=irp.job, data=spec.data),
-        PlannedStep(kind=FIT, key=run.scorer, title=f"fit scorer {spec.scorer.kind}", job=scorer),
-        PlannedStep(kind=REGISTRATION, key=run.registration, title="register scorer", job=JobSpec()),
-    ]
+    found += _learning(spec, run)
     for label, seed, method in scorings(spec):
         target = target_of(spec, label)
         title, key = f"score {label} {method} seed {seed}", run.scores(label, seed, method)
@@ -62,7 +58,8 @@ def steps_of(spec: ExperimentSpec, run: RunPaths) -> list[PlannedStep]:
     return [*found, PlannedStep(kind=SUMMARY, key=run.summary, title="summary", job=JobSpec())]
 
 
-def _rounds(spec: ExperimentSpec, run: RunPaths) -> Iterator[PlannedStep]:
+def _learning(spec: ExperimentSpec, run: RunPaths) -> Iterator[PlannedStep]:
+    """From the sources to the registered scorer; nothing without sources."""
     irp = spec.irp
     for network, seed in sources(spec):
         for index in range(irp.rounds):
@@ -77,6 +74,10 @@ def _rounds(spec: ExperimentSpec, run: RunPaths) -> Iterator[PlannedStep]:
                 start=irp.rewind_step if index else 0,
                 seed=seed,
             )
+    if found := len(sources(spec)):
+        yield PlannedStep(kind=FEATURES, key=run.features, title=f"features of {found} sources", job=irp.job, data=spec.data)
+        yield PlannedStep(kind=FIT, key=run.scorer, title=f"fit scorer {spec.scorer.kind}", job=spec.scorer.job)
+        yield PlannedStep(kind=REGISTRATION, key=run.registration, title="register scorer", job=JobSpec())
 
 
 def _arm(spec: ExperimentSpec, run: RunPaths, arm: Arm) -> PlannedStep:

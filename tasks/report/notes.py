@@ -24,13 +24,12 @@ Report = dict[str, Any]
 
 def run_note(spec: ExperimentSpec, name: str, *, prefect: str | None, rows: list[Row] | None = None, command: str | None = None) -> str:
     """Of the whole run: what it is; with `rows`, its results, their picture and the report page as well."""
-    irp, scorer, fanout = spec.irp, spec.scorer, spec.fanout
-    sources, targets = (", ".join(one.label for one in some) for some in (irp.networks, fanout.targets))
+    fanout, targets = spec.fanout, _list(target.label for target in spec.fanout.targets)
+    arms = f"by {_list(fanout.all_methods)} at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}"
     about = {
         "spec": f"{fingerprint(spec)}, as `spec.json` among the artifacts" + (f"; made by `{command}`" if command else ""),
-        "learns from": f"{sources} on {spec.data.title}, seeds {_list(irp.seeds)}, {irp.rounds} IRP rounds down to {irp.final_density:g}",
-        "scorer": f"{scorer.kind} for the label {scorer.label}, allocation {scorer.allocation}",
-        "prunes": f"{targets} by {_list(fanout.all_methods)} at densities {_list(fanout.densities)}, seeds {_list(fanout.seeds)}",
+        **(_learning(spec) if spec.irp.seeds else {}),
+        "prunes": f"{targets} on {spec.data.title} {arms}",
     }
     links = [f"[report page]({RUN_PAGE}/artifacts/summary/report.html{TRAINING})"] if rows is not None else []
     links += [f"[Prefect run]({prefect})"] if prefect else []
@@ -38,6 +37,15 @@ def run_note(spec: ExperimentSpec, name: str, *, prefect: str | None, rows: list
     if rows is not None:  # first, because MLflow folds long descriptions
         parts += [f"**Test {title_of(rows)}, last epoch**", _short(markdown_table(rows)), _picture("summary/accuracy_density.png")]
     return "\n\n".join([*parts, markdown(["pruning at initialization", ""], [[key, text] for key, text in about.items()])])
+
+
+def _learning(spec: ExperimentSpec) -> dict[str, str]:
+    irp, scorer = spec.irp, spec.scorer
+    sources = ", ".join(network.label for network in irp.networks)
+    return {
+        "learns from": f"{sources} on {spec.data.title}, seeds {_list(irp.seeds)}, {irp.rounds} IRP rounds down to {irp.final_density:g}",
+        "scorer": f"{scorer.kind} for the label {scorer.label}, allocation {scorer.allocation}",
+    }
 
 
 def step_note(report: Report) -> str:

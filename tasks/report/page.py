@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from autosparse.models.methods.names import family
+from autosparse.models.methods.names import family, is_learned
 from autosparse.models.specs.grain import number_of
 from autosparse.models.specs.run_specs import SCORER
 from autosparse.models.training.objective import Metric
@@ -26,7 +26,7 @@ from autosparse.tasks.results.measured import gain, scaled, title_of, value_of
 from autosparse.tasks.results.paired import Paired
 from autosparse.tasks.results.record import RunRecord, load_record
 from autosparse.tasks.results.rows import compacted
-from autosparse.tasks.results.verdicts import Gap, controls, gaps, headline, panels
+from autosparse.tasks.results.verdicts import NO_RESULT, Gap, controls, gaps, on_scorer, panels
 
 SECTIONS = (
     ("use", "What to use"),
@@ -59,22 +59,24 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
     compared = valleys(store, record)
     macs, why_macs = parts.macs_tables(store, record)
     measured = title_of(record.rows).capitalize()
+    left_out = _left_out(record) | (set() if compared else {"valley"})
     paid = frontiers(record.arms, record.scores, ticket_seconds(record))
-    chosen = advised(record.arms, paid)
+    chosen, verdict = advised(record.arms, paid), on_scorer(record.spec, found)
     claimed = claims(record.arms, record.scores, costs)
     return (
         _environment()
         .get_template("page.html")
         .render(
             name=record.name,
-            headline=opening(chosen) or headline(found),
-            verdict=headline(found) if chosen and any(family(gap.method) == SCORER for gap in found) else "",
+            headline=opening(chosen) or verdict or NO_RESULT,
+            verdict=verdict if chosen else "",
             lead=_lead(record),
             notes=_notes(record),
             unfinished=bool(_open_steps(record)),
-            tiles=_tiles(record, found, costs),
+            tiles=_tiles(record, found, costs, chosen),
             measured=measured,
-            sections=[(key, title or measured) for key, title in SECTIONS if compared or key != "valley"],
+            sections={key: title or measured for key, title in SECTIONS if key not in left_out},
+            learns=bool(record.spec.irp.seeds),
             valleys=[{**one, "pictures": _pictures(one["pictures"])} for one in compared],
             curves=_pictures(parts.curves(record)),
             results=parts.result_tables(record),
@@ -104,6 +106,12 @@ def report_page(store: Store, name: str, command: str | None = None) -> str:
             spec=json.dumps(record.view["spec"], indent=2),
         )
     )
+
+
+def _left_out(record: RunRecord) -> set[str]:
+    """Sections about a scorer that no arm asks for, and about weights of sources that there are not."""
+    judged = any(map(is_learned, record.spec.fanout.all_methods))
+    return (set() if judged else {"claims", "gap", "drift"}) | (set() if record.spec.irp.seeds else {"survival"})
 
 
 def tested(found: Paired, metric: Metric) -> str:
@@ -150,9 +158,9 @@ def _lead(record: RunRecord) -> str:
     irp, fanout = record.spec.irp, record.spec.fanout
     sources = ", ".join(network.label for network in irp.networks)
     started = record.view["ids"].get("started")
+    trained = f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
     return (
-        f"{irp.rounds} IRP rounds of {sources} (seeds {_list(irp.seeds)}) on {record.spec.data.title} down to density "
-        f"{irp.final_density:g}; "
+        f"{f'{trained}{irp.final_density:g}; ' if irp.seeds else f'On {record.spec.data.title}, without an IRP: '}"
         f"{len(fanout.all_methods)} methods on {', '.join(target.label for target in fanout.targets)} "
         f"at densities {_list(fanout.densities)}{f' and shares {_list(fanout.shares)}' if fanout.shares else ''}, "
         f"seeds {_list(fanout.seeds)}." + (f" Started {started}." if started else "")
@@ -163,8 +171,8 @@ def _open_steps(record: RunRecord) -> list[str]:
     irp = record.spec.irp
     rounds = irp.rounds * len(irp.networks) * len(irp.seeds)
     steps = [f"IRP rounds: {len(record.rounds)} of {rounds} are there"] if len(record.rounds) < rounds else []
-    steps += ["the feature data set"] if record.features is None else []
-    steps += ["the scorer"] if record.scorer is None else []
+    steps += ["the feature data set"] if irp.seeds and record.features is None else []
+    steps += ["the scorer"] if irp.seeds and record.scorer is None else []
     arms, expected = len(record.finished_arms), len(record.planned_arms)
     return steps + ([f"arms: {arms} of {expected} are there"] if arms < expected else [])
 
@@ -174,7 +182,21 @@ def _notes(record: RunRecord) -> list[str]:
     return _open_steps(record) + (["spread over seeds: every cell is one seed, so small differences mean little"] if single else [])
 
 
-def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
+def _tiles(record: RunRecord, found: list[Gap], costs: Ledger, chosen: list[Advice]) -> list[dict[str, str]]:
+    tiles = _scorer_tiles(record, found, costs) if record.spec.irp.seeds else [_best_tile(one) for one in chosen]
+    failed = sum(value_of(arm) is None for arm in record.arms)
+    beside = len(record.arms) - len(record.finished_arms)
+    more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
+    return [*tiles, {"what": "arms", "value": f"{len(record.finished_arms)} / {len(record.planned_arms)}", "more": more}]
+
+
+def _best_tile(advice: Advice) -> dict[str, str]:
+    one = advice.choice
+    dense = f"; dense {one.dense:.4f}" if one.dense is not None else ""
+    return {"what": f"best at {one.density:g}", "value": f"{one.value:.4f}", "more": f"{one.best} on {one.target}{dense}"}
+
+
+def _scorer_tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str, str]]:
     tiles = []
     judged = [gap for gap in found if gap.lead is not None and family(gap.method) == SCORER]
     if judged:
@@ -191,14 +213,10 @@ def _tiles(record: RunRecord, found: list[Gap], costs: Ledger) -> list[dict[str,
             value = f"{metrics['spearman_pooled']:.3f}"
             tiles.append({"what": "held-out Spearman", "value": value, "more": f"pooled, on {group} the scorer has not seen"})
     reuses = costs.networks
-    tiles.append(
-        {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"}
-    )
-    failed = sum(value_of(arm) is None for arm in record.arms)
-    beside = len(record.arms) - len(record.finished_arms)
-    more = (f"{failed} failed" if failed else "none failed") + (f"; {beside} controls beside them" if beside else "")
-    tiles.append({"what": "arms", "value": f"{len(record.finished_arms)} / {len(record.planned_arms)}", "more": more})
-    return tiles
+    return [
+        *tiles,
+        {"what": "pays from", "value": "-" if reuses is None else f"{reuses} uses", "more": "of the scorer, instead of an IRP each"},
+    ]
 
 
 def _break_even(costs: Ledger) -> str:

@@ -44,7 +44,7 @@ def view_run(store: Store, name: str) -> dict[str, Any]:
             "picture": store.uri(run.summary_file("accuracy_density.png")) if summary else None,
             "report": store.uri(page) if store.exists(page := run.summary_file("report.html")) else None,
             "features": dataset["uri"] if dataset else None,
-            "scorer": store.uri(run.scorer),
+            "scorer": store.uri(run.scorer) if spec.irp.seeds else None,
             "MLflow": ids.get("mlflow_url"),
             "Prefect": ids.get("prefect_url"),
         },

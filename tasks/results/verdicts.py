@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autosparse.models.methods.names import family, is_criterion, is_learned, looks_ahead
+from autosparse.models.specs.experiment import ExperimentSpec
 from autosparse.models.specs.grain import grain_of, kind_of, number_of
 from autosparse.models.specs.run_specs import LEARNED, SCORER, TICKET
 from autosparse.models.training.objective import ACCURACY, Metric
@@ -14,6 +15,7 @@ from autosparse.tasks.results.measured import gain
 from autosparse.tasks.results.paired import CONFIDENCE, Cell, Paired, Place, cells, metrics_of, paired
 from autosparse.tasks.results.rows import Row
 
+NO_RESULT = "No result yet: no arm at a density below 1 has a value."
 SMALLEST = 1e-9  # a difference that is more than rounding
 WORSE = {"higher": "fall", "lower": "rise"}
 # control -> (what it says when the network is worse under it by a point of the metric, and when it is not)
@@ -214,6 +216,11 @@ def standing_of(over: Paired, metric: Metric = ACCURACY) -> str:
     if over.n < 2 or (over.p_value is not None and over.p_value >= 1 - CONFIDENCE):
         return "unclear"
     return "ahead" if lead > 0 else "behind"
+
+
+def on_scorer(spec: ExperimentSpec, found: list[Gap]) -> str:
+    """The headline of a run whose arms ask a learned scorer; empty for a run of other methods."""
+    return headline(found) if any(map(is_learned, spec.fanout.all_methods)) else ""
 
 
 def headline(found: list[Gap]) -> str:

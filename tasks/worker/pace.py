@@ -41,24 +41,25 @@ class Probed(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaceInputs(Spec):
-    """The trainings to try, and the scorer that is to be fitted to the weights of the first network.
+    """The trainings to try, and the scorer that is to be fitted to the weights of the first network, None for none.
 
     A `quick` look takes a fraction of a second for small networks, two steps for large ones, and starts no process.
     """
 
     trainings: tuple[Probed, ...]
-    scorer: ScorerSpec
+    scorer: ScorerSpec | None
     quick: bool = False
 
 
 def paces(inputs: PaceInputs, cache: Path | None) -> dict[str, Any]:
-    """A record for each training, in their order; `row_seconds` of a weight in an epoch of the scorer's fit; `start_seconds` of a process.
+    """A record for each training, in their order; `row_seconds` of a weight in an epoch of the scorer's fit, None
+    without one; `start_seconds` of a process.
 
     A record has the numbers of `train` and `test` examples, `weights` (all parameters), `step_seconds` of a training step and
     `pass_seconds` of one of PASS examples. Each network is tried on two examples first. Raises SpecError, DataError.
     """
     problems: dict[DataSpec, Problem] = {}
-    found, row_s = [], 0.0
+    found, row_s = [], None
     for one in inputs.trainings:
         problem = problems[one.data] = problems.get(one.data) or open_problem(one.data, cache)
         dry_run(problem, one.network, one.field)
@@ -67,7 +68,8 @@ def paces(inputs: PaceInputs, cache: Path | None) -> dict[str, Any]:
         step_s, pass_s = (_step(one, network, problem, size, patience) for size in (one.batch_size, min(PASS, one.batch_size)))
         weights = sum(param.numel() for param in network.parameters())
         found.append({**problem.sizes, "weights": weights, "step_seconds": step_s, "pass_seconds": pass_s})
-        row_s = row_s or row_seconds(network, inputs.scorer, head=one.network.prune_head)
+        if inputs.scorer and row_s is None:
+            row_s = row_seconds(network, inputs.scorer, head=one.network.prune_head)
     return {"trainings": found, "row_seconds": row_s, "start_seconds": None if inputs.quick else start_seconds()}
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from autosparse.flows.recipes import smoke
-from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import fingerprint, to_plain
+from autosparse.models.specs.experiment import ExperimentSpec, plain_spec
+from autosparse.models.specs.fields import fingerprint
 from autosparse.storage import paths
 from autosparse.storage.feature_table import commit_dataset, write_shard
 from autosparse.storage.mask_files import dump_mask
@@ -80,7 +80,7 @@ def make_run(folder: Path, spec: ExperimentSpec | None = None, **changes: Any) -
 def begin(folder: Path, spec: ExperimentSpec) -> Store:
     """A run of which nothing but the spec is there."""
     store, run = open_store(str(folder)), RunPaths(NAME)
-    store.write_json(run.spec, {"spec": to_plain(spec), "fingerprint": fingerprint(spec), "name": NAME})
+    store.write_json(run.spec, {"spec": plain_spec(spec), "fingerprint": fingerprint(spec), "name": NAME})
     store.write_json(run.run, {"name": NAME, "started": "2030-01-02T03:04:05Z", "mlflow_url": "http://127.0.0.1:5000/#/runs/1"})
     return store
 

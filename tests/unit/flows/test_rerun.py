@@ -48,6 +48,15 @@ def test_what_an_old_run_ignored_comes_back(name: str, unused: list[str]) -> Non
     assert remade(rerun_command(spec, "mine")) == spec
 
 
+def test_a_run_without_sources_comes_back_from_any_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = override(recipe("small_cifar"), {"irp.seeds": [], "fanout.ticket": False, "fanout.methods": ["snip"]})
+    assert remade(rerun_command(spec, "mine")) == spec
+    assert remade(rerun_command(recipe("demo"), "mine")) == recipe("demo")
+    monkeypatch.delitem(RECIPES, "compare")
+    command = rerun_command(ExperimentSpec(data=spec.data, scoring=spec.scoring, fanout=spec.fanout), "mine")
+    assert "--set 'irp.seeds=[]'" in command and "irp.rounds" not in command and remade(command) == spec
+
+
 def test_changed_names_the_smallest_part() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}, {"e": 2}], "f": None}
     wanted = {"a": {"b": 1, "c": [1]}, "d": [{"e": 1}, {"e": 3}], "f": {"g": 1}}

@@ -187,3 +187,8 @@ def test_sizes_are_counted() -> None:
     rows = compaction_table(net, nn.Sequential(nn.Conv2d(1, 1, 4, bias=False)), image)
     assert [row["network"] for row in rows] == ["before", "after", "ratio"]
     assert rows[2]["parameters"] == 59 / 16 and rows[2]["multiply_adds"] == 132 / 16
+    assert str(rows).splitlines() == [
+        "parameters     59 -> 16 (3.69 times smaller)",
+        "multiply-adds  132 -> 16 (8.25 times smaller)",
+        "megabytes      0.000268 -> 6.4e-05 MB (4.19 times smaller)",
+    ]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from autosparse.flows.init import asked as asked_module
@@ -74,6 +75,18 @@ def test_changes_go_on_top_and_reach_the_probe(tmp_path: Path, typed: Typed) -> 
     assert done.stdout.startswith("digits: 100 training and 360 test images")
     spec = spec_in(file)
     assert (spec.irp.rounds, spec.data.train_limit, spec.fanout.methods, spec.data.augment) == (5, 100, ("snip", "scorer"), "none")
+
+
+def test_criteria_alone_have_no_irp_and_two_seeds(tmp_path: Path, typed: Typed) -> None:
+    file = tmp_path / "mine.yaml"
+    done = typed("init", str(file), *DIGITS[:4], "--budget", "20s", "--set", "irp.seeds=[]")
+    assert done.returncode == 0, done.stderr
+    assert "no IRP and no scorer" in done.stdout
+    spec, text = spec_in(file), file.read_text()
+    assert spec.irp.seeds == () and not spec.fanout.ticket and len(spec.fanout.seeds) == 2 and "scorer" not in spec.fanout.methods
+    assert "irp" not in yaml.safe_load(text) and "scorer" not in yaml.safe_load(text)
+    assert "# No method here needs a scorer or a ticket, so there is no IRP; `autosparse init` writes one where" in text
+    assert "irp.rounds" not in text and "scorer.job" not in text and "--set fanout.train.epochs=12" in text
 
 
 def test_files_without_a_test_split_lose_a_fifth_to_the_test_and_prune_takes_them(

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from autosparse.flows.init.draft import batch_size_of, draft, with_augmentation
+from autosparse.flows.init.draft import batch_size_of, compares, draft, with_augmentation
 from autosparse.flows.init.plans import LADDER, METHODS, Plan, budget_of, plan_of
-from autosparse.models.arms.plan import planned
+from autosparse.models.arms.plan import planned, sources
 from autosparse.models.errors import SpecError
 from autosparse.models.specs.experiment import ExperimentSpec
+from autosparse.models.specs.fields import override
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.costs import SERIES, START, Examples, Pace, Rates
@@ -41,15 +43,15 @@ def planned_for(budget_s: float, step_s: Sequence[float], images: int, slots: in
 
 def test_the_first_rung_by_hand() -> None:
     # an epoch is 100 // 10 steps and 30 / 10 / 3 = 1 evaluated, of 0.1 s each: 1.1 s. 50 s for the run, 2 rounds, 10 steps for features;
-    # 3 methods x 2 densities + dense + 2 tickets = 9 arms on 3 slots, each looked at once more as it is used
+    # 2 seeds of 3 methods x 2 densities + dense, and 2 tickets: 16 arms on 3 slots, six in a row, each looked at once more as it is used
     plan = planned_for(120, [0.1], 100, 3, batch_size=10, test_images=30)
-    assert plan.seconds == pytest.approx(50 + 2 * (8 + 1.1) + 1 + 9 / 3 * (1 + 1.1 + 0.1))
+    assert plan.seconds == pytest.approx(50 + 2 * (8 + 1.1) + 1 + 6 * (1 + 1.1 + 0.1))
     assert plan.fits and plan.train_limit is None and (plan.rounds, plan.epochs, plan.seeds) == (2, 1, 1)
 
 
 def test_other_targets_have_arms_but_no_rounds_and_no_tickets() -> None:
-    plan = planned_for(210, [0.1, 1.0], 100, 1, batch_size=10)
-    assert plan.seconds == pytest.approx(50 + 2 * (8 + 1) + 1 + 9 * (1 + 1) + 7 * (1 + 10))
+    plan = planned_for(320, [0.1, 1.0], 100, 1, batch_size=10)
+    assert plan.seconds == pytest.approx(50 + 2 * (8 + 1) + 1 + 16 * (1 + 1) + 14 * (1 + 10))
 
 
 def test_a_source_has_its_rounds_in_turn_however_many_slots_there_are() -> None:
@@ -64,6 +66,30 @@ def test_a_source_has_its_rounds_in_turn_however_many_slots_there_are() -> None:
 def test_the_fanout_has_seeds_of_its_own(rung: Plan) -> None:
     spec = drafted(rung, 2)
     assert not set(spec.irp.seeds) & set(spec.fanout.seeds) and planned(spec)
+
+
+@pytest.mark.parametrize("rung", LADDER)
+def test_a_comparison_of_criteria_has_two_seeds_at_least_and_no_source(rung: Plan) -> None:
+    spec = draft(rung, NETWORKS[:1], DataSpec(name="digits"), batch_size=32, lr=0.1, images=1437, weights=1000, compare=True)
+    assert not sources(spec) and len(spec.fanout.seeds) == max(2, rung.seeds)
+    assert spec.fanout.methods == tuple(name for name in METHODS if name != "scorer")[: rung.methods]
+
+
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"fanout.methods": ["snip", "synflow"]}, True),
+        ({"fanout.methods": ["snip"], "fanout.ticket": False, "fanout.seeds": [1]}, True),
+        ({"fanout.methods": ["snip"], "fanout.ticket": True}, False),
+        ({"fanout.methods": ["snip"], "irp.rounds": 5}, False),
+        ({"fanout.methods": ["snip"], "scorer.epochs": 5}, False),
+        ({"fanout.methods": ["snip", "autos"]}, False),
+        ({"fanout.methods": ["snip"], "fanout.targets.0.methods": ["scorer(grain=channels)"]}, False),
+        ({}, False),
+    ],
+)
+def test_an_irp_is_left_out_where_nothing_asked_for_needs_one(changes: dict[str, Any], without: bool) -> None:
+    assert compares(override(drafted(LADDER[0]), changes), changes) == without
 
 
 def test_each_rung_is_larger_than_the_one_below() -> None:
@@ -82,20 +108,20 @@ def test_a_larger_budget_never_gives_less() -> None:
 
 
 def test_where_nothing_fits_the_first_rung_takes_fewer_images() -> None:
-    # 0.8 x 250 = 200 s, of which 50 + 2 x 8 + 10 + 9 = 85 s are starts and features; a batch costs 2 rounds 4/3 s, 9 arms 5/3 s: 17.7 s
+    # 0.8 x 250 = 200 s, of which 50 + 2 x 8 + 10 + 16 = 92 s are starts and features; a batch costs 2 rounds 4/3 s, 16 arms 5/3 s: 29.3 s
     plan = planned_for(250, [1.0], 10_000, 1, batch_size=100, test_images=10_000)
-    assert plan.fits and plan.train_limit == plan.test_limit == 600
-    assert plan.seconds == pytest.approx(85 + 6 * (2 * 4 / 3 + 9 * 5 / 3))
+    assert plan.fits and plan.train_limit == plan.test_limit == 300
+    assert plan.seconds == pytest.approx(92 + 3 * (2 * 4 / 3 + 16 * 5 / 3))
     assert (plan.rounds, plan.epochs, plan.methods) == (2, 1, 3)
-    few = planned_for(250, [1.0], 10_000, 1, batch_size=100, test_images=500)
-    assert few.train_limit == 600 and few.test_limit is None
+    few = planned_for(250, [1.0], 10_000, 1, batch_size=100, test_images=250)
+    assert few.train_limit == 300 and few.test_limit is None
 
 
 def test_where_even_that_does_not_fit_it_is_said_and_the_run_is_still_of_use() -> None:
     slow = planned_for(60, [10.0], 10_000, 1, batch_size=100)
-    assert not slow.fits and slow.train_limit == 200 and slow.seconds == pytest.approx(75 + 100 + 11 * 20)
+    assert not slow.fits and slow.train_limit == 200 and slow.seconds == pytest.approx(82 + 100 + 18 * 20)
     quick = planned_for(60, [0.001], 1000, 1, batch_size=100)  # the starts alone are too long: fewer images would not help
-    assert not quick.fits and quick.train_limit is None and quick.seconds == pytest.approx(75 + 0.01 + 0.11)
+    assert not quick.fits and quick.train_limit is None and quick.seconds == pytest.approx(82 + 0.01 + 0.18)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from autosparse.tasks.checks.disk_room import bytes_of
 from autosparse.tasks.planning import steps as kinds
 from autosparse.tasks.planning.costs import FIXED_S, SERIES, START, TORCH_S, Cost, Examples, Pace, Rates, cost_of
 from autosparse.tasks.planning.plan import RunPlan, costed
+from autosparse.tasks.planning.probe import probed
 from autosparse.tasks.planning.schedule import Place, makespan, wall_seconds
 from autosparse.tasks.planning.steps import PlannedStep, steps_of
 from autosparse.tasks.planning.words import counted, sized
@@ -42,6 +43,28 @@ def test_the_steps_of_the_smallest_recipe_by_hand() -> None:
         *(f"fanout/{lenet}/seed10/snip", f"fanout/{lenet}/seed10/scorer", f"fanout/{lenet}/seed10/dense/density-1"),
         *(f"fanout/{lenet}/seed10/snip/density-0.1", f"fanout/{lenet}/seed10/scorer/density-0.1", "summary"),
     ]
+
+
+def test_without_sources_a_run_begins_at_the_fan_out() -> None:
+    spec = override(smoke(), {"irp.seeds": [], "fanout.methods": ["snip"]})
+    steps = steps_of(spec, RUN)
+    assert [step.key.removeprefix("runs/made/") for step in steps] == [
+        *("data/data", "fanout/lenet300-100/seed10/snip", "fanout/lenet300-100/seed10/dense/density-1"),
+        *("fanout/lenet300-100/seed10/snip/density-0.1", "summary"),
+    ]
+    (target,) = spec.fanout.targets
+    pace = Pace.of(target.network, spec.data, spec.fanout.train, spec.fanout.job)
+    known = Rates(
+        steps={pace: 0.1},
+        examples={spec.data: Examples(512, 128)},
+        fixed={**dict.fromkeys(kinds.KINDS, 1.0), START: 10.0, SERIES: 5.0},
+        scorings={(target.network.label, "snip"): 2.0},
+    )
+    # two arms of 4 steps and two looks of a third of one, .1 s each; a second beside each of the five steps
+    wall = wall_seconds(costed(spec, RUN, known), Place(cpus=1, gpus=0), known)
+    assert wall == pytest.approx(10 + 5 + 2 + 2 * 0.1 * (4 + 2 / 3) + 5)
+    assert bytes_of(spec) == (1 + 2) * 4 * LENET + 2 * 4 * (300 + 100 + 10)  # a scoring; two arms, with biases
+    assert probed(spec).scorer is None and probed(smoke()).scorer == smoke().scorer
 
 
 def test_data_of_a_target_has_a_step_of_its_own() -> None:

@@ -109,7 +109,7 @@ def test_the_files_of_a_run_and_what_show_prints(made: SimpleNamespace, store: S
     tracker = SimpleNamespace(file=lambda run, name, content: kept.append(name))
     run: Any = SimpleNamespace(store=store, name=made.name, paths=RunPaths(made.name), tracker=tracker, mlflow_run="1")
     record = load_record(store, made.name)
-    told = _store_frontiers(run, record.arms, record)
+    told = _store_frontiers(run, frontiers(record.arms, record.scores))
     assert kept == [f"summary/frontier.{kind}" for kind in ("json", "md", "png", "svg")]
     stored = json.loads(store.read(run.paths.summary_file("frontier.json")))
     assert stored == told["frontier"] and stored[0]["sentence"].startswith("At equal non-zero weights 1 of 6")

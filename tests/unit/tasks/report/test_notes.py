@@ -105,3 +105,12 @@ def test_a_model_card_has_what_a_person_asks_first() -> None:
         "    mlflow models serve -m models:/autosparse-scorer@champion --env-manager local",
     ):
         assert line in said.splitlines()
+
+
+def test_a_run_without_sources_learns_nothing_and_says_where_it_prunes() -> None:
+    note, other = (run_note(recipe(name), "first", prefect=None) for name in ("compare", "smoke"))
+    assert "learns from" in other and "| scorer |" in other
+    assert "learns from" not in note and "scorer" not in note
+    assert (
+        "| prunes | resnet8-w16 on digits by narrow(cost=weights), random, magnitude, snip, grasp, synflow at densities 0.1, 0.02" in note
+    )

@@ -17,6 +17,7 @@ import torch
 
 from autosparse.flows.report_command import write_report
 from autosparse.models.errors import DataError
+from autosparse.models.specs.fields import override
 from autosparse.models.training.objective import ACCURACY
 from autosparse.storage.feature_table import open_dataset
 from autosparse.storage.mask_files import dump_mask
@@ -135,6 +136,37 @@ def test_methods_of_training_stand_where_they_landed_with_their_cost_and_card(ma
     found = section(page, "ledger")
     assert f"{text} - 0.25 0.5 1.2e+03 3.5e+06 8.0 s 640 images/s 300 MiB" in found
     assert "Directional pruning" in found
+
+
+def compared(made: SimpleNamespace, folder: Path, arms: dict[str, dict[float, tuple[float, float]]]) -> Store:
+    """A run of the made spec without sources, as far as these arms: method -> density -> accuracies of the seeds 10 and 11."""
+    changes = {"irp.seeds": [], "fanout.ticket": False, "fanout.methods": ["snip", "magnitude"]}
+    store, run = made.begin(folder, override(made.spec(), changes)), RunPaths(made.name)
+    for method, cells in arms.items():
+        for density, values in cells.items():
+            for seed, value in zip((10, 11), values, strict=True):
+                arm = {"target": made.target, "dataset": "digits", "method": method, "density": density, "seed": seed, "status": "ok"}
+                made.report(store, run.arm(made.target, seed, method, density), **arm, accuracy=value, kept_density=density, seconds=4.0)
+    return store
+
+
+def test_a_run_without_sources_speaks_of_no_scorer_and_no_irp(made: SimpleNamespace, tmp_path: Path) -> None:
+    values = {"dense": {1.0: (0.9, 0.92)}, "snip": {0.1: (0.7, 0.72), 0.02: (0.6, 0.6)}, "magnitude": {0.1: (0.6, 0.6), 0.02: (0.4, 0.5)}}
+    page = report_page(compared(made, tmp_path, values), made.name)
+    text = Tags(page.split("<header>")[1].split("<details>")[0]).text
+    assert "At density 0.02 snip reaches accuracy 0.600 (dense 0.910)." in text
+    assert "On digits, without an IRP: 2 methods on lenet300-100 at densities 0.1, 0.02, seeds 10, 11." in text
+    assert "best at 0.1 0.7100 snip on lenet300-100; dense 0.9100" in text and "arms 10 / 10 none failed" in text
+    assert "not finished" not in text and "scorer" not in text and text.count("IRP") == 1 and '"irp"' not in unescape(page)
+    gone = ("claims", "gap", "drift", "survival", "valley")
+    assert not any(f'id="{key}"' in page or f'href="#{key}"' in page for key in gone)
+    assert "Break-even" not in section(page, "ledger") and "snip - 4.0 s n=4" in section(page, "ledger")
+
+
+def test_an_unfinished_run_without_sources_lacks_its_arms_alone(made: SimpleNamespace, tmp_path: Path) -> None:
+    text = Tags(report_page(compared(made, tmp_path, {}), made.name)).text
+    assert "No result yet: no arm at a density below 1 has a value." in text and "arms: 0 of 10 are there" in text
+    assert "feature data set" not in text and "rounds" not in text.split("The whole spec")[0]
 
 
 def test_overlap_is_the_share_of_the_four_weights(page: str) -> None:

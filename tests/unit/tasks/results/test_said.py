@@ -56,13 +56,15 @@ def test_the_best_is_of_the_lowest_density_and_no_end_of_the_scale_or_control() 
 
 def test_a_result_opens_with_the_verdict_and_the_picture_and_holds_no_data() -> None:
     rows = [row("snip", 0.1, 0.6)]
-    text = result_markdown(rows, [], 1, "http://x/plot.png", {"MLflow run": "http://x/run", "Report page": "/s/report.html", "gone": None})
+    text = result_markdown(
+        rows, "The scorer leads.", 1, "http://x/plot.png", {"MLflow run": "http://x/run", "Report page": "/s/report.html", "gone": None}
+    )
     opening, arms, picture, *_ = text.split("\n\n")
-    assert opening == "## No verdict yet: there is no density with both the scorer and a criterion."
+    assert opening == "## The scorer leads."
     assert arms == "1 arm; best: accuracy 0.6 by snip on net at density 0.1."
     assert picture == "![What was reached over density, one line per method](http://x/plot.png)"
     assert text.endswith("- [MLflow run](http://x/run)\n- Report page: `/s/report.html`\n") and "data:" not in text
-    assert "![" not in result_markdown(rows, [], 1, None, {})
+    assert "![" not in result_markdown(rows, "", 1, None, {})
 
 
 def test_tags_name_recipe_networks_data_and_fingerprint_once() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from autosparse.flows.recipes import compare, smoke
 from autosparse.tasks.results.arm_reports import opened
-from autosparse.tasks.results.verdicts import controls, gaps, headline, standing
+from autosparse.tasks.results.verdicts import controls, gaps, headline, on_scorer, standing
 
 
 def row(method: str, density: float, *accuracies: float | None) -> list[dict]:
@@ -140,6 +141,12 @@ def test_headlines() -> None:
     assert headline([]).startswith("No verdict yet")
     one = gaps(arms(row("snip", 0.1, 0.7), row("scorer", 0.1, 0.8)))
     assert headline(one) == "The scorer is not clearly apart from the best criterion at the one density."
+
+
+def test_a_run_that_asks_no_scorer_has_no_verdict_on_one() -> None:
+    found = gaps(arms(row("snip", 0.1, 0.7, 0.7), row("scorer", 0.1, 0.8, 0.8)))
+    assert on_scorer(smoke(), found) == headline(found) and on_scorer(compare(), found) == ""
+    assert on_scorer(smoke(), []).startswith("No verdict yet")
 
 
 RATES = "scorer(grain=channels,widths=rates)"
