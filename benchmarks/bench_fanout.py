@@ -77,7 +77,8 @@ def measured(options: argparse.Namespace, settings: settings_module.Settings, co
 def spec_of(options: argparse.Namespace, count: int) -> ExperimentSpec:
     """`count` arms of random masks at density .1, a seed each."""
     base = demo() if options.size == "demo" else override(small_cifar(), {"data.path": str(Path(options.data).resolve())})
-    plain = {"methods": ["random"], "densities": [0.1], "seeds": list(range(100, 100 + count)), "dense": False, "ticket": False, "compact": False}
+    plain = {"methods": ["random"], "densities": [0.1], "seeds": list(range(100, 100 + count))}
+    plain |= {"dense": False, "ticket": False, "compact": False}
     changes: dict[str, Any] = {f"fanout.{name}": value for name, value in plain.items()}
     if options.epochs:
         changes["fanout.train.epochs"] = options.epochs
