@@ -30,6 +30,7 @@ from autosparse.tasks.services.embedded_prefect import prefect_starting
 from benchmarks.reporting import arguments, report
 
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING", "GRPC_VERBOSITY": "NONE"}
+DENSITIES = 0.2, 0.1, 0.05, 0.02
 Arm = tuple[int, str]  # seed, key of its mask
 
 
@@ -52,11 +53,13 @@ def measured(options: argparse.Namespace, settings: settings_module.Settings, co
     found = product(spec, f"bench-{count}")
     arms, beyond = found["arms"], found["beyond"]
     start = time.monotonic()
-    accuracies = bare(spec, settings.storage, [(arm["seed"], found["masks"][arm["seed"]]) for arm in arms], found["slots"], settings.cache)
+    accuracies = bare(
+        spec, settings.storage, [(arm["seed"], found["masks"][place_of(arm)]) for arm in arms], found["slots"], settings.cache
+    )
     seconds = time.monotonic() - start
-    differ = [arm["seed"] for arm, accuracy in zip(arms, accuracies, strict=True) if arm["accuracy"] != accuracy]
-    assert not differ, f"seeds {differ}: another accuracy than in the bare loop, so these are not the same arms"
-    peaks = [arm["peak_memory_bytes"] / 2**20 for arm in sorted(arms, key=lambda arm: arm["seed"])]
+    differ = [place_of(arm) for arm, accuracy in zip(arms, accuracies, strict=True) if arm["accuracy"] != accuracy]
+    assert not differ, f"{differ}: another accuracy than in the bare loop, so these are not the same arms"
+    peaks = [arm["peak_memory_bytes"] / 2**20 for arm in sorted(arms, key=place_of)]
     return {
         "arms": count,
         "slots": found["slots"],
@@ -75,9 +78,9 @@ def measured(options: argparse.Namespace, settings: settings_module.Settings, co
 
 
 def spec_of(options: argparse.Namespace, count: int) -> ExperimentSpec:
-    """`count` arms of random masks at density .1, a seed each."""
+    """`count` arms of random masks, which a fan-out cuts at every density from one scoring a seed."""
     base = demo() if options.size == "demo" else override(small_cifar(), {"data.path": str(Path(options.data).resolve())})
-    plain = {"methods": ["random"], "densities": [0.1], "seeds": list(range(100, 100 + count))}
+    plain = {"methods": ["random"], "densities": list(DENSITIES), "seeds": list(range(100, 100 + count // len(DENSITIES)))}
     plain |= {"dense": False, "ticket": False, "compact": False}
     changes: dict[str, Any] = {f"fanout.{name}": value for name, value in plain.items()}
     if options.epochs:
@@ -85,9 +88,15 @@ def spec_of(options: argparse.Namespace, count: int) -> ExperimentSpec:
     return override(base, changes)
 
 
+def place_of(arm: dict[str, Any]) -> tuple[int, float]:
+    """Which arm it is."""
+    return arm["seed"], arm["density"]
+
+
 def product(spec: ExperimentSpec, name: str) -> dict[str, Any]:
     """The fan-out of the spec as a run has it: reports of its arms, keys of masks by seed, and what each arm took beyond its training."""
     from prefect import flow
+    from prefect.task_runners import ThreadPoolTaskRunner
 
     from autosparse.flows.target_fanout import target_fanout
     from autosparse.tasks.cluster.series import Series
@@ -106,16 +115,18 @@ def product(spec: ExperimentSpec, name: str) -> dict[str, Any]:
         start = time.monotonic()
         with open_run(spec, name) as run:
             begun = time.monotonic()
-            arms = target_fanout(run, name)
+            runner: Any = ThreadPoolTaskRunner(max_workers=run.cluster.slots(run.spec.fanout.job))  # as the pipeline does
+            arms = target_fanout.with_options(task_runner=runner)(run, name)
             seconds = time.monotonic() - begun
             scores = {seed: run.paths.scores(spec.fanout.targets[0].label, seed, "random") for seed in spec.fanout.seeds}
             cuts = {seed: run.store.read_json(f"{key}/report.json")["cuts"] for seed, key in scores.items()}
             trained = {
-                run.paths.job(run.paths.arm(arm["target"], arm["seed"], "random", 0.1, None)): arm["training_seconds"] for arm in arms
+                run.paths.job(run.paths.arm(arm["target"], arm["seed"], "random", arm["density"], None)): arm["training_seconds"]
+                for arm in arms
             }
             return {
                 "arms": arms,
-                "masks": {seed: cut["0.1"]["mask"] for seed, cut in cuts.items()},
+                "masks": {(seed, density): of[f"{density:g}"]["mask"] for seed, of in cuts.items() for density in DENSITIES},
                 "seconds": seconds,
                 "start": begun - start,
                 "slots": run.cluster.slots(spec.fanout.job),
@@ -137,12 +148,12 @@ def bare(spec: ExperimentSpec, storage: str, arms: list[Arm], processes: int, ca
     shares = [arms[index::processes] for index in range(processes)]
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         found = [pool.submit(bare_arms, spec, storage, share, cache) for share in shares]
-        accuracies = {seed: accuracy for future in found for seed, accuracy in future.result().items()}
-    return [accuracies[seed] for seed, _ in arms]
+        accuracies = {key: accuracy for future in found for key, accuracy in future.result().items()}
+    return [accuracies[key] for _, key in arms]
 
 
-def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) -> dict[int, float]:
-    """Accuracies by seed, by the torch core alone."""
+def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) -> dict[str, float]:
+    """Accuracies by mask, by the torch core alone."""
     from dataclasses import replace
 
     import torch
@@ -180,7 +191,7 @@ def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) 
             mask=load_mask(store.read(key), source=key),
         )
         fit(trainer, on_epoch=lambda epoch: None)
-        found[seed] = evaluate(trainer)["accuracy"]
+        found[key] = evaluate(trainer)["accuracy"]
     return found
 
 

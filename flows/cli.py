@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
 
+import gc
 import json
 import signal
 import sys
@@ -22,6 +23,7 @@ DESCRIPTIONS = {name: cleandoc(function.__doc__ or "") for name, function in REC
 RECIPE_HELP = "\n".join(f"- {name}: {text.partition(chr(10))[0]}" for name, text in DESCRIPTIONS.items())
 INTERRUPTED = "interrupted: the same command goes on from the last finished step"
 TERMINATED = 128 + signal.SIGTERM
+RARELY = 100_000, 50, 100  # imports make half a million objects that stay; by default a fifth of their time goes into looking for garbage
 
 app = App(
     suppress_keyboard_interrupt=False,  # ours says how to go on
@@ -210,6 +212,7 @@ app.register_install_completion_command(help="Complete commands and options with
 def main() -> None:
     """Entry point: our own errors are one line each and exit status 2, Ctrl-C is 130, SIGTERM 143."""
     outlive_reader()
+    gc.set_threshold(*RARELY)
     try:
         own_code.add(settings.code_folder())  # no more than that: `recipes` needs no home
         app()

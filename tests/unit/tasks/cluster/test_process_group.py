@@ -1,11 +1,14 @@
 """The process group of a job: two real processes meet, and wait for each other on loopback alone where the node is known by it."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from autosparse.tasks.cluster import process_group
 
 RANK = """
 import json, sys
@@ -57,3 +60,13 @@ def test_ranks_meet_on_loopback_and_listen_nowhere_else(ranks: int) -> None:
             process.communicate()
     assert [answer["total"] for answer in answers] == [ranks * (ranks + 1) / 2] * ranks
     assert {address for answer in answers for address in answer["listening"]} == {"127.0.0.1"}
+
+
+def test_what_a_worker_imports_is_not_looked_at_again() -> None:
+    try:
+        process_group.import_torch()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert "torch._dynamo" in sys.modules
+    finally:
+        gc.unfreeze()
