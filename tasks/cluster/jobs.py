@@ -20,7 +20,7 @@ from autosparse.storage.paths import ATTEMPTS
 from autosparse.storage.store import Store
 from autosparse.tasks.cluster import growth
 from autosparse.tasks.cluster.connection import LAST_EVENT_S, MAX_RESTARTS, Cluster, Event
-from autosparse.tasks.cluster.launcher import LauncherDiedError, Loop
+from autosparse.tasks.cluster.launcher import LauncherDiedError, Loop, give_back
 from autosparse.tasks.worker.inputs import Launch, launched
 
 START_FAILURES = 5
@@ -97,13 +97,14 @@ def fitted(cluster: Cluster, name: str, job: JobSpec, loop: Loop, config: dict[s
     lost = 0
     while True:
         try:
-            with cluster.launchers.one_for(str(run_config.name)) as launcher:
+            with cluster.launchers.one() as launcher:
                 return cluster.result(launcher.fit.remote(loop, config, run_config))
         except LauncherDiedError:
             lost += 1
             if lost > MAX_RESTARTS:
                 raise
             cluster.check_running()
+            give_back(str(run_config.name))
             cluster.tell(f"the process that controls {name} was lost; restart {lost}/{MAX_RESTARTS} from the last checkpoint")
         except ray.train.TrainingFailedError as error:
             full = isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)

@@ -50,11 +50,8 @@ class Launchers:
         self._free.append(self._another())  # imports Ray Train while the run still looks around
 
     @contextmanager
-    def one_for(self, job: str) -> Iterator[Any]:
-        """A launcher for a job of that name. Where it dies inside the block, LauncherDiedError is raised, and the job's workers end.
-
-        Raises JobError after `stop`.
-        """
+    def one(self) -> Iterator[Any]:
+        """A launcher for one job. Raises LauncherDiedError where it dies inside the block, JobError after `stop`."""
         with self._lock:
             if self._stopped:
                 raise errors.JobError(self._stopped)
@@ -63,15 +60,12 @@ class Launchers:
             yield taken
         except RayActorError as error:
             if isinstance(error, RayTaskError):  # another actor died, and the launcher says so
-                self._free.append(taken)
                 raise
             self._all.remove(taken)
-            give_back(job)
             raise LauncherDiedError(str(error)) from error
-        except BaseException:
-            self._free.append(taken)
-            raise
-        self._free.append(taken)
+        finally:
+            if taken in self._all:
+                self._free.append(taken)
 
     def stop(self, why: str) -> None:
         """Kill all, and with them their jobs."""
@@ -148,7 +142,7 @@ def placed_as(job: str) -> str:
 
 
 def give_back(job: str) -> None:
-    """Remove what is placed for a job of this driver: Ray keeps it for a launcher that died until its driver ends."""
+    """Remove what is placed for a job of this driver, its workers with it: Ray keeps it for a launcher that died until its driver ends."""
     for number, one in placement_group_table().items():
         if one["name"] == placed_as(job) and one["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(number))))

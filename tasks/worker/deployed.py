@@ -17,8 +17,11 @@ from autosparse.models.networks.calls import Inputs, Shape, call, fitted, is_sha
 from autosparse.models.networks.flops import forward_macs
 from autosparse.models.networks.stored import stored_bytes
 
-BATCHES = (1, 32)  # images at a time, of which the latency is measured
-BUDGET_S, MOST = 0.05, 100  # of forward passes for one of them; the first one is not counted, one is measured whatever it takes
+BATCHES = {
+    1: 0.025,
+    32: 0.075,
+}  # images at a time, of which the latency is measured -> seconds of passes; one is measured whatever it takes
+MOST = 100  # passes
 
 
 def deployed(
@@ -66,7 +69,7 @@ def _latencies(network: nn.Module, shape: Shape, dense: nn.Module | None) -> dic
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {str(batch): _latency(network, fitted(network, _batch(shape, batch)), dense) for batch in BATCHES}
+        return {str(batch): _latency(network, fitted(network, _batch(shape, batch)), dense, seconds) for batch, seconds in BATCHES.items()}
     finally:
         torch.set_num_threads(threads)
 
@@ -78,12 +81,12 @@ def _batch(shape: Shape, count: int) -> Inputs:
     return mapped(lambda tensor: tensor.repeat_interleave(count, 0) if tensor.dim() else tensor, shape)
 
 
-def _latency(network: nn.Module, images: Inputs, dense: nn.Module | None) -> dict[str, float]:
+def _latency(network: nn.Module, images: Inputs, dense: nn.Module | None, seconds: float) -> dict[str, float]:
     both = [network, dense] if dense else [network]
     for one in both:
         call(one, images)
     passes: list[list[float]] = []
-    while not passes or (sum(map(sum, passes)) < BUDGET_S * len(both) and len(passes) < MOST):
+    while not passes or (sum(map(sum, passes)) < seconds * len(both) and len(passes) < MOST):
         passes.append([_seconds(one, images) for one in both])
     medians = [1000 * statistics.median(column) for column in zip(*passes, strict=True)]
     return {"median": medians[0], "n": len(passes), **({"dense": medians[1]} if dense else {})}
