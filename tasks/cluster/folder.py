@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from autosparse.models.errors import ServiceError
@@ -22,6 +23,7 @@ LONGEST = SOCKET_BYTES - IN_THE_FOLDER
 LONGEST_OF_PYTHON = SOCKET_BYTES - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # of multiprocessing, which Ray's dashboard uses
 ROOM = 64 * 2**20  # logs and sockets
 OTHERS = ("/tmp", "/var/tmp", "/dev/shm")
+TITLE = "ray::"  # begins the titles that Ray gives to its Python processes
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,27 @@ def why_not(folder: str, room: int = ROOM) -> str | None:
 
 
 def remove_dead() -> int:
-    """Delete the folders of runs that were killed, best effort; their number."""
+    """Delete the folders of runs that were killed, and end who still writes there; best effort, their number."""
     found = 0
     for path in (path for folder in _candidates() for path in Path(folder).glob(f"{PREFIX}*")):
         with contextlib.suppress(OSError, Timeout):
             if (path / IN_USE).is_file():
                 with FileLock(path / IN_USE).acquire(timeout=0):
+                    _end_writers(path / RAY)
                     shutil.rmtree(path / RAY, ignore_errors=True)
                     if not (path / RAY).exists():  # else somebody still writes there: the next run looks again
                         shutil.rmtree(path, ignore_errors=True)
                         found += 1
     return found
+
+
+def _end_writers(folder: Path) -> None:
+    """Kill the processes of a Ray without a run. Its agents, which no parent ends, would stay for a minute; their titles lie over command
+    line and environment, so they are known by the files that they have open."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith(TITLE) and any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+                process.kill()
 
 
 def _candidates() -> list[str]:

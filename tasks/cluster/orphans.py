@@ -1,4 +1,4 @@
-"""What a killed run leaves behind: embedded Prefect and Ray's agents, which no parent ends, and the folder of its local Ray.
+"""What a killed run leaves behind: embedded Prefect, which no parent ends, and its local Ray (folder.py).
 
 And what Ray leaves behind that ends in good order.
 """
@@ -13,7 +13,7 @@ import psutil
 from autosparse.tasks.cluster.folder import remove_dead
 from autosparse.tasks.settings import Settings
 
-MARKS = ("prefect.server.api.server", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
+MARK = "prefect.server.api.server"
 WAIT_SECONDS = 5
 END_SECONDS = 10
 
@@ -21,7 +21,7 @@ END_SECONDS = 10
 def sweep(settings: Settings) -> int:
     """End processes of dead embedded runs of this home, so that they hold neither its database nor memory; their number.
 
-    Folders of local Rays whose run is dead are removed, whatever its home.
+    Local Rays whose run is dead are ended and their folders removed, whatever its home.
     """
     found = [process for process in psutil.process_iter() if _is_orphan(process, str(settings.home))]
     for process in found:
@@ -71,7 +71,7 @@ def await_end(started: Sequence["subprocess.Popen[bytes]"], workers: Sequence[ps
 
 def _is_orphan(process: psutil.Process, home: str) -> bool:
     try:
-        if process.ppid() != 1 or not any(mark in " ".join(process.cmdline()) for mark in MARKS):
+        if process.ppid() != 1 or MARK not in " ".join(process.cmdline()):
             return False
         environment = process.environ()
     except psutil.Error:

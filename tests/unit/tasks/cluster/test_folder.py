@@ -46,6 +46,28 @@ def test_a_folder_goes_once_its_process_is_dead_and_not_before(temporary: Path) 
         process.communicate()
 
 
+def test_who_writes_to_the_folder_of_a_dead_run_is_ended_and_nobody_else(temporary: Path) -> None:
+    folder = RayFolder.make()
+    (folder.path / ray_folder.RAY).mkdir()
+    programs = [_titled(temporary, title) for title in ("ray::DashboardAgent", "tail")]
+    with (folder.path / ray_folder.RAY / "agent.log").open("w") as log:
+        writers = [subprocess.Popen(["sleep", "600"], executable=program, stdout=log) for program in programs]
+    try:
+        assert remove_dead() == 0 and all(writer.poll() is None for writer in writers)
+        folder._lock.release()  # as by the death of its process
+        assert remove_dead() == 1 and not folder.path.exists()
+        assert writers[0].wait(10) == -signal.SIGKILL and writers[1].poll() is None
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+
+
+def _titled(folder: Path, title: str) -> str:
+    """A program of that name."""
+    return str(shutil.copy(str(shutil.which("sleep")), folder / title))
+
+
 def test_one_that_is_removed_by_its_own_run_is_gone(temporary: Path) -> None:
     folder = RayFolder.make()
     assert remove_dead() == 0
