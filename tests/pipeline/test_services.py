@@ -26,7 +26,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from autosparse.flows.recipes import smoke
 from autosparse.models.errors import ServiceError
 from autosparse.models.specs.fields import fingerprint, override, to_plain
+from autosparse.storage.open_store import open_store
 from autosparse.tasks import settings
+from autosparse.tasks.results.run_view import view_run
 from autosparse.tasks.services import commands as service_commands
 from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services import up_down as services
@@ -260,6 +262,7 @@ def test_a_cancelled_run_ends_its_jobs_and_says_so(running: Running) -> None:
     assert experiment
     runs = client.search_runs([experiment.experiment_id], "tags.`autosparse.run` = 'endless'")
     assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}  # its round; the data before it
+    assert view_run(open_store(running.settings.storage), "endless")["rounds"] == [], "the round that was cancelled is seen"
 
 
 def test_rm_takes_runs_out_of_storage_mlflow_and_prefect_but_no_champion(
