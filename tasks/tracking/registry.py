@@ -150,7 +150,9 @@ class Registry:
         ]
         if metrics and not model.metrics:
             self.client.log_batch(run_id, metrics=metrics)
-        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        told = self.client.get_run(run_id).outputs
+        if not told or model.model_id not in {one.model_id for one in told.model_outputs}:  # MLflow refuses to be told twice
+            self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         with tempfile.TemporaryDirectory() as folder:
             _save(Path(folder), model, run_id, files)
             self.client.log_model_artifacts(model.model_id, f"{folder}/model")

@@ -168,13 +168,26 @@ def test_scorers_are_ranked_by_what_was_held_out(registry: Registry, tracker: Tr
     assert str(registry.client.get_registered_model("autosparse-scorer").description).startswith("Scorers of autosparse")
 
 
-def test_a_model_that_a_killed_process_left_is_taken_up(registry: Registry, tracker: Tracker) -> None:
+def test_a_model_that_a_killed_process_left_is_taken_up(
+    registry: Registry, tracker: Tracker, here: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tracker.open("fit-left", "fit", parent=tracker.open("run", "test"))
     assert tracker.spool.drain(30)
     run_id = str(tracker.run_id(run))
     left = tracker.client.create_logged_model(tracker.experiment_id, "scorer", run_id)
     assert registry._model(tracker.experiment_id, run_id, Facts(tags={})).model_id == left.model_id
+    files = dict(zip(("scorer.json", "scorer.safetensors"), load_scorer_files(here, "models:/autosparse-scorer/3"), strict=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.client, "log_model_artifacts", away)
+        with pytest.raises(ConnectionError):
+            registry._log(left, run_id, files, Facts(tags={}))
+    registry._log(left, run_id, files, Facts(tags={}))
+    assert [one.model_id for one in tracker.client.get_run(run_id).outputs.model_outputs] == [left.model_id]
     tracker.client.delete_logged_model(left.model_id)
+
+
+def away(*_: object) -> None:
+    raise ConnectionError("MLflow was killed at this moment")
 
 
 def test_files_come_back_by_alias_and_version(registry: Registry, here: settings.Settings) -> None:
