@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
@@ -50,7 +52,9 @@ def _started(settings: Settings, code: Path | None) -> RayFolder | None:
     common = {"namespace": "autosparse", "log_to_driver": False, "logging_level": "ERROR"}
     if settings.ray_address:
         elsewhere = code and not settings.environment  # `up` starts its Ray on this machine
-        ray.init(address=settings.ray_address, runtime_env={"working_dir": str(code)} if elsewhere else None, **common)
+        stuck = f"ray: {name_of(settings)} did not answer for {limit(START):.0f} s, {START}{hint(settings)}; the same command goes on"
+        with given_up(limit(START), stuck):
+            ray.init(address=settings.ray_address, runtime_env={"working_dir": str(code)} if elsewhere else None, **common)
         return None
     # Ray's own processes look for their cluster in this folder: in the shared one they would find that of somebody else, alive or dead
     folder = RayFolder.make()
@@ -72,6 +76,27 @@ def _started(settings: Settings, code: Path | None) -> RayFolder | None:
         end_those_of(folder.path)  # a node that did not start in time is not known to `ray.shutdown`
         folder.remove()
         raise
+
+
+@contextlib.contextmanager
+def given_up(seconds: float, line: str) -> Iterator[None]:
+    """End this process with that line where the block takes longer.
+
+    A Ray that is killed and started again at the same address while a driver connects to it leaves the driver in a call of C++ that
+    never returns: no exception reaches it, and handlers at exit would wait for it.
+    """
+
+    def end() -> None:
+        os.write(sys.stderr.fileno(), f"error: {line}\n".encode())
+        os._exit(2)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def kept_logs(settings: Settings, folder: RayFolder) -> Path:
