@@ -71,7 +71,7 @@ class Launchers:
         """Kill all, and with them their jobs."""
         with self._lock:
             self._stopped = why
-        for one in self._all:
+        for one in tuple(self._all):  # who waits for one takes it out
             ray.kill(one)  # workers end with their owner
 
     def _another(self) -> Any:
