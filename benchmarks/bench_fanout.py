@@ -196,7 +196,13 @@ def bare_arms(spec: ExperimentSpec, storage: str, arms: list[Arm], cache: Path) 
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--arms", type=int, nargs="+", default=[4, 16, 64], help="numbers of arms (default %(default)s)")
+    parser.add_argument(
+        "--arms",
+        type=int,
+        nargs="+",
+        default=[4, 16, 64],
+        help="numbers of arms, multiples of four: a seed has four densities (default %(default)s)",
+    )
     parser.add_argument("--size", choices=("demo", "small_cifar"), default="demo")
     parser.add_argument("--data", help="folder with CIFAR-10 as Parquet, for small_cifar")
     parser.add_argument("--epochs", type=int, help="fewer or more than the recipe's")
