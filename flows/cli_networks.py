@@ -1,7 +1,7 @@
 """The commands about one network: prune, inspect, compact, export. Each imports what it needs when it is called."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def prune(
     data: str,
     out: Path,
     method: str | None = None,
+    cost: Literal["latency"] | None = None,
     scorer: str | None = None,
     batches: int = 10,
     batch_size: int = 256,
@@ -35,7 +36,7 @@ def prune(
         `package.module:factory`, called without arguments or with num_classes and image_shape where it takes them; or
         `torchvision:NAME`, `timm:NAME`, `hf:NAME` (docs/networks.md).
     density
-        Kept share of the prunable weights, in (0, 1].
+        Kept share of the prunable weights, in (0, 1]; with grain=channels in the method's name, of the cost that it names.
     data
         A data set by name, a folder (local or s3://) of Parquet files or pictures, or a task of your own, package.module:task.
     out
@@ -43,6 +44,9 @@ def prune(
         .safetensors for the mask alone: one bool tensor per layer, true = kept.
     method
         A criterion by name (docs/methods.md) or package.module:function; synflow where there is no --scorer.
+    cost
+        latency: the density is a share of the dense network's time for one example, on this machine, by whole channels:
+        --method "erk(grain=channels)".
     scorer
         `models:/autosparse-scorer@champion`, or a folder (local or s3://) with scorer.json and scorer.safetensors.
     batches
@@ -62,7 +66,7 @@ def prune(
     """
     from autosparse.flows.prune_command import prune_network
 
-    options: dict[str, Any] = {"batches": batches, "batch_size": batch_size, "min_per_layer": min_per_layer, "seed": seed}
+    options: dict[str, Any] = {"cost": cost, "batches": batches, "batch_size": batch_size, "min_per_layer": min_per_layer, "seed": seed}
     prune_network(network, scorer, density, data, out, method=method, ignore=ignore, keywords=keyword, details=details, **options)
 
 

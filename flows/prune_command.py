@@ -36,6 +36,7 @@ def prune_network(
     out: Path,
     *,
     method: str | None = None,
+    cost: str | None = None,
     batches: int,
     batch_size: int,
     min_per_layer: int,
@@ -63,7 +64,7 @@ def prune_network(
     built = Built(network=network, seed=seed, keywords=parse_changes(keywords, "--keyword", "NAME=VALUE, e.g. depth=3"), **_known(problem))
     module = built.build()
     given = list(problem.few(scoring_rows(problem.sizes["train"], scoring, seed), "cpu", channels_last=True))
-    asked: dict[str, Any] = {"density": density, "method": chosen, "grain": grain or WEIGHTS}
+    asked: dict[str, Any] = {"density": density, "method": chosen, "grain": grain or WEIGHTS} | ({"cost": cost} if cost else {})
     asked |= {"ignore": ignore, "min_per_layer": min_per_layer}
     mask: Mask = prune(module, given, seed=seed, warn=False, loss=problem.own.own_loss if problem.own else None, **asked)
     mask.about = replace(mask.about, network=network)

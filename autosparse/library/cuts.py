@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from autosparse.library.latency import LATENCY
 from autosparse.models.channels.grain import Grained
 from autosparse.models.criteria.contract import Criterion
 from autosparse.models.errors import not_allowed
@@ -67,7 +68,14 @@ class Cuts:
 
 
 def grain_of_call(method: Any, grain: str | Grain, cost: str) -> Grain | None:
-    """The grain that `prune` is asked for: in the method's name, or beside it. Raises SpecError."""
+    """The grain that `prune` is asked for, in the method's name or beside it; a latency is cut by multiply-adds. Raises SpecError."""
+    found = _grain_of_call(method, grain, "multiply_adds" if cost == LATENCY else cost)
+    if cost == LATENCY and (found is None or (found.grain, found.cost) != ("channels", "multiply_adds")):
+        raise not_allowed("cost", cost, "with whole channels alone: grain='channels'")
+    return found
+
+
+def _grain_of_call(method: Any, grain: str | Grain, cost: str) -> Grain | None:
     if isinstance(method, str) and names_grain(method) and (found := grain_of(spelled("method", method)[0])):
         if grain != WEIGHTS:
             raise not_allowed("grain", grain, f"none beside {method!r}, which names it")

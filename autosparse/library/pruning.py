@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.library.cuts import Cuts, grain_of_call
+from autosparse.library.latency import LATENCY, latency_note, share_of_latency
 from autosparse.library.mask import Mask
 from autosparse.library.mask_checks import MaskWarning
 from autosparse.library.mask_file import some
@@ -87,8 +88,10 @@ def prune(
         At least so many weights stay in each layer.
     grain, cost
         `channels` removes whole channels that belong together, and `density` is the share that is left of the `cost`: `multiply_adds`,
-        `weights` or `parameters`; `mixed` removes channels first and weights inside what is left, `kernels` whole kernels, and the density
-        is that of weights. A method's name may say it all: `synflow(grain=channels,widths=uniform)` (docs/frontier.md).
+        `weights`, `parameters`, or `latency`: the time of a forward pass on this machine, for the `example` as it was given or one input.
+        The share of the multiply-adds that this takes is `about.density` then, and gives the same mask on any machine. `mixed` removes
+        channels first and weights inside what is left, `kernels` whole kernels, and the density is that of weights. A method's name may
+        say it all: `synflow(grain=channels,widths=uniform)` (docs/frontier.md).
     control
         A control in the place of the mask: `shuffle` keeps the layers' counts and permutes what they keep.
     look_ahead_steps, look_ahead_lr
@@ -124,14 +127,20 @@ def prune(
             return guarded(f"{name}: scoring", lambda: criterion.score(of, parts, stream, head=head, density=cuts.least))
 
         scores, grained = scored(network), Grained(network, seen, at, head) if at else None
-        notes = tuple(_notes(network, method, parts, head))
+        notes, timed = tuple(_notes(network, method, parts, head)), seen if example is None else fitted(network, example)
+        if grained and cost == LATENCY:
+            cut_at = partial(grained.cut, scores, allocate=criterion.allocate, again=scored, floor=min_per_layer)
+            shares = [share_of_latency(network, timed, one, grained.least, cut_at) for one in cuts.densities]
+            cuts = replace(cuts, densities=tuple(shares))
+            scores = scored(network)  # as for these shares, which then give the same masks without a clock
         found = []
         for one, cut in cuts.made(criterion, scores, grained, scored):
             if control and (change := CONTROLS[control].mask):
                 chance = seeding.generator(seed, "control", control, title, f"{one:g}")
                 cut = grained.shuffle(cut, chance) if grained else change(cut, chance)
             mask = Mask.of(cut, network, method=f"{title}+{control}" if control else title, density=one, seed=seed)
-            mask.about = replace(mask.about, left_out=left_out, notes=(*notes, *_emptied(mask)))
+            told = [latency_note(network, timed, mask, one)] if cost == LATENCY else []
+            mask.about = replace(mask.about, left_out=left_out, notes=(*notes, *_emptied(mask), *told))
             found.append(mask)
     for note in dict.fromkeys(note for mask in found for note in mask.about.notes if warn):
         warnings.warn(note, MaskWarning, stacklevel=2)

@@ -63,6 +63,13 @@ class Grained:
             wide = share if self.grain.grain == "channels" else min(1.0, share / self.grain.inside)
             affordable(self.units, range(len(self.units.group)), self.price, wide)
 
+    @property
+    def least(self) -> float:
+        """The share of the price that one channel per layer costs."""
+        first = torch.zeros(len(self.units.group), dtype=torch.bool)
+        first[[self.units.group.tolist().index(group) for group in range(len(self.units.layers))]] = True
+        return self.price(first) / self.price(torch.ones_like(first))
+
     def price(self, stays: Tensor) -> float:
         """What the network costs where these units (units,) stay."""
         return price(self.units, self.costs, stays)

@@ -1,7 +1,5 @@
 """What the network of an arm costs where it is used: without the channels that are zero, on a CPU, in numbers that a person pays in."""
 
-import statistics
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +11,9 @@ from autosparse.models.channels.examples import example_of
 from autosparse.models.channels.plain import plain_copy
 from autosparse.models.errors import AutosparseError
 from autosparse.models.masks import mask as masks
-from autosparse.models.networks.calls import Inputs, Shape, call, fitted, is_shape, mapped
+from autosparse.models.networks.calls import Inputs, Shape, fitted, is_shape, mapped
 from autosparse.models.networks.flops import forward_macs
+from autosparse.models.networks.latency import latencies
 from autosparse.models.networks.stored import stored_bytes
 
 BATCHES = {
@@ -63,13 +62,12 @@ def _nonzero(weight: Tensor) -> int:
     return int(torch.count_nonzero(weight.detach()))
 
 
-@torch.inference_mode()
 def _latencies(network: nn.Module, shape: Shape, dense: nn.Module | None) -> dict[str, dict[str, float]]:
     """Number of images at a time -> median milliseconds of a forward pass and the number of passes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {str(batch): _latency(network, fitted(network, _batch(shape, batch)), dense, seconds) for batch, seconds in BATCHES.items()}
+        return {str(batch): _latency(network, _batch(shape, batch), dense, seconds) for batch, seconds in BATCHES.items()}
     finally:
         torch.set_num_threads(threads)
 
@@ -82,17 +80,6 @@ def _batch(shape: Shape, count: int) -> Inputs:
 
 
 def _latency(network: nn.Module, images: Inputs, dense: nn.Module | None, seconds: float) -> dict[str, float]:
-    both = [network, dense] if dense else [network]
-    for one in both:
-        call(one, images)
-    passes: list[list[float]] = []
-    while not passes or (sum(map(sum, passes)) < seconds * len(both) and len(passes) < MOST):
-        passes.append([_seconds(one, images) for one in both])
-    medians = [1000 * statistics.median(column) for column in zip(*passes, strict=True)]
-    return {"median": medians[0], "n": len(passes), **({"dense": medians[1]} if dense else {})}
-
-
-def _seconds(network: nn.Module, images: Inputs) -> float:
-    start = time.perf_counter()
-    call(network, images)
-    return time.perf_counter() - start
+    networks = [network, dense] if dense else [network]
+    medians, passes = latencies(networks, fitted(network, images), seconds=seconds, most=MOST)
+    return {"median": medians[0], "n": passes, **({"dense": medians[1]} if dense else {})}

@@ -28,7 +28,7 @@ SURFACE = {
     "valley": {"--first", "--second", "--seed", "--set"},
     "prune": {
         *("--scorer", "--density", "--data", "--out", "--batches", "--batch-size", "--min-per-layer", "--seed"),
-        *("--method", "--ignore", "--details"),
+        *("--method", "--cost", "--ignore", "--details"),
     },
     "inspect": {"--json"},
     "compact": {"--out"},

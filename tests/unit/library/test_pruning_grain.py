@@ -10,6 +10,7 @@ import autosparse
 from autosparse.library.compaction import size
 from autosparse.models.errors import SpecError
 from autosparse.models.networks.build import build_network
+from autosparse.models.networks.latency import latencies
 from autosparse.models.specs.run_specs import NetworkSpec
 
 
@@ -55,6 +56,9 @@ def test_random_needs_an_example_at_the_grain_of_channels() -> None:
     [
         ({"grain": "channel"}, "grain: 'channel' is not allowed"),
         ({"grain": "channels", "cost": "seconds"}, "cost: 'seconds' is not allowed"),
+        ({"cost": "latency"}, "cost: 'latency' is not allowed; allowed: with whole channels alone"),
+        ({"grain": "mixed", "cost": "latency"}, "cost: 'latency' is not allowed; allowed: with whole channels alone"),
+        ({"method": "snip(grain=channels,cost=weights)", "cost": "latency"}, "cost: 'latency' is not allowed"),
         ({"grain": "channels", "method": "snip(grain=channels)"}, "grain: 'channels' is not allowed; allowed: none beside"),
         ({"grain": "channels", "density": {"head.weight": 0.5}}, "density: 'one of each layer' is not allowed"),
         ({"grain": "channels", "density": 1e-5}, "density: 1e-05 is not allowed; allowed: at least the price of one channel"),
@@ -67,3 +71,22 @@ def test_what_is_wrong_is_one_line(given: dict[str, Any], what: str) -> None:
     with pytest.raises(autosparse.AutosparseError, match=r".*") as error:
         prune(**given)
     assert what in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_latency_becomes_a_share_of_the_multiply_adds_that_gives_the_same_mask_without_a_clock() -> None:
+    example = torch.zeros(8, 3, 32, 32)
+    wide = build_network(NetworkSpec(name="resnet8", width=48), image_shape=(3, 32, 32), num_classes=4, seed=0)
+    mask = autosparse.prune(wide, method="synflow", grain="channels", cost="latency", density=0.4, example=example, warn=False)
+    assert mask.about.density is not None and 0.01 < mask.about.density < 0.6
+    again = autosparse.prune(wide, method="synflow", grain="channels", density=mask.about.density, example=example, warn=False)
+    assert again.checksum == mask.checksum
+    (note,) = mask.about.notes
+    assert note.startswith(f"{mask.about.density:g} of the multiply-adds are left") and "of the dense one's time" in note
+    small = autosparse.compact(wide, example, mask).eval()
+    (milliseconds, dense), _ = latencies([small, wide.eval()], example, seconds=0.3, most=100)
+    assert milliseconds < 0.7 * dense  # .4 was asked for; other processes take their part
+
+
+def test_a_latency_that_no_width_reaches_is_one_line() -> None:
+    with pytest.raises(SpecError, match=r"density: 0\.001 is not allowed; allowed: at least .* which one channel per layer"):
+        prune(grain="channels", cost="latency", density=0.001)
