@@ -19,7 +19,7 @@ from autosparse.models.methods.dual_ascent import DualAscent
 from autosparse.models.methods.expected_cost import ChannelCost, Cost, WeightCost, weight_counts, whole
 from autosparse.models.methods.gate_bank import FreeLogits, GateBank, Gates, HardConcrete, filter_places, weight_places
 from autosparse.models.methods.simple_controllers import Clamp, OpenDecay
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 LOGIT_SPREAD = 0.01  # standard deviation of the first logits
 SMALL = 0.1  # below this density the published clamp may be in the way

@@ -16,7 +16,7 @@ from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
 from autosparse.models.methods.gate_bank import HardConcrete, attach_to_filters
 from autosparse.models.methods.simple_controllers import FixedPenalty
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 BOUND = math.log(100)  # of every logit
 BIAS, BIAS_SPREAD = 3.0, 0.01  # mean and standard deviation of the first b_l

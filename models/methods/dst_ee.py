@@ -22,7 +22,7 @@ from autosparse.models.errors import not_allowed
 from autosparse.models.methods import budgets
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.methods.drop_and_grow import Acquire, Candidates, DropAndGrow, Growth, Plan, random_mask
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 UPDATES = 40  # in a whole training, of which those before `end` happen; the code this builds on has 24 to 65 in its long trainings
 

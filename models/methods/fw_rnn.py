@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,8 @@ from autosparse.models.masks import mask as masks
 from autosparse.models.methods import budgets
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup, State, StepInfo
 from autosparse.models.methods.thresholds import Largest, SoftThreshold, Thresholds
-from autosparse.models.specs.fields import Range, check_fields
+from autosparse.models.specs.fields import check_fields
+from autosparse.models.specs.rules import Range
 
 STEEPNESS = 12.0  # of the sigmoid over the training: it begins at .9975 and ends at .0025 [unverified]
 

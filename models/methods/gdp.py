@@ -19,7 +19,7 @@ from autosparse.models.methods.expected_cost import ChannelCost, weight_counts
 from autosparse.models.methods.gate_bank import FreeLogits, GateBank, attach_to_filters
 from autosparse.models.methods.simple_controllers import FixedPenalty, Stateless
 from autosparse.models.networks.flops import forward_macs
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

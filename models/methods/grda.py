@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from autosparse.models.masks import mask as masks
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.methods.dual_averaging import densities, over_network
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

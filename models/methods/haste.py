@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 TILE = 3  # a patch of side K + 2 gives 3 x 3 outputs
 CHUNK = 2**22  # numbers in the patches that are merged at a time: 16 MiB

@@ -9,7 +9,7 @@ from torch import nn
 from autosparse.models.methods.contract import Facts, Method, Parts, Settings, Setup
 from autosparse.models.methods.dual_averaging import GroupThreshold, densities, group_norms, over_network
 from autosparse.models.methods.filter_groups import filter_groups
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from autosparse.models.gradients import Batches
 from autosparse.models.probes.contract import NETWORK, OTHER, Record, finite
 from autosparse.models.probes.surface import Measure, Surface
 from autosparse.models.probes.vectors import check_same_shapes, flatten
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 from autosparse.models.specs.run_specs import Count, Spec
 
 

@@ -21,7 +21,8 @@ from autosparse.models.masks.reparametrized import copied
 from autosparse.models.networks.calls import logits_of
 from autosparse.models.probes.contract import NETWORK, Record
 from autosparse.models.probes.hessian import HessianOperator, Spectrum, lanczos
-from autosparse.models.specs.fields import Range, to_plain
+from autosparse.models.specs.fields import to_plain
+from autosparse.models.specs.rules import Range
 from autosparse.models.specs.run_specs import Count, Spec
 
 BARRIER = 0.25  # of the double well, from either minimum to the saddle

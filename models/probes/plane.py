@@ -13,7 +13,7 @@ from autosparse.models.probes.contract import NETWORK, OTHER, THIRD, Record, fin
 from autosparse.models.probes.curve import CurveSettings, train_bend
 from autosparse.models.probes.surface import Measure, Surface
 from autosparse.models.probes.vectors import check_same_shapes, flatten
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 from autosparse.models.specs.run_specs import Spec
 
 BEND = CurveSettings()

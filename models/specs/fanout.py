@@ -5,7 +5,8 @@ from typing import Annotated
 
 from autosparse.models.errors import not_allowed
 from autosparse.models.methods import names as method_names
-from autosparse.models.specs.fields import Known, Range, check_fields, fingerprint
+from autosparse.models.specs.fields import check_fields, fingerprint
+from autosparse.models.specs.rules import Known, Range
 from autosparse.models.specs.run_specs import Count, DataSpec, Density, JobSpec, Natural, NetworkSpec, Seed, Spec, TrainSpec
 
 Methods = tuple[Annotated[str, Known(method_names.known, method_names.is_open, pattern=method_names.LEVEL)], ...]

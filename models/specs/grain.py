@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from autosparse.models.specs.fields import Range, Spec
+from autosparse.models.specs.fields import Spec
 from autosparse.models.specs.levels import level_name, settings_in, split
+from autosparse.models.specs.rules import Range
 from autosparse.models.specs.run_specs import DENSE, TICKET
 
 Cost = Literal["multiply_adds", "weights", "parameters"]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from autosparse.models.errors import SpecError, not_allowed
-from autosparse.models.specs.fields import Count as Count
-from autosparse.models.specs.fields import Known, Range, Spec, WithoutCredentials, check_fields
+from autosparse.models.specs.fields import Spec, check_fields
 from autosparse.models.specs.json_object import NOTHING, JsonObject
+from autosparse.models.specs.rules import Count as Count
+from autosparse.models.specs.rules import Known, Range, WithoutCredentials
 from autosparse.models.specs.scorer_heads import HEADS, OWNERS, ScorerHead, Share, Strength, Tilt
 from autosparse.models.specs.training import TrainSpec as TrainSpec
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 from autosparse.models.errors import not_allowed
-from autosparse.models.specs.fields import Range, Spec
+from autosparse.models.specs.fields import Spec
+from autosparse.models.specs.rules import Range
 
 TILTS = 6  # the length of allocation_head.CONTEXT, which a test compares
 

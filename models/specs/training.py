@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from autosparse.models.errors import SpecError, not_allowed
 from autosparse.models.specs import optimizers
-from autosparse.models.specs.fields import Count, Known, Range, Spec, check_fields
+from autosparse.models.specs.fields import Spec, check_fields
 from autosparse.models.specs.json_object import NOTHING, JsonObject
+from autosparse.models.specs.rules import Count, Known, Range
 
 OF_MOMENTUM = {"momentum": 0.0, "nesterov": False}  # what stands in them beside an optimizer that has none
 

@@ -15,7 +15,8 @@ from autosparse.models.features import feature_matrix_rows, layer_facts
 from autosparse.models.masks.mask import prunable
 from autosparse.models.scorers.fit import fit_scorer
 from autosparse.models.scorers.registry import build_scorer
-from autosparse.models.specs.fields import Count, Spec
+from autosparse.models.specs.fields import Spec
+from autosparse.models.specs.rules import Count
 from autosparse.models.specs.run_specs import DataSpec, NetworkSpec, ScorerSpec
 from autosparse.models.training.probe import PATIENCE_S, step_seconds
 from autosparse.tasks.worker.dry_run import dry_run

@@ -11,7 +11,7 @@ from autosparse.models.masks.allocation import uniform_topk
 from autosparse.models.masks.mask import Scores, prunable
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import Range
+from autosparse.models.specs.rules import Range
 
 
 def size(network: Any, batches: Any, generator: Any, *, head: bool = True, density: float) -> Scores:

@@ -9,8 +9,8 @@ from autosparse.models.errors import SpecError
 from autosparse.models.methods import names, registry
 from autosparse.models.methods.contract import Method, Parts, Settings
 from autosparse.models.methods.registry import level_name, parse
-from autosparse.models.specs.fields import Range
 from autosparse.models.specs.grain import cost_of
+from autosparse.models.specs.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,8 @@ from autosparse.models.errors import SpecError
 from autosparse.models.methods import registry
 from autosparse.models.methods.contract import Method, Parts, Settings, Setup
 from autosparse.models.specs.experiment import ExperimentSpec
-from autosparse.models.specs.fields import Range, fingerprint, from_plain, override, to_plain
+from autosparse.models.specs.fields import fingerprint, from_plain, override, to_plain
+from autosparse.models.specs.rules import Range
 from autosparse.storage.paths import RunPaths, method_key
 from autosparse.storage.store import check_key
 from autosparse.tasks.checks.preflight import check_spec
