@@ -191,6 +191,25 @@ def small_cifar_frontier() -> ExperimentSpec:
     )
 
 
+def small_cifar_frontier_long() -> ExperimentSpec:
+    """Channels beside narrower dense networks, trained for 20 epochs on all 50,000 images; no IRP, no scorer; three new seeds.
+
+    At `densities` there are narrow networks alone: a narrower one than any that is compared with them.
+    """
+    base = small_cifar_frontier()
+    fanout = replace(
+        base.fanout,
+        methods=("narrow", BASELINE, "uniform(grain=channels)", "erk(grain=channels)"),
+        densities=(0.05,),
+        shares=(0.25, 0.125),
+        seeds=(40, 41, 42),
+        train=replace(base.fanout.train, epochs=20),
+        dense=False,
+        ticket=False,
+    )
+    return replace(base, data=replace(base.data, train_limit=None), irp=no_irp(), scorer=no_scorer(), fanout=fanout)
+
+
 def small_cifar_widths() -> ExperimentSpec:
     """Learned widths as they are, on a VGG, a deeper ResNet and grey digits: MNIST as Parquet files in `fanout.targets.2.data.path`.
 
@@ -304,6 +323,7 @@ RECIPES: dict[str, Callable[[], ExperimentSpec]] = {
     "small_cifar_field": small_cifar_field,
     "small_cifar_long": small_cifar_long,
     "small_cifar_frontier": small_cifar_frontier,
+    "small_cifar_frontier_long": small_cifar_frontier_long,
     "small_cifar_widths": small_cifar_widths,
     "small_cifar_transfer": small_cifar_transfer,
     "methods_small_cifar": methods_small_cifar,

@@ -21,7 +21,8 @@ from tests.faults.runs import result
 
 HANG_SECONDS = 400
 SPARE_STARTS = 3  # of the same command, the first one among them, beyond one per kill
-EPOCH_STEPS = 4  # 512 images in batches of 128: what one kill may cost
+EPOCH_STEPS = 4  # 512 images in batches of 128
+KILL_STEPS = 2 * EPOCH_STEPS  # what one kill may cost: an epoch of each of the two jobs that train at once
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def main() -> None:
         stages = list(pool.map(one_stage, range(options.stages)))
     outcomes = [outcome for _, found in stages for outcome in found]
     summary(sum(length for length, _ in stages) / len(stages), outcomes)
-    raise SystemExit(any(not one.same or one.redone > EPOCH_STEPS * len(one.kills) for one in outcomes))
+    raise SystemExit(any(not one.same or one.redone > KILL_STEPS * len(one.kills) for one in outcomes))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait
 from tests.s3_server import BUCKET, KEY, SECRET
 
 VICTIMS = ("flow process", "Ray worker", "Ray head", "MLflow server", "Prefect server", "S3 server")
+# ten arms out of two scorings on two slots: each of two jobs trains about five, and is killed at any of them
+CHAOS = (*RECIPE, "--set", "fanout.seeds=[10,11]", "--set", "fanout.densities=[0.5,0.4,0.3,0.2,0.1]")
 SERVICE = {"Ray head": "ray", "MLflow server": "mlflow", "Prefect server": "prefect"}
 
 
@@ -83,7 +85,7 @@ class Stage:
         """The small run under that name, in a session of its own; its lines go to a log."""
         with (self.home / f"{name}.log").open("a") as log:
             return subprocess.Popen(
-                [AUTOSPARSE, *RECIPE, "--name", name],
+                [AUTOSPARSE, *CHAOS, "--name", name],
                 stdout=log,
                 stderr=log,
                 text=True,
