@@ -16,7 +16,7 @@ from autosparse.models.specs.run_specs import DENSE, TICKET
 
 _TEXT = re.compile(
     rf"(?:(?P<target>[a-z0-9-]+)/)?(?P<method>(?:[a-z][a-z0-9_]*|{NAME})(?:\([^)]*\))?)(?:\+(?P<control>[a-z_]+))?"
-    r"(?:@(?P<density>[0-9.]+(?:e-?[0-9]+)?))?(?:#(?P<seed>[0-9]+))?"
+    r"(?:@(?P<density>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?))?(?:#(?P<seed>[0-9]+))?"
 )
 SHAPE = "[TARGET/]METHOD[+CONTROL][@DENSITY][#SEED]"
 

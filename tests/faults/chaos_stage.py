@@ -21,7 +21,7 @@ from autosparse.storage.open_store import open_store
 from autosparse.tasks.services.commands import program
 from autosparse.tasks.services.processes import ServiceProcess, is_running, processes
 from tests.faults.runs import RECIPE, with_faults
-from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, wait_for
+from tests.pipeline.command_line import AUTOSPARSE, ROOT, cli, environment, title_of, wait_for
 from tests.s3_server import BUCKET, KEY, SECRET
 
 VICTIMS = ("flow process", "Ray worker", "Ray head", "MLflow server", "Prefect server", "S3 server")
@@ -141,10 +141,9 @@ class Stage:
     def _ray_workers(self) -> list[psutil.Process]:
         found = []
         for process in processes([self._service("Ray head")]):
-            with contextlib.suppress(psutil.Error):
-                title = process.cmdline()[0] if process.cmdline() else ""
-                if title.startswith("ray::") and not title.endswith("Agent"):  # an agent takes the raylet along, which is the head's part
-                    found.append(process)
+            title = title_of(process).partition(" ")[0]
+            if title.startswith("ray::") and not title.endswith("Agent"):  # an agent takes the raylet along, which is the head's part
+                found.append(process)
         return found
 
     def _s3_answers(self) -> bool:

@@ -29,7 +29,7 @@ from tests.faults.jobs import MID_EPOCH, driver, fresh, printed
 from tests.faults.matrix import fault
 from tests.faults.runs import CHANGES, RUN, mlflow_states, result, versions, with_faults
 from tests.faults.servers import prefect
-from tests.pipeline.command_line import ROOT, cli, environment, wait_for
+from tests.pipeline.command_line import ROOT, cli, environment, title_of, wait_for
 from tests.pipeline.databases import give_databases
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -101,7 +101,7 @@ class Stack:
 
     def on_ray(self) -> set[int]:
         """Processes that Ray runs for somebody's job."""
-        return {process.pid for process in self.processes() if any(mark in command_of(process) for mark in ON_RAY)}
+        return {process.pid for process in self.processes() if any(mark in title_of(process) for mark in ON_RAY)}
 
     def restart(self, service: str) -> None:
         """SIGKILL to all processes of the service, and `up` again: it is back at its address."""
@@ -111,7 +111,7 @@ class Stack:
 
     def engines(self) -> dict[int, str]:
         """The processes of flow runs, by id, and which flow run each is of."""
-        found = [process for process in self.processes() if "prefect.engine" in command_of(process)]
+        found = [process for process in self.processes() if "prefect.engine" in title_of(process)]
         return {process.pid: process.environ()["PREFECT__FLOW_RUN_ID"] for process in found}
 
     def at_work(self) -> int:
@@ -121,13 +121,6 @@ class Stack:
     def await_hang(self, name: str) -> None:
         """Return once a worker hangs in the middle of an epoch."""
         wait_for((self.home / name).exists, START_SECONDS)
-
-
-def command_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +268,7 @@ def plain_task(home: Path, struck: Path, **more: str) -> Iterator[subprocess.Pop
     "`status` says silent, `autosparse up` starts Ray again at the same address",
 )
 def test_a_ray_without_its_raylet(stack: Stack) -> None:
-    (agent,) = [process for process in stack.processes() if process.cmdline() and process.cmdline()[0] == "ray::RuntimeEnvAgent"]
+    (agent,) = [process for process in stack.processes() if title_of(process).startswith("ray::RuntimeEnvAgent")]
     agent.kill()
     wait_for(lambda: "silent" in cli(stack.home, "status", COLUMNS="200").stdout)
     raised = cli(stack.home, "up", timeout=180)

@@ -15,7 +15,7 @@ from autosparse.tasks.services.processes import free_port
 from autosparse.tasks.settings import ONE_MACHINE_RAY
 from tests.faults.jobs import MID_EPOCH, driver, fresh, printed, workers_import_ours
 from tests.faults.matrix import fault
-from tests.pipeline.command_line import wait_for
+from tests.pipeline.command_line import title_of, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STEP = "autosparse.models.training.loop:train_step"
@@ -46,7 +46,7 @@ def node_of_the_worker(nodes: Nodes) -> Any:
     """The node on which a Ray Train worker runs."""
     for node in nodes.worker_nodes:
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        if any("RayTrainWorker" in " ".join(child.cmdline()) for child in raylet.children(recursive=True)):
+        if any("RayTrainWorker" in title_of(child) for child in raylet.children(recursive=True)):
             return node
     raise AssertionError("no worker on any node")
 

@@ -204,7 +204,7 @@ def test_a_run_on_s3_that_stays_away(proxy: FaultProxy, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout[-3000:]
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and len(errors[0]) < 600, done.stderr[-3000:]
-    named = r"^error: job \S+-round-000: its start failed \(.*/team/gone/runs/small/training/\S+\); given up after \d+ s of trying;"
+    named = r"^error: job \S+-round-000: \w+Error: .*/team/gone/runs/small/training/\S+; given up after \d+ s of trying;"
     assert re.search(named, errors[0]), errors[0]
     assert "Traceback" not in done.stderr
     assert mlflow_states(tmp_path)[RUN] == "FAILED"

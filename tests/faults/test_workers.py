@@ -23,7 +23,7 @@ from autosparse.tasks.cluster.connection import Cluster
 from tests.faults.jobs import FOLDER, MID_EPOCH, NAME, PER_EPOCH, TICKET, Round, driver, fresh, printed, ray_of_ones_own
 from tests.faults.matrix import fault
 from tests.faults.runs import processes_of
-from tests.pipeline.command_line import wait_for
+from tests.pipeline.command_line import title_of, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")]  # images lie in the cache
 PATIENCE = 240
@@ -141,7 +141,7 @@ def test_a_killed_launcher(cluster: Cluster, whole: dict[str, Any], one: Round, 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(one.run, cluster, in_mid_epoch(one, STEP, "hang", once=str(struck)))
         wait_for(lambda: struck.exists() and one.snapshot.exists(), PATIENCE)
-        (launcher,) = (child for child in psutil.Process().children(recursive=True) if "Launcher.fit" in " ".join(child.cmdline()))
+        (launcher,) = (child for child in psutil.Process().children(recursive=True) if "Launcher.fit" in title_of(child))
         launcher.kill()
         report = done.result()
     assert one.result(report) == whole

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.pipeline.databases import give_databases
 
 AUTOSPARSE = str(Path(sys.executable).parent / "autosparse")
@@ -64,6 +66,14 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows, and what is nested in them, as they must be equal between two runs."""
     same = [{key: value for key, value in row.items() if not key.endswith(MEASURED)} for row in rows]
     return [{key: without_seconds([value])[0] if isinstance(value, dict) else value for key, value in row.items()} for row in same]
+
+
+def title_of(process: psutil.Process) -> str:
+    """The command line of a process; empty for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

@@ -34,7 +34,7 @@ from autosparse.tasks.services import processes as service_processes
 from autosparse.tasks.services import up_down as services
 from autosparse.tasks.services.up_down import ServicesState
 from autosparse.tasks.settings import Settings
-from tests.pipeline.command_line import cli, wait_for
+from tests.pipeline.command_line import cli, title_of, wait_for
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(500)]
 WATCH_SECONDS = 450
@@ -305,14 +305,7 @@ def flow_run_of(running: Running, name: str) -> FlowRun:
 
 def train_workers(running: Running) -> list[psutil.Process]:
     found = service_processes.processes(running.state.processes.values())
-    return [process for process in found if "RayTrainWorker" in name_of(process)]
-
-
-def name_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    return [process for process in found if "RayTrainWorker" in title_of(process)]
 
 
 def test_only_what_died_is_started_again(running: Running) -> None:

@@ -92,6 +92,8 @@ def test_the_same_start_is_the_same_seed_and_the_same_draw() -> None:
         ("dense", "grda(c=0.02,mu=0.9)", "is not known; did you mean 'grda(c=0.02,mu=0.8)'?"),
         ("dense", "grda(cc=0.02)", "second.grda"),
         ("dense", "snip@0.1#7", "second: 'snip@0.1#7 of seed 7' is not allowed; allowed: seeds 10, 11"),
+        ("dense", "snip@0.1.1", "second: 'snip@0.1.1' is not allowed; allowed: [TARGET/]METHOD"),
+        ("dense", "snip@.", "second: 'snip@.' is not allowed; allowed: [TARGET/]METHOD"),
         ("de nse", "snip@0.1", "first: 'de nse' is not allowed; allowed: [TARGET/]METHOD"),
         ("dense", "dense", "second: 'dense' is not allowed; allowed: another arm than the first"),
         ("snip@0.1", "random@0.1", f"'random@0.1' on {RESNET} and 'snip@0.1' on {LENET} are two different networks"),
