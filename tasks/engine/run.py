@@ -29,6 +29,7 @@ from autosparse.tasks.cluster.connection import Cluster, connected, job_id
 from autosparse.tasks.cluster.series import Series
 from autosparse.tasks.engine import progress
 from autosparse.tasks.engine.flow_tags import tag_flow_run
+from autosparse.tasks.engine.insisting import insisting
 from autosparse.tasks.engine.lease import Lease
 from autosparse.tasks.engine.lock import sole
 from autosparse.tasks.report.notes import run_note
@@ -93,7 +94,8 @@ class Run:
     def interruptible(self) -> Iterator[None]:
         """Around a flow's waiting for its tasks: a cancellation ends the Ray jobs first, because the engine joins their threads."""
         try:
-            yield
+            with insisting():
+                yield
         except BaseException as signal:
             if not isinstance(signal, Exception):
                 self.tracker.call_off()
