@@ -46,9 +46,10 @@ def share_of_latency(network: nn.Module, inputs: Inputs, wanted: float, least: f
 def latency_note(network: nn.Module, inputs: Inputs, mask: Mask, share: float) -> str:
     """What a person should know of a mask that was cut for its latency."""
     small, dense = both(network, inputs, mask)
+    threads = torch.get_num_threads()
     return (
         f"{share:g} of the multiply-adds are left: without its cut channels the network takes {small / dense:.0%} of the dense one's time "
-        f"({small:.3g} and {dense:.3g} ms a forward pass) on this machine, with {torch.get_num_threads()} threads"
+        f"({small:.3g} and {dense:.3g} ms a forward pass) on this machine, with {threads} thread{'s' * (threads > 1)}"
     )
 
 
