@@ -24,9 +24,9 @@ class Drops:
 def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "AGAIN_S", 0.2)
     monkeypatch.setattr(module, "LOOK_S", 0.05)
-    before = signal.getsignal(signal.SIGINT)
+    there = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     yield
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.signal(signal.SIGINT, there) is signal.default_int_handler
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
